@@ -1,0 +1,1 @@
+"""The few rules that all packages share; imports nothing of ours."""

@@ -1,0 +1,138 @@
+"""Find a method by its file: the folder is the registry.
+
+`curation/annotate/minhash_clusters.py` is the method `minhash_clusters`; a class carries the
+same letters (`open_clip.py` holds `OpenClip`). One's own code is named by reference instead:
+`package.module:name`, or `./file.py:name` relative to the recipe.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import ConfigError, nearest
+
+CURATION = ("curation.annotate", "curation.fit", "curation.select")
+
+
+@cache
+def names(folder: str) -> tuple[str, ...]:
+    """Return the methods of a dotted folder, sorted, without importing any."""
+    return tuple(sorted(path.stem for path in _folder(folder).glob("[!_]*.py")))
+
+
+@cache
+def first_line(folder: str, name: str) -> str:
+    """Return the first line of a method's module docstring, read without importing it."""
+    source = (_folder(folder) / f"{name}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def load(folder: str, name: str, *, beside: Path | None = None) -> Any:
+    """Return the method of that name in a folder, or the object that a reference names.
+
+    Args:
+        folder: such as `curation.annotate`.
+        name: a file of the folder, `package.module:name`, or `./file.py:name`.
+        beside: the folder to which `./file.py` is relative, that of the recipe.
+
+    Raises:
+        ConfigError: when there is no such method; names the nearest.
+    """
+    if ":" in name:
+        return _by_reference(name, beside or Path.cwd())
+    if name not in names(folder):
+        raise ConfigError(f"{folder} has no method {name!r}.{nearest(name, names(folder))}")
+    return _named(importlib.import_module(f"{folder}.{name}"), name)
+
+
+def find(name: str, *, beside: Path | None = None) -> Any:
+    """Return a method of curation by its bare name, or of another package as `protocols.knn`.
+
+    Raises:
+        ConfigError: when nothing has the name, or two folders have it.
+    """
+    if ":" in name:
+        return load("curation.annotate", name, beside=beside)
+    head, dot, tail = name.rpartition(".")
+    if dot:
+        folders = {
+            "embeddings": "embeddings",
+            "objectives": "pretraining.objectives",
+            "protocols": "evaluation.protocols",
+            "annotate": "curation.annotate",
+            "fit": "curation.fit",
+            "select": "curation.select",
+        }
+        if head not in folders:
+            raise ConfigError(f"no methods are called {head}.*.{nearest(head, folders)}")
+        return load(folders[head], tail)
+    found = [folder for folder in CURATION if name in names(folder)]
+    if len(found) > 1:
+        raise ConfigError(f"{name!r} is a method of {' and of '.join(found)}: name the folder.")
+    if not found:
+        everything = [n for folder in CURATION for n in names(folder)]
+        raise ConfigError(f"there is no method {name!r}.{nearest(name, everything)}")
+    return load(found[0], name)
+
+
+def source_hash(name: str, *, beside: Path | None = None) -> str | None:
+    """Return the sha256 of the file behind a reference, None for a method of ours.
+
+    Our methods carry a version, guarded by golden tables; one's own code is hashed instead.
+    """
+    if ":" not in name:
+        return None
+    module, _, _ = name.rpartition(":")
+    if module.endswith(".py"):
+        path = (beside or Path.cwd()) / module
+    else:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return None
+        path = Path(spec.origin)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _folder(folder: str) -> Path:
+    return Path(__file__).resolve().parent.parent.joinpath(*folder.split("."))
+
+
+def _by_reference(reference: str, beside: Path) -> Any:
+    module_name, _, name = reference.rpartition(":")
+    if not module_name.endswith(".py"):
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ConfigError(f"{reference}: cannot import {module_name}: {error}") from error
+    else:
+        path = (beside / module_name).resolve()
+        if not path.is_file():
+            raise ConfigError(f"{reference}: there is no file {path}")
+        # The name is a function of the path, so that a worker process imports it alike.
+        alias = f"winnow_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+        spec = importlib.util.spec_from_file_location(alias, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[alias] = module
+        spec.loader.exec_module(module)
+    if not hasattr(module, name):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise ConfigError(f"{reference}: {module_name} has no {name!r}.{nearest(name, public)}")
+    return getattr(module, name)
+
+
+def _named(module: Any, name: str) -> Any:
+    letters = name.replace("_", "")
+    for attribute, value in vars(module).items():
+        here = getattr(value, "__module__", None) == module.__name__
+        if here and attribute.replace("_", "").lower() == letters:
+            return value
+    raise ConfigError(f"{module.__name__} defines no {name!r}: name the method after its file.")

@@ -1,0 +1,93 @@
+"""One convention for all configuration: positional is run-time, keyword-only is configuration.
+
+A signature is the schema: `schema_of` turns the keyword-only parameters of a function, or of a
+class's constructor, into a strict pydantic model. There are no config classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Protocol, get_type_hints, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from contracts.errors import ConfigError, Problem, nearest
+
+Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """What a slot is filled with: a callable over one column, with a fingerprint of its weights.
+
+    The recipe names a file of `embeddings`; from Python one passes any such callable.
+    """
+
+    fingerprint: str
+
+    def __call__(self, values: Sequence[Any]) -> NDArray[np.float32]:
+        """Return one score, or one row of scores, for each value."""
+        ...
+
+
+@lru_cache(maxsize=512)
+def schema_of(method: Callable[..., Any]) -> type[BaseModel]:
+    """Return the parameter schema of a function, or of a class's constructor."""
+    target = method.__init__ if inspect.isclass(method) else method
+    hints = get_type_hints(target, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (
+            hints.get(name, Any),
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
+    )
+    name = getattr(method, "__name__", type(method).__name__)
+    return create_model(f"{name}_parameters", __config__=config, **fields)
+
+
+def names_of(method: Callable[..., Any]) -> list[str]:
+    """Return the names of a method's keyword-only parameters, in order."""
+    return list(schema_of(method).model_fields)
+
+
+def parse(method: Callable[..., Any], section: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Return the section with every default filled in.
+
+    Raises:
+        ConfigError: with every problem of the section, each under its key.
+    """
+    section = {key: _plain(value) for key, value in section.items()}
+    schema = schema_of(method)
+    try:
+        model = schema.model_validate(section)
+    except ValidationError as error:
+        raise ConfigError(_problem(e, schema, where) for e in error.errors()) from None
+    return {name: getattr(model, name) for name in schema.model_fields}
+
+
+def _problem(error: Any, schema: type[BaseModel], where: str) -> Problem:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join([where, *path] if where else path)
+    if error["type"] == "extra_forbidden":
+        return Problem(key, f"unknown key.{nearest(path[-1], schema.model_fields)}")
+    if error["type"] == "missing":
+        return Problem(key, "is required.")
+    return Problem(key, f"{error['msg']} (got {error['input']!r})")
+
+
+def _plain(value: Any) -> Any:
+    """Unwrap NumPy scalars, which strict validation would refuse."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,1 @@
+"""What to measure and what to keep; no I/O."""

@@ -1,0 +1,131 @@
+"""Pick from an open set, round by round, what is nearest to the centroids of a target set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from contracts.errors import DataError
+from contracts.params import Count, Ratio, Seed
+from contracts.uid import random_bits
+from curation import _neighbours
+from curation.step import Role, Table, budget_of, selector
+
+
+@selector(
+    version=1,
+    reads={"vector": Role((pl.Array, pl.List))},
+    evidence={"round": pl.UInt32, "centroid": pl.UInt32, "cosine": pl.Float32},
+    tables={"target": Table(columns=("vector",), pool=True)},
+)
+def simcore(
+    candidates: pl.DataFrame,
+    target: pl.DataFrame,
+    *,
+    budget: Count | None = None,
+    budget_ratio: Ratio | None = None,
+    stop_ratio: Ratio | None = None,
+    num_centroids: Count = 100,
+    rule: Literal["paper", "released"] = "paper",
+    patience: Count = 20,
+    seed: Seed = 0,
+    stream: str = "simcore",
+) -> pl.DataFrame:
+    """Keep what is nearest to the target: a coreset of the open set, sampled in rounds.
+
+    The target is clustered by spherical k-means; with no more vectors than num_centroids each is
+    its own centroid, numbered by uid. In round r every centroid q takes its nearest candidate
+    u_qr that no earlier round took; two may take the same. The utility is
+    f_r = (1/K) sum_q cos(u_qr, q), which never rises. It ends with the budget, when all candidates
+    are taken, or (stop_ratio) before the first round with f_r < stop_ratio * f_1 or f_r < 0.
+    stop_ratio is 0.95 where no budget is given; with both, the first to be met ends it.
+
+    Within a round the larger cosine comes first, ties by uid, so a smaller budget is a subset of a
+    larger one.
+
+    rule = "released" is the authors' code: the utility is compared with that of round `patience`,
+    from that round on; with stop_ratio there are at most 50 records a target record; and the last
+    round is cut at random, by uniform(uid, seed, stream).
+
+    Reference: Kim et al. 2023, SimCore, CVPR, arXiv:2303.11101, section 3; released code
+    sungnyun/openssl-simcore, sampling.
+    Writes:
+        round: from 1.
+        centroid: the one that took it; of several in a round the nearest.
+        cosine: to that centroid.
+    Cost: candidates * K * D multiplications for each doubling of the depth of the rounds; the
+    candidates' vectors as they are, a byte a candidate, and some 30 bytes a centroid and depth.
+    Raises:
+        ConfigError: both budget and budget_ratio are given.
+        DataError: the target has no vector; vectors of different lengths; NaN or infinity.
+    """
+    centroids, targets = _centroids(target, num_centroids, seed, stream)
+    known, x = _neighbours.matrix(candidates["vector"])
+    nonzero = x.any(axis=1)
+    x, uids = x[nonzero], candidates["uid"].to_numpy()[known][nonzero]
+    if len(x) and x.shape[1] != centroids.shape[1]:
+        raise DataError(
+            f"simcore: candidates of {x.shape[1]} dimensions, a target of {centroids.shape[1]}; "
+            "embed both with the same encoder."
+        )
+    wanted = len(x)
+    if budget is not None or budget_ratio is not None:
+        wanted = min(wanted, budget_of(candidates.height, budget, budget_ratio))
+    else:
+        stop_ratio = 0.95 if stop_ratio is None else stop_ratio
+    released = rule == "released"
+    if released and stop_ratio is not None:
+        wanted = min(wanted, 50 * targets)
+
+    draws = random_bits(uids, seed, stream)
+    taken: list[NDArray[np.int64]] = []
+    evidence: list[pl.DataFrame] = []
+    count, floor, reference = 0, 0.0, patience if released else 1
+    for number, (rows, cosines) in enumerate(_rounds(x, centroids, wanted), start=1):
+        utility = float(cosines.mean())
+        if number == reference and stop_ratio is not None:
+            floor = stop_ratio * utility
+        if stop_ratio is not None and utility < max(floor, 0.0):
+            break
+        best = np.lexsort((np.arange(len(rows)), -cosines))
+        best = best[np.sort(np.unique(rows[best], return_index=True)[1])]
+        order = draws[rows[best]] if released else -cosines[best]
+        best = best[np.lexsort((rows[best], order))][: wanted - count]
+        count += len(best)
+        taken.append(rows[best])
+        evidence.append(
+            pl.DataFrame(
+                {"centroid": best, "cosine": cosines[best]},
+                schema={"centroid": pl.UInt32, "cosine": pl.Float32},
+            ).with_columns(round=pl.lit(number, dtype=pl.UInt32))
+        )
+    return pl.concat([]).select()
+
+
+def _rounds(
+    x: NDArray[np.floating], centroids: _neighbours.Vectors, wanted: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield for each round the row that each centroid takes, and its cosine.
+
+    What one round yields is out of reach of the next; it ends when `wanted` rows are taken.
+    """
+    lines = np.arange(len(centroids))
+    depth = 2 * wanted // len(centroids) + 64
+    rows, cosines, sure = _neighbours.shortlist(x, centroids, depth)
+    taken = np.zeros(len(x), dtype=bool)
+    at = np.zeros(len(centroids), dtype=np.int64)
+    while taken.sum() < wanted:
+        while True:
+            while (at >= sure).any():
+                depth *= 2
+                rows, cosines, sure = _neighbours.shortlist(x, centroids, depth)
+            late = taken[rows[lines, at]]
+            if not late.any():
+                break
+            at[late] += 1
+        yield rows[lines, at], cosines[lines, at]
+        taken[rows[lines, at]] = True

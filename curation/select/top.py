@@ -1,0 +1,30 @@
+"""Keep the largest scores."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from contracts.params import Count, Ratio
+from curation.step import Role, budget_of, selector
+
+
+@selector(version=1, reads={"score": Role()})
+def top(
+    candidates: pl.DataFrame,
+    *,
+    budget: Count | None = None,
+    budget_ratio: Ratio | None = None,
+) -> pl.DataFrame:
+    """Keep the largest scores, ties by uid; a null or NaN never.
+
+    A share is of all the candidates, those without a score included, and exact: the released
+    code of DataComp keeps one record more, and all that tie with it.
+
+    Reference: the clip_score baseline of Gadre et al. 2023, DataComp, arXiv:2304.14108.
+    Cost: a sort of the candidates.
+    Raises:
+        ConfigError: unless exactly one of budget and budget_ratio is given.
+    """
+    wanted = budget_of(candidates.height, budget, budget_ratio)
+    scored = candidates.with_columns(pl.col("score").fill_nan(None)).drop_nulls("score")
+    return scored.sort("score", "uid", descending=[True, False]).head(wanted).select("uid")

@@ -1,0 +1,520 @@
+"""The five kinds of method and what each promises.
+
+A method is a pure function over a table keyed by `uid`; a decorator makes it a `Step`, which
+checks the promise on every call, from a notebook as from a flow:
+
+* rowwise    looks at its own row only.
+* groupwise  looks at whole groups of rows (a bucket, a cluster, a series).
+* poolwise   looks at all rows of a few narrow columns, never at their order.
+* fit        makes a model table (centroids, counts) out of all rows.
+* selector   chooses a subset of the candidates.
+
+Positional parameters are run-time objects: the table first, then further tables and slots.
+Keyword-only parameters are configuration.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, get_type_hints
+
+import numpy as np
+import polars as pl
+
+from contracts.errors import ConfigError, ContractError
+from contracts.params import Scorer, parse, schema_of
+from contracts.uid import uniform
+from curation import _graph
+
+Kind = Literal["rowwise", "groupwise", "poolwise", "fit", "selector"]
+Parameters = dict[str, Any]
+Frame = pl.DataFrame | pl.LazyFrame
+
+
+@dataclass(frozen=True)
+class Role:
+    """A column that a method reads under its own name; the recipe binds it to a real one.
+
+    Attributes:
+        dtype: polars type, a tuple of them, or None for any.
+        default: the column bound where the recipe says nothing; None means the namesake.
+        optional: the method works without it.
+    """
+
+    dtype: Any = None
+    default: str | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A second table of a method, bound by the recipe.
+
+    Attributes:
+        columns: the columns that the method reads from it.
+        default: such as `fit.kmeans`; None where the recipe must name one.
+        optional: the method works without it.
+        pool: it is a pool's records, `uid` and roles, not a model or a file.
+    """
+
+    columns: tuple[str, ...] = ()
+    default: str | None = None
+    optional: bool = False
+    pool: bool = False
+
+
+Reads = Mapping[str, Role]
+Writes = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A method with its contract; call it as `step(frame, *tables, **parameters)`.
+
+    Attributes:
+        by: groupwise: the role whose equal values make a group; null is a group of one.
+        keys: groupwise instead of `by`: gives each row a list of keys, one group a key.
+        order: groupwise: roles to sort a group by before uid.
+        edges: groupwise: the function returns edges `a`, `b` and this weight column; the
+            larger weight is the better, except of a `distance`.
+        merge: groupwise with `keys`, or fit: folds partial results, associatively.
+        plan: fit: (rows, parameters) to (how many rows to draw or None for all, parameters).
+    """
+
+    function: Callable[..., pl.DataFrame]
+    kind: Kind
+    version: int
+    reads_of: Reads | Callable[[Parameters], Reads]
+    writes_of: Writes | Callable[[Parameters], Writes]
+    declared: Mapping[str, Table] = field(default_factory=dict)
+    by: str | None = None
+    keys: Callable[..., pl.Series] | None = None
+    order: tuple[str, ...] = ()
+    edges: str | None = None
+    merge: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    plan: Callable[[int, Parameters], tuple[int | None, Parameters]] | None = None
+    bound: Parameters = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for attribute in ("__doc__", "__module__", "__name__", "__qualname__"):
+            object.__setattr__(self, attribute, getattr(self.function, attribute))
+
+    def __reduce__(self) -> Any:
+        # The decorated name holds the step, so a worker finds it again by name.
+        step = (_by_name, (self.function.__module__, self.function.__qualname__))
+        return step if not self.bound else (_bound_by_name, (*step[1], self.bound))
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name} version {self.version}>"
+
+    @property
+    def name(self) -> str:
+        """The method's name, that of its file."""
+        return self.function.__name__
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The JSON schema of the parameters."""
+        return schema_of(self.function).model_json_schema()
+
+    @property
+    def reads(self) -> dict[str, Role]:
+        """The roles, under the bound parameters or the defaults."""
+        return dict(self.reads_of(self._known()) if callable(self.reads_of) else self.reads_of)
+
+    @property
+    def writes(self) -> dict[str, Any]:
+        """The written columns and their types, under the bound parameters or the defaults."""
+        return dict(self.writes_of(self._known()) if callable(self.writes_of) else self.writes_of)
+
+    @cached_property
+    def _positional(self) -> dict[str, bool]:
+        """Names of the positional parameters after the first; True where it is a slot."""
+        hints = get_type_hints(self.function)
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = [
+            name
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind in kinds
+        ]
+        return {name: _is_scorer(hints.get(name)) for name in names[1:]}
+
+    @property
+    def tables(self) -> dict[str, Table]:
+        """The further tables that the function takes, in order."""
+        names = [name for name, is_slot in self._positional.items() if not is_slot]
+        return {name: self.declared.get(name, Table()) for name in names}
+
+    @property
+    def slots(self) -> list[str]:
+        """The scorers that the function takes, in order."""
+        return [name for name, is_slot in self._positional.items() if is_slot]
+
+    @property
+    def explain(self) -> Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame] | None:
+        """The selector's `explain(candidates, kept)`: uid, twin, edge, distance."""
+        return getattr(sys.modules[self.function.__module__], "explain", None)
+
+    def bind(self, **parameters: Any) -> Step:
+        """Return the step with its parameters checked and filled in."""
+        given = {**self.bound, **parameters}
+        return replace(self, bound=parse(self.function, given, where=self.name))
+
+    def __call__(self, frame: Frame, *others: Any, **parameters: Any) -> pl.DataFrame:
+        """Run the method on one table.
+
+        Args:
+            frame: `uid: UInt64` and the roles as columns; further columns are ignored.
+            others: the further tables and slots, in order; also accepted by name.
+            parameters: the configuration.
+
+        Returns:
+            Annotations: `uid` and the written columns, one row per input row, in input order.
+            A fit: its model table. A selector: the kept rows, `uid` first, then evidence.
+
+        Raises:
+            ConfigError: a parameter or a column is missing or wrong.
+            ContractError: the method broke what it declares.
+        """
+        named = {k: parameters.pop(k) for k in list(parameters) if k in self._positional}
+        step = self.bind(**parameters)
+        arguments = step._arguments(others, named)
+        rows = step.select(frame)
+        if step.kind == "rowwise":
+            return step._annotated(rows, step.function(rows, *arguments, **step.bound))
+        if step.kind == "groupwise":
+            partial = step.run_groups(step.scatter(rows), *arguments)
+            return step.gather(rows["uid"], [partial])
+        if step.kind == "poolwise":
+            ordered = rows.sort("uid")
+            found = step._annotated(ordered, step.function(ordered, *arguments, **step.bound))
+            return in_order(rows["uid"], found)
+        if step.kind == "fit":
+            return step._fit(rows, arguments)
+        return step._select(rows.sort("uid"), arguments)
+
+    def select(self, frame: Frame) -> pl.DataFrame:
+        """Return `uid` and the roles of a table, nothing else.
+
+        Raises:
+            ConfigError: when a role has no column, or the uid is not unique or not UInt64.
+        """
+        schema = frame.collect_schema()
+        wanted = [role for role, spec in self.reads.items() if not spec.optional]
+        missing = [name for name in ["uid", *wanted] if name not in schema]
+        if missing:
+            raise ConfigError(
+                f"{self.name} needs the columns {missing}; the table has {list(schema)}. "
+                "Bind the role in the recipe, or select the column under the role's name."
+            )
+        if schema["uid"] != pl.UInt64:
+            raise ConfigError(f"{self.name}: uid is {schema['uid']}; it must be UInt64.")
+        for role, spec in self.reads.items():
+            if schema.get(role, pl.Null) != pl.Null and not _fits(schema[role], spec.dtype):
+                raise ConfigError(
+                    f"{self.name}: {role} is {schema[role]}, not {_type_name(spec.dtype)}."
+                )
+        untyped = {
+            role: _concrete(spec.dtype)
+            for role, spec in self.reads.items()
+            if schema.get(role) == pl.Null
+        }
+        roles = [role for role in self.reads if role in schema]
+        rows = frame.lazy().select("uid", *roles).cast(untyped).collect()
+        if rows["uid"].null_count() or rows["uid"].n_unique() != rows.height:
+            raise ConfigError(f"{self.name}: uid has nulls or repeats; it names one record.")
+        return rows
+
+    def scatter(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Groupwise: return the rows with their `key`, one row a key; null is a group of one."""
+        if self.keys is not None:
+            keys = self.keys(rows, **self.bound)
+            return rows.with_columns(key=keys).explode("key", empty_as_null=True).drop_nulls("key")
+        assert self.by is not None, f"{self.name} declares neither by nor keys"
+        return rows.with_columns(key=pl.col(self.by))
+
+    def run_groups(self, keyed: pl.DataFrame, *arguments: Any) -> pl.DataFrame:
+        """Groupwise: run the function on whole groups.
+
+        The function sees the roles and `group: UInt32`, sorted by (group, order roles, uid).
+
+        Returns:
+            Rows: `uid` and the written columns (or the partial ones that `merge` folds).
+            Edges: `a`, `b` and the weight.
+        """
+        rows = keyed.sort("key", *self.order, "uid", nulls_last=True)
+        starts = rows["key"].is_null() | rows["key"].ne_missing(rows["key"].shift(1))
+        if rows.height:
+            starts[0] = True
+        rows = rows.with_columns(group=starts.cast(pl.UInt32).cum_sum()).drop("key")
+        found = self.function(rows, *arguments, **self.bound)
+        if self.edges is not None:
+            return self._edges(rows, found)
+        if self.merge is not None:
+            return found
+        return self._annotated(rows, found)
+
+    def gather(self, uids: pl.Series, partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Groupwise: fold the results of all buckets into one row per uid, in the given order."""
+        found = pl.concat(partials) if partials else None
+        if self.edges is not None:
+            return self._typed(_graph.fold_edges(uids, found, weight=self.edges))
+        if found is None:
+            return self._typed(uids.to_frame("uid"))
+        if self.merge is not None:
+            found = self.merge(found)
+        return self._typed(in_order(uids, found))
+
+    def fold(self, partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Fit: fold the model tables of several parts."""
+        assert self.merge is not None, f"{self.name} declares no merge"
+        return self._model(self.merge(pl.concat(partials)))
+
+    def drawn(self, uids: pl.Series, sample: int | None = None) -> tuple[pl.Series, Step]:
+        """Fit: return which rows to look at, and the step with parameters that depend on rows.
+
+        A bounded sample is the `sample` records with the smallest uniform(uid, seed, stream).
+        """
+        wanted, parameters = (self.plan or _all_rows)(len(uids), dict(self.bound))
+        wanted = sample if sample is not None else wanted
+        step = replace(self, bound=parameters)
+        everyone = pl.repeat(True, len(uids), eager=True)
+        if wanted is None or wanted >= len(uids):
+            return everyone, step
+        values = uids.to_numpy()
+        draws = uniform(values, parameters.get("seed", 0), f"fit.{self.name}")
+        order = np.lexsort((values, draws))[:wanted]
+        chosen = np.zeros(len(uids), dtype=bool)
+        chosen[order] = True
+        return pl.Series(chosen), step
+
+    def model(self, drawn: pl.DataFrame, *arguments: Any) -> pl.DataFrame:
+        """Fit: return the model table of rows that were drawn."""
+        return self._model(self.function(drawn.sort("uid"), *arguments, **self.bound))
+
+    def _fit(self, rows: pl.DataFrame, arguments: list[Any]) -> pl.DataFrame:
+        mask, step = self.drawn(rows["uid"])
+        return step.model(rows.filter(mask), *arguments)
+
+    def _select(self, candidates: pl.DataFrame, arguments: list[Any]) -> pl.DataFrame:
+        kept = self.function(candidates, *arguments, **self.bound)
+        if not kept.columns or kept.columns[0] != "uid" or kept.schema["uid"] != pl.UInt64:
+            raise ContractError(
+                f"{self.name} returned the columns {kept.columns}. A selector returns "
+                "`uid: UInt64` first, then its evidence."
+            )
+        if kept["uid"].n_unique() != kept.height:
+            raise ContractError(f"{self.name} returned a uid twice.")
+        strangers = kept.join(candidates, on="uid", how="anti").height
+        if strangers:
+            raise ContractError(f"{self.name} returned {strangers} uids that are no candidates.")
+        return kept.sort("uid")
+
+    def _annotated(self, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+        if found.height != rows.height:
+            raise ContractError(
+                f"{self.name} returned {found.height} rows for {rows.height} records. Return one "
+                "row per input row, in input order, with nulls where a record has no value."
+            )
+        if "uid" not in found.columns:
+            found = found.with_columns(uid=rows["uid"])
+        elif not found["uid"].equals(rows["uid"]):
+            raise ContractError(f"{self.name} returned its rows in another order than the input.")
+        return self._typed(found)
+
+    def _typed(self, found: pl.DataFrame) -> pl.DataFrame:
+        """Return `uid` and the declared columns, checked against the declared types."""
+        if not found.width or "uid" not in found.columns:
+            raise ContractError(f"{self.name} returned no uid.")
+        columns = [pl.col("uid")]
+        for name, dtype in self.writes.items():
+            if name not in found.columns:
+                if found.height:
+                    raise ContractError(f"{self.name} declares {name}, but returned no such column")
+                columns.append(pl.lit(None, dtype=_concrete(dtype)).alias(name))
+                continue
+            if found.schema[name] == pl.Null:
+                columns.append(pl.col(name).cast(_concrete(dtype)))
+                continue
+            if not _fits(found.schema[name], dtype):
+                raise ContractError(
+                    f"{self.name}.{name} is {found.schema[name]}; it is declared {dtype}."
+                )
+            columns.append(pl.col(name))
+        extra = [c for c in found.columns if c != "uid" and c not in self.writes]
+        if extra:
+            raise ContractError(f"{self.name} returned {extra}, which it does not declare.")
+        return found.select(columns)
+
+    def _model(self, model: pl.DataFrame) -> pl.DataFrame:
+        missing = [name for name in self.writes if name not in model.columns]
+        if missing:
+            raise ContractError(f"{self.name} returned a model table without {missing}.")
+        return model.select(list(self.writes))
+
+    def _edges(self, rows: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame:
+        assert self.edges is not None
+        if edges.columns != ["a", "b", self.edges]:
+            raise ContractError(
+                f"{self.name} returned the columns {edges.columns}, not a, b, {self.edges}."
+            )
+        ends = pl.concat([edges["a"], edges["b"]]).unique()
+        if not ends.is_in(rows["uid"].implode()).all():
+            raise ContractError(f"{self.name} returned an edge to a uid that is not in the bucket.")
+        return edges
+
+    def _known(self) -> Parameters:
+        if self.bound:
+            return self.bound
+        fields = schema_of(self.function).model_fields
+        return {name: f.get_default() for name, f in fields.items()}
+
+    def _arguments(self, others: tuple[Any, ...], named: Mapping[str, Any]) -> list[Any]:
+        names = list(self._positional)
+        if len(others) > len(names):
+            raise ConfigError(f"{self.name} takes {names} after the table, got {len(others)}.")
+        given = dict(zip(names, others, strict=False)) | dict(named)
+        arguments = []
+        for name in names:
+            value = given.get(name)
+            table = self.tables.get(name)
+            if value is None and not (table is not None and table.optional):
+                raise ConfigError(f"{self.name} needs {name} after the table.")
+            if isinstance(value, pl.LazyFrame):
+                value = value.collect()
+            if isinstance(value, pl.DataFrame) and table is not None:
+                missing = [c for c in table.columns if c not in value.columns]
+                if missing:
+                    raise ConfigError(
+                        f"{self.name}: the table {name} has no {missing}, only {value.columns}."
+                    )
+            arguments.append(value)
+        return arguments
+
+
+def rowwise(
+    *,
+    version: int,
+    reads: Reads | Callable[[Parameters], Reads],
+    writes: Writes | Callable[[Parameters], Writes],
+    tables: Mapping[str, Table] | None = None,
+) -> Callable[[Callable[..., pl.DataFrame]], Step]:
+    """Make a method of its own row only: part by part, cached per part, never computed twice."""
+    return lambda f: Step(f, "rowwise", version, reads, writes, tables or {})
+
+
+def groupwise(
+    *,
+    version: int,
+    reads: Reads | Callable[[Parameters], Reads],
+    writes: Writes | Callable[[Parameters], Writes],
+    by: str | None = None,
+    keys: Callable[..., pl.Series] | None = None,
+    order: Iterable[str] = (),
+    edges: str | None = None,
+    merge: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> Callable[[Callable[..., pl.DataFrame]], Step]:
+    """Make a method of whole groups; the runtime brings groups together and never splits one.
+
+    The function gets the rows of any number of whole groups, with `group: UInt32`, and answers
+    for each row, or with edges; what it says of a group may not depend on the other groups.
+    """
+    return lambda f: Step(
+        f, "groupwise", version, reads, writes, tables or {}, by, keys, tuple(order), edges, merge
+    )
+
+
+def poolwise(
+    *,
+    version: int,
+    reads: Reads | Callable[[Parameters], Reads],
+    writes: Writes | Callable[[Parameters], Writes],
+    tables: Mapping[str, Table] | None = None,
+) -> Callable[[Callable[..., pl.DataFrame]], Step]:
+    """Make a method of all rows, sorted by uid; over narrow columns only, bytes a row stated."""
+    return lambda f: Step(f, "poolwise", version, reads, writes, tables or {})
+
+
+def fit(
+    *,
+    version: int,
+    reads: Reads | Callable[[Parameters], Reads],
+    writes: Writes | Callable[[Parameters], Writes],
+    plan: Callable[[int, Parameters], tuple[int | None, Parameters]] | None = None,
+    merge: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> Callable[[Callable[..., pl.DataFrame]], Step]:
+    """Make a model of all rows, sorted by uid; with `merge` part by part, with `plan` a sample."""
+    return lambda f: Step(f, "fit", version, reads, writes, tables or {}, merge=merge, plan=plan)
+
+
+def selector(
+    *,
+    version: int,
+    reads: Reads | Callable[[Parameters], Reads],
+    evidence: Writes | None = None,
+    tables: Mapping[str, Table] | None = None,
+) -> Callable[[Callable[..., pl.DataFrame]], Step]:
+    """Make a rule that keeps a subset of the candidates, which it gets sorted by uid."""
+    return lambda f: Step(f, "selector", version, reads, evidence or {}, tables or {})
+
+
+def in_order(uids: pl.Series, found: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of `found` for the given uids, in their order, nulls where it has none."""
+    return uids.to_frame("uid").join(found, on="uid", how="left", maintain_order="left")
+
+
+def budget_of(candidates: int, budget: int | None, budget_ratio: float | None) -> int:
+    """Return how many records a budget or a share of the candidates means, rounded down.
+
+    Raises:
+        ConfigError: unless exactly one of the two is given.
+    """
+    if (budget is None) == (budget_ratio is None):
+        raise ConfigError("give either budget or budget_ratio.")
+    wanted = budget if budget is not None else int(candidates * (budget_ratio or 0.0) + 1e-9)
+    return min(candidates, wanted)
+
+
+def _all_rows(_rows: int, parameters: Parameters) -> tuple[int | None, Parameters]:
+    return None, parameters
+
+
+def _by_name(module: str, name: str) -> Step:
+    __import__(module)
+    step: Step = getattr(sys.modules[module], name)
+    return step
+
+
+def _bound_by_name(module: str, name: str, bound: Parameters) -> Step:
+    return replace(_by_name(module, name), bound=bound)
+
+
+def _is_scorer(hint: Any) -> bool:
+    return hint is Scorer or Scorer in getattr(hint, "__args__", ())
+
+
+def _fits(found: Any, declared: Any) -> bool:
+    """Whether a column's type is the declared one; a class such as pl.List takes any inner."""
+    if declared is None:
+        return True
+    if isinstance(declared, tuple):
+        return any(_fits(found, one) for one in declared)
+    return bool(found == declared)
+
+
+def _concrete(dtype: Any) -> Any:
+    """Return a type that a column of nulls can take."""
+    first = dtype[0] if isinstance(dtype, tuple) else dtype
+    return {pl.List: pl.List(pl.UInt64), pl.Array: pl.List(pl.Float32), None: pl.Null}.get(
+        first, first
+    )
+
+
+def _type_name(dtype: Any) -> str:
+    return " or ".join(map(str, dtype)) if isinstance(dtype, tuple) else str(dtype)

@@ -1,0 +1,1 @@
+"""What turns payloads into vectors and scores; one encoder or scorer per file."""

@@ -1,0 +1,1 @@
+"""What curated data is worth: protocols over features, with intervals."""

@@ -1,0 +1,1 @@
+"""One protocol per file; the file name is the protocol."""

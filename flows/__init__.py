@@ -1,0 +1,1 @@
+"""Wires the packages: recipes, plans, runs, the command; alone knows Prefect and Dask."""

@@ -1,0 +1,181 @@
+"""Map a function over units of work: in this process, in child processes, or on a Dask cluster.
+
+Results come in the order of the units, whatever the workers. A unit whose worker dies or hangs
+is cut in half until one item is left, which alone is charged with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from contracts import decode
+from contracts.errors import ConfigError, ServiceError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# A worker that decodes hostile bytes may hold this much, and each item this long.
+MEMORY_BYTES = 2 << 30
+ITEM_S = 10.0
+
+
+class InProcess(Executor):
+    """Run each call at once, here: the executor of one worker without isolation."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """Return a finished future."""
+        future: Future[Result] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # the worker boundary: the caller sees it from result()
+            future.set_exception(error)
+        return future
+
+
+@dataclass
+class Workers:
+    """Where units run.
+
+    Attributes:
+        count: processes; 1 runs in this one, except what asks for isolation.
+        dask: address of a Dask scheduler, instead of processes of our own.
+        isolated: units meet hostile bytes: always another process, with resource limits.
+    """
+
+    count: int = 1
+    dask: str | None = None
+    isolated: bool = False
+    _executor: Executor | None = field(default=None, repr=False)
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            self._executor = None
+
+    def map(self, function: Callable[[Item], Result], units: Iterable[Item]) -> Iterator[Result]:
+        """Yield function(unit) for each unit, in order, a bounded number ahead."""
+        pending: deque[Future[Result]] = deque()
+        for unit in units:
+            pending.append(self.executor().submit(function, unit))
+            if len(pending) > 2 * self.count:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def map_batches(
+        self,
+        function: Callable[[list[Item]], list[Result]],
+        batches: Iterable[list[Item]],
+        charge: Callable[[Item, str], Result],
+    ) -> Iterator[Result]:
+        """Yield the results of function(batch) item by item, in order.
+
+        Args:
+            function: gives one result an item.
+            batches: lists of items.
+            charge: the result of an item that kills its worker (DECODE_CRASH) or hangs it
+                (DECODE_TIMEOUT).
+        """
+        pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
+        for batch in batches:
+            pending.append((batch, self.executor().submit(function, batch)))
+            if len(pending) > 2 * self.count:
+                yield from self._settle(pending, function, charge)
+        while pending:
+            yield from self._settle(pending, function, charge)
+
+    def executor(self) -> Executor:
+        """Return the executor, started when first asked for."""
+        if self._executor is None:
+            self._executor = self._start()
+        return self._executor
+
+    def _start(self) -> Executor:
+        if self.dask is not None:
+            return _dask(self.dask)
+        if self.count == 1 and not self.isolated:
+            return InProcess()
+        # Forked children hang once the parent has used polars: spawn.
+        return ProcessPoolExecutor(
+            self.count,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_limited if self.isolated else None,
+        )
+
+    def _settle(
+        self,
+        pending: deque[tuple[list[Item], Future[list[Result]]]],
+        function: Callable[[list[Item]], list[Result]],
+        charge: Callable[[Item, str], Result],
+    ) -> Iterator[Result]:
+        batch, future = pending.popleft()
+        try:
+            results = future.result(timeout=ITEM_S * len(batch) if self.isolated else None)
+        except (BrokenProcessPool, FutureTimeout):
+            # A dead worker breaks every unit under way: all are run again, this one alone first.
+            again = [unit for unit, _ in pending]
+            self._kill()
+            yield from self._bisect(batch, function, charge)
+            pending.clear()
+            pending.extend((unit, self.executor().submit(function, unit)) for unit in again)
+        else:
+            yield from results
+
+    def _bisect(
+        self,
+        batch: Sequence[Item],
+        function: Callable[[list[Item]], list[Result]],
+        charge: Callable[[Item, str], Result],
+    ) -> Iterator[Result]:
+        try:
+            results = self.executor().submit(function, list(batch)).result(ITEM_S * len(batch))
+        except (BrokenProcessPool, FutureTimeout) as error:
+            self._kill()
+            if len(batch) == 1:
+                hung = isinstance(error, FutureTimeout)
+                yield charge(batch[0], "DECODE_TIMEOUT" if hung else "DECODE_CRASH")
+                return
+            middle = len(batch) // 2
+            yield from self._bisect(batch[:middle], function, charge)
+            yield from self._bisect(batch[middle:], function, charge)
+        else:
+            yield from results
+
+    def _kill(self) -> None:
+        executor, self._executor = self._executor, None
+        if isinstance(executor, ProcessPoolExecutor):
+            for process in list((executor._processes or {}).values()):
+                with suppress(ProcessLookupError):
+                    process.kill()
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _limited() -> None:
+    decode.limit_process(MEMORY_BYTES, cpu_s=24 * 3600)
+
+
+def _dask(address: str) -> Executor:
+    try:
+        from distributed import Client
+
+        executor: Executor = Client(address, timeout="30s").get_executor()
+    except ImportError as error:
+        raise ConfigError("--dask needs dask: pip install 'dask[distributed]'.") from error
+    except (OSError, TimeoutError) as error:
+        raise ServiceError(f"{address}: no Dask scheduler answers: {error}") from error
+    return executor

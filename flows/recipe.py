@@ -1,0 +1,315 @@
+"""A recipe: the TOML file that says what a curation is, read strictly, all errors together."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from contracts.errors import ConfigError, Problem, nearest
+from contracts.params import Count, Ratio, Seed, names_of, parse
+from flows.expressions import Expression
+from storage.store import checked_name
+
+Format = Literal["webdataset", "parquet", "jsonl", "uids"]
+Arm = Literal["recipe", "random", "all", "untrained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSection:
+    """One [[source]]."""
+
+    path: str
+    name: str | None = None
+    id: str | None = None
+    text: str | None = None
+    image: str | None = None
+    series: str | None = None
+    position: str | None = None
+    slices: bool = False
+    payload: Literal["copy", "reference"] = "copy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldoutSection:
+    """[holdout]: the evaluation records, which no fit and no selection ever sees."""
+
+    where: str | None = None
+    pool: str | None = None
+    by_group: str | None = None
+    ratio: Ratio | None = None
+    seed: Seed = 0
+    near: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSection:
+    """[export]: where the shards go and what they look like."""
+
+    path: str | None = None
+    format: Sequence[Format] = ("webdataset",)
+    shard_records: Count = 10_000
+    layout: Literal["append", "packed"] = "append"
+    columns: Sequence[str] = ()
+    image: Literal["keep", "strip", "jpeg"] = "keep"
+    max_side_px: Count | None = None
+    seed: Seed = 0
+    arms: Sequence[Literal["recipe", "random", "all"]] = ("recipe",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSection:
+    """[pretrain] without the objective's own parameters, which its signature checks."""
+
+    objective: str
+    encoder: str = "small_cnn"
+    side_px: Count = 64
+    steps: Count = 1000
+    batch: Count = 128
+    lr: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSection:
+    """[compare]: the arms trained alike, and over how many seeds."""
+
+    arms: Sequence[Arm] = ("recipe", "random", "all", "untrained")
+    seeds: Count = 5
+    steps: Count | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One [[select]]: a condition over columns, or a selector.
+
+    Attributes:
+        where: the condition; None for a selector.
+        by: the selector's name or reference.
+        section: the selector's other keys.
+    """
+
+    name: str
+    where: Expression | None = None
+    by: str | None = None
+    section: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as written, its fixed sections parsed; `flows.plan` resolves its methods.
+
+    Attributes:
+        beside: the folder of the file, to which its paths are relative.
+        raw: the TOML after `--set`, for the record.
+    """
+
+    name: str
+    pool: str
+    beside: Path
+    raw: Mapping[str, Any]
+    sources: tuple[SourceSection, ...] = ()
+    holdout: HoldoutSection | None = None
+    embed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    annotate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    select: tuple[Rule, ...] = ()
+    export: ExportSection | None = None
+    pretrain: PretrainSection | None = None
+    evaluate: tuple[Mapping[str, Any], ...] = ()
+    compare: CompareSection | None = None
+
+
+SECTIONS = (
+    "name", "pool", "source", "holdout", "embed", "annotate", "fit", "select", "export",
+    "pretrain", "evaluate", "compare",
+)  # fmt: skip
+
+
+class Problems:
+    """Collect what is wrong, so that a user sees all of it at once."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def add(self, key: str, message: str) -> None:
+        """Note one problem."""
+        self.found.append(Problem(key, message))
+
+    @contextmanager
+    def at(self, key: str = "") -> Iterator[None]:
+        """Collect the ConfigErrors of a block, under a key where they carry none."""
+        try:
+            yield
+        except ConfigError as error:
+            self.found += [Problem(p.key or key, p.message) for p in error.problems]
+
+    def raise_any(self) -> None:
+        """Raise one ConfigError with everything collected."""
+        if self.found:
+            raise ConfigError(dict.fromkeys(self.found))
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: the TOML file.
+        overrides: `key.path=value` with a TOML value, as of `--set`.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such recipe. `winnow init` writes one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    for override in overrides:
+        _set(raw, override)
+    return parsed(raw, beside=path.resolve().parent, name=path.stem)
+
+
+def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
+    """Return the recipe that a parsed TOML file means.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems = Problems()
+    for key in raw:
+        if key not in SECTIONS:
+            problems.add(key, f"unknown section.{nearest(key, SECTIONS)}")
+    fields: dict[str, Any] = {"name": raw.get("name", name), "pool": raw.get("pool")}
+    if fields["pool"] is None:
+        fields["pool"] = fields["name"]
+    for key in ("name", "pool"):
+        with problems.at(key):
+            if not isinstance(fields[key], str):
+                raise ConfigError(f"is a text (got {fields[key]!r})")
+            checked_name(fields[key], key)
+    fields["sources"] = tuple(
+        section
+        for i, table in enumerate(_tables(raw, "source", problems))
+        if (section := _section(SourceSection, table, f"source[{i}]", problems)) is not None
+    )
+    singles: dict[str, Any] = {
+        "holdout": HoldoutSection, "export": ExportSection, "compare": CompareSection
+    }  # fmt: skip
+    for key, kind in singles.items():
+        if key in raw:
+            fields[key] = _section(kind, raw[key], key, problems)
+    if "pretrain" in raw:
+        own = {k: v for k, v in raw["pretrain"].items() if k in names_of(PretrainSection)}
+        own.pop("encoder", None) if isinstance(own.get("encoder"), Mapping) else None
+        fields["pretrain"] = _section(PretrainSection, own, "pretrain", problems)
+    for key in ("embed", "annotate", "fit"):
+        section = raw.get(key, {})
+        if not isinstance(section, Mapping) or not all(
+            isinstance(v, Mapping) for v in section.values()
+        ):
+            problems.add(key, f"is a table of sections, such as [{key}.some_name]")
+            section = {}
+        for alias in section:
+            if "." in alias or alias == "meta":
+                problems.add(f"{key}.{alias}", "an alias has no dot and is not 'meta'")
+        fields[key] = section
+    fields["select"] = _rules(raw, problems)
+    fields["evaluate"] = tuple(_tables(raw, "evaluate", problems))
+    for i, table in enumerate(fields["evaluate"]):
+        if "protocol" not in table:
+            problems.add(f"evaluate[{i}].protocol", "is required.")
+    _check_holdout(fields.get("holdout"), problems)
+    problems.raise_any()
+    return Recipe(beside=beside, raw=raw, **fields)
+
+
+def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    for i, table in enumerate(_tables(raw, "select", problems)):
+        where, by = table.get("where"), table.get("by")
+        if (where is None) == (by is None):
+            problems.add(f"select[{i}]", "has either `where` or `by`.")
+            continue
+        if not isinstance(where if by is None else by, str):
+            problems.add(f"select[{i}]", "`where` and `by` are texts.")
+            continue
+        rest = {k: v for k, v in table.items() if k not in ("name", "where", "by")}
+        if where is not None:
+            if rest:
+                unknown = sorted(rest)
+                problems.add(f"select[{i}].{unknown[0]}", f"`where` takes no {unknown}.")
+            rules.append(Rule(table.get("name", where), Expression(where)))
+            with problems.at(f"select[{i}].where"):
+                _ = rules[-1].where.clauses  # type: ignore[union-attr]
+        else:
+            assert by is not None
+            first = next((v for v in rest.values() if isinstance(v, str)), "")
+            rules.append(Rule(table.get("name", f"{by}({first})"), by=by, section=rest))
+    names = [rule.name for rule in rules]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            problems.add(f"select[{i}].name", f"{name!r} is taken: give this rule a name.")
+        if name == "holdout":
+            problems.add(f"select[{i}].name", "'holdout' is rule 0: choose another name.")
+    return tuple(rules)
+
+
+def _check_holdout(section: HoldoutSection | None, problems: Problems) -> None:
+    if section is None:
+        return
+    if section.pool is not None:
+        if section.where or section.by_group or section.ratio:
+            problems.add("holdout.pool", "another pool needs no where, by_group or ratio.")
+    elif section.where is None and section.ratio is None:
+        problems.add("holdout", "give `where`, `pool`, or `ratio`.")
+    if section.where is not None:
+        with problems.at("holdout.where"):
+            _ = Expression(section.where).paths
+
+
+def _section(kind: Any, table: Any, where: str, problems: Problems) -> Any:
+    if not isinstance(table, Mapping):
+        problems.add(where, f"is a section, [{where}].")
+        return None
+    with problems.at(where):
+        return kind(**parse(kind, table, where=where))
+    return None
+
+
+def _tables(raw: Mapping[str, Any], key: str, problems: Problems) -> list[Mapping[str, Any]]:
+    value = raw.get(key, [])
+    if isinstance(value, list) and all(isinstance(v, Mapping) for v in value):
+        return value
+    problems.add(key, f"is a list of sections: write [[{key}]].")
+    return []
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    """Apply one `a.b=value`; a number in the path indexes a list of sections."""
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: write key=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = path.strip().split(".")
+    here: Any = raw
+    for step in parents:
+        if isinstance(here, list):
+            if not step.isdigit() or int(step) >= len(here):
+                raise ConfigError(f"--set {path}: there is no item {step}.")
+            here = here[int(step)]
+        else:
+            here = here.setdefault(step, {})
+    if not isinstance(here, dict):
+        raise ConfigError(f"--set {path}: {'.'.join(parents)} is no section.")
+    here[last] = value

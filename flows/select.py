@@ -1,0 +1,226 @@
+"""The verdict: for every record, kept, or the first rule that dropped it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from contracts.errors import DataError
+from flows.plan import Node, Plan, value
+from flows.recipe import Rule
+from flows.runtime import Mask, Runtime
+
+HOLDOUT = "holdout"
+
+
+@dataclass(frozen=True)
+class Clause:
+    """What one clause of a rule dropped: records whose first failing clause it is."""
+
+    text: str
+    dropped: int
+    unmeasured: int
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What one rule did.
+
+    Attributes:
+        reached: candidates before it.
+        unmeasured: dropped because the rule's value was null.
+        repeats: draws after it, where a selector repeats records.
+    """
+
+    name: str
+    reached: int
+    dropped: int
+    unmeasured: int = 0
+    clauses: tuple[Clause, ...] = ()
+    repeats: int | None = None
+
+
+@dataclass
+class Verdict:
+    """Every live record of the pool with its fate.
+
+    Attributes:
+        rows: uid, dropped_by (null: kept), clause, repeats; one row a live record, in pool order.
+        results: rule by rule, the hold-out first.
+        evidence: for each selector its columns beyond uid, by rule name.
+    """
+
+    rows: pl.DataFrame
+    results: list[RuleResult]
+    evidence: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> pl.DataFrame:
+        """uid and repeats of the kept records."""
+        return self.rows.filter(pl.col("dropped_by").is_null()).select("uid", "repeats")
+
+    def dropped(self) -> dict[str, int]:
+        """Records dropped by each rule, zeros included."""
+        return {result.name: result.dropped for result in self.results}
+
+    def check(self, records: int) -> None:
+        """Refuse a verdict that lost or doubled a record.
+
+        Raises:
+            DataError: in = kept + dropped does not hold.
+        """
+        total = self.kept.height + sum(self.dropped().values())
+        if total != records or self.rows["uid"].n_unique() != records:
+            raise DataError(
+                f"the verdict covers {total:,} of {records:,} records: nothing is kept."
+            )
+
+
+def judge(runtime: Runtime) -> Verdict:
+    """Apply the rules in order to the records that the rules before left.
+
+    A null drops: it is counted as `unmeasured`. A later budget counts draws where an earlier
+    selector repeats records, and a later selector's own repeats replace the earlier.
+    """
+    plan = runtime.plan
+    rows = runtime.frame([])
+    fate = np.full(rows.height, -1, dtype=np.int32)
+    clause = np.full(rows.height, -1, dtype=np.int32)
+    repeats = np.ones(rows.height, dtype=np.uint16)
+    results: list[RuleResult] = []
+    evidence: dict[str, pl.DataFrame] = {}
+    names: list[str] = []
+    if plan.recipe.holdout is not None:
+        held = _flat(runtime, runtime.held or [])
+        names.append(HOLDOUT)
+        fate[held] = 0
+        results.append(RuleResult(HOLDOUT, rows.height, int(held.sum())))
+    for rule, node in plan.rules:
+        index = len(names)
+        names.append(rule.name)
+        candidates = fate < 0
+        if rule.where is not None:
+            passed, failing, result = _where(runtime, rule, candidates)
+            clause[candidates & ~passed] = failing[candidates & ~passed]
+        else:
+            assert node is not None
+            passed, repeats, found, result = _by(
+                runtime, rule, node, rows["uid"], candidates, repeats
+            )
+            evidence[rule.name] = found
+        fate[candidates & ~passed] = index
+        results.append(result)
+    labels = pl.Series([*names, None], dtype=pl.String)
+    texts = _clause_texts(plan, len(names) - len(plan.rules))
+    judged = rows.select("uid").with_columns(
+        dropped_by=labels.gather(np.where(fate < 0, len(names), fate)),
+        clause=pl.Series(
+            [texts[f][c] if c >= 0 else None for f, c in zip(fate, clause, strict=True)],
+            dtype=pl.String,
+        ),
+        repeats=pl.Series(np.where(fate < 0, repeats, 0), dtype=pl.UInt16),
+    )
+    verdict = Verdict(judged, results, evidence)
+    verdict.check(rows.height)
+    return verdict
+
+
+def clause_values(rule: Rule, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return for each of the rows whether each clause of a rule holds; null where unmeasured."""
+    assert rule.where is not None
+    return pl.DataFrame(
+        {
+            str(i): value(rows, rule.where.clause(i), text).cast(pl.Boolean)
+            for i, text in enumerate(rule.where.clauses)
+        }
+    )
+
+
+def _where(
+    runtime: Runtime, rule: Rule, candidates: Mask
+) -> tuple[Mask, np.ndarray[Any, Any], RuleResult]:
+    assert rule.where is not None
+    flat = runtime.frame(rule.where.paths)
+    held = clause_values(rule, flat)
+    results = [held[c].fill_null(False).to_numpy() for c in held.columns]
+    nulls = [held[c].is_null().to_numpy() for c in held.columns]
+    passed = np.logical_and.reduce(results)
+    failing = np.argmin(np.stack(results), axis=0).astype(np.int32)
+    lost = candidates & ~passed
+    first_null = np.choose(failing, nulls) if len(nulls) > 1 else nulls[0]
+    clauses = tuple(
+        Clause(
+            text, int((lost & (failing == i)).sum()), int((lost & (failing == i) & nulls[i]).sum())
+        )
+        for i, text in enumerate(rule.where.clauses)
+    )
+    result = RuleResult(
+        rule.name, int(candidates.sum()), int(lost.sum()), int((lost & first_null).sum()), clauses
+    )
+    return passed, failing, result
+
+
+def _by(
+    runtime: Runtime,
+    rule: Rule,
+    node: Node,
+    uids: pl.Series,
+    candidates: Mask,
+    repeats: np.ndarray[Any, Any],
+) -> tuple[Mask, np.ndarray[Any, Any], pl.DataFrame, RuleResult]:
+    masks = _by_part(runtime, candidates)
+    rows = runtime.roles(node, masks)
+    step = node.step
+    if node.of_pool:
+        whole = int(sum(mask.sum() for mask in runtime.seen))
+        ratio = float(node.parameters["budget_ratio"])
+        step = step.bind(budget_ratio=None, budget=max(1, int(whole * ratio + 1e-9)))
+    kept = step(rows, *runtime.arguments(node))
+    passed = uids.is_in(kept["uid"].implode()).to_numpy()
+    total: int | None = None
+    if "repeats" in kept.columns:
+        mine = uids.to_frame("uid").join(
+            kept.select("uid", "repeats"), on="uid", how="left", maintain_order="left"
+        )
+        repeats = np.where(passed, mine["repeats"].fill_null(1).to_numpy(), repeats).astype(
+            np.uint16
+        )
+        total = int(repeats[passed].sum())
+    found = kept if step.explain is None else _explained(step.explain, rows, kept)
+    result = RuleResult(
+        rule.name, int(candidates.sum()), int((candidates & ~passed).sum()), repeats=total
+    )
+    return passed, repeats, found, result
+
+
+def _explained(explain: Any, candidates: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """Return the selector's evidence and, for what it dropped, the kept twin."""
+    twins = explain(candidates, kept)
+    return pl.concat([kept, twins], how="diagonal_relaxed")
+
+
+def _flat(runtime: Runtime, masks: Any) -> Mask:
+    """Return masks over parts as one mask over the live rows."""
+    if not len(masks):
+        return np.zeros(0, dtype=bool)
+    return np.concatenate([m[live] for m, live in zip(masks, runtime.live, strict=True)])
+
+
+def _by_part(runtime: Runtime, live_mask: Mask) -> list[Mask]:
+    """Return a mask over the live rows as masks over parts."""
+    masks, start = [], 0
+    for live in runtime.live:
+        mask = np.zeros(len(live), dtype=bool)
+        count = int(live.sum())
+        mask[live] = live_mask[start : start + count]
+        start += count
+        masks.append(mask)
+    return masks
+
+
+def _clause_texts(plan: Plan, before: int) -> list[tuple[str, ...]]:
+    rules = [rule.where.clauses if rule.where is not None else () for rule, _ in plan.rules]
+    return [()] * before + rules

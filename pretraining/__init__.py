@@ -1,0 +1,1 @@
+"""The bundled trainer: objectives, encoders, one loop."""

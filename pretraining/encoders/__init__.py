@@ -1,0 +1,1 @@
+"""One encoder module per file, chosen by a recipe."""

@@ -1,0 +1,71 @@
+"""What every objective is: a module that turns a batch and a moment into a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands, and the only source of randomness an objective may use.
+
+    Attributes:
+        progress: share of the steps done, in [0, 1).
+        rng: on the device of the batch, seeded by (seed, step).
+    """
+
+    progress: float
+    rng: torch.Generator
+
+
+class Encoder(Protocol):
+    """What an objective asks of an encoder: (B, ...) to (B, dim)."""
+
+    dim: int
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Return one vector of `dim` numbers for each item of the batch."""
+        ...
+
+
+class TextEncoder(Encoder, Protocol):
+    """An encoder of texts; it brings its own tokens."""
+
+    def tokenize(self, texts: list[str]) -> Tensor:
+        """Return tokens_BN, int64, of one shape for every batch."""
+        ...
+
+
+class Objective(nn.Module):
+    """The base of all objectives; knows nothing of optimizers, devices, epochs or files.
+
+    Views are made in `forward`, from the raw batch, with `moment.rng`. State that must survive
+    a restart lives in parameters and buffers, so a checkpoint is the `state_dict`.
+
+    Attributes:
+        reads: the columns of the batch.
+        exports: the submodules that outlive training.
+        description: how `build` made it, enough to make it again; empty where it did not.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("image",)
+    exports: ClassVar[tuple[str, ...]] = ("encoder",)
+    description: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.description = {}
+
+    def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        """Return `loss`, and any further scalars to log, as tensors without dimensions."""
+        raise NotImplementedError
+
+    def after_step(self, moment: Moment) -> None:
+        """Do what follows the optimizer's step: clamp a temperature, move a teacher."""

@@ -1,0 +1,1 @@
+"""One objective per file; the file name is the objective."""

@@ -1,0 +1,1 @@
+"""A shelf of parts that objectives compose by call; no base class."""

@@ -1,0 +1,216 @@
+"""Every byte that must outlive a crash is written here: temporary file, fsync, sha256, rename.
+
+No library writer does this by itself: Parquet, tar and safetensors writers never fsync, and
+leave a partial file under its final name on a full disk. A reader therefore sees a whole file
+or none, and after a kill at any point a rerun ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from contracts.errors import BusyError, StorageError
+
+_hits: dict[str, int] = {}
+
+
+def failpoint(name: str) -> None:
+    """Die here by SIGKILL when WINNOW_FAILPOINT is `name` or `name@n` and this is the n-th pass.
+
+    With WINNOW_FAILPOINT_LOG every pass is written to that file, which lists the points.
+    """
+    wanted, log = os.environ.get("WINNOW_FAILPOINT"), os.environ.get("WINNOW_FAILPOINT_LOG")
+    if wanted is None and log is None:
+        return
+    _hits[name] = _hits.get(name, 0) + 1
+    if log is not None:
+        with Path(log).open("a") as lines:
+            lines.write(f"{name}@{_hits[name]}\n")
+    if wanted in (name, f"{name}@{_hits[name]}"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def reporting(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turn an OSError into a StorageError that names the path, and the space where it is short."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(_explained(path, error, needed)) from error
+
+
+def _explained(path: Path, error: OSError, needed: int) -> str:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{path}: {error.strerror or error}."
+    folder = next(p for p in (path, *path.parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    return (
+        f"{path}: {error.strerror}: {needed:,} bytes needed so far, {free:,} free. "
+        "Free some space and run again: it resumes."
+    )
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, each entry durable."""
+    if folder.is_dir():
+        return
+    with reporting(folder):
+        make_folder(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Staged:
+    """A file being written in a temporary folder; `publish` shows it whole, nothing else does.
+
+    It is a binary file object for writers that only append. As a context manager it discards
+    what was not published, so an exception never blesses a partial file.
+
+    Attributes:
+        size_bytes: written so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self.path = folder / secrets.token_hex(8)
+        self.size_bytes = 0
+        self._sha256 = hashlib.sha256()
+        self.closed = False
+        with reporting(self.path):
+            self._file: IO[bytes] = self.path.open("xb")
+        failpoint("staged.open")
+
+    def __enter__(self) -> Staged:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.discard()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append; the sha256 goes along, so that nothing is read back to be hashed."""
+        size = memoryview(data).nbytes
+        with reporting(self.path, self.size_bytes + size):
+            self._file.write(data)
+        self._sha256.update(data)
+        self.size_bytes += size
+        return size
+
+    def tell(self) -> int:
+        """Return the position, which is the size."""
+        return self.size_bytes
+
+    def flush(self) -> None:
+        """Do nothing: `finish` flushes and syncs once."""
+
+    def close(self) -> None:
+        """Do nothing: a writer that closes its file may not decide when it is durable."""
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal digest of what was written so far."""
+        return self._sha256.hexdigest()
+
+    def publish(self, final: Path) -> None:
+        """Make the content durable and give it its final name, replacing what is there."""
+        with reporting(final, self.size_bytes):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            failpoint("staged.synced")
+            make_folder(final.parent)
+            self.path.replace(final)
+            failpoint("staged.renamed")
+            sync_folder(final.parent)
+        self.closed = True
+        failpoint("staged.published")
+
+    def discard(self) -> None:
+        """Remove the temporary file, unless it was published."""
+        if not self.closed:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+            self.closed = True
+
+
+def write(path: Path, data: bytes, *, temporary: Path | None = None) -> None:
+    """Write a small file whole, replacing what is there."""
+    with Staged(temporary or path.parent) as staged:
+        staged.write(data)
+        staged.publish(path)
+
+
+def create(path: Path, data: bytes, *, temporary: Path) -> bool:
+    """Write a file only where there is none; False when the name is taken.
+
+    `link` either makes the name or fails, so of two writers exactly one wins.
+    """
+    with Staged(temporary) as staged, reporting(path, len(data)):
+        staged.write(data)
+        staged._file.flush()
+        os.fsync(staged._file.fileno())
+        make_folder(path.parent)
+        failpoint("create.synced")
+        try:
+            os.link(staged.path, path)
+        except FileExistsError:
+            return False
+        failpoint("create.linked")
+        sync_folder(path.parent)
+    failpoint("create.done")
+    return True
+
+
+@contextmanager
+def lease(path: Path) -> Iterator[None]:
+    """Hold a store for writing; the kernel gives it back when the process dies, however.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    make_folder(path.parent)
+    with reporting(path):
+        file = path.open("a+b")
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(64).decode("ascii", "replace").strip() or "unknown"
+            raise BusyError(
+                f"{path.parent}: another run holds the store (process {holder}). "
+                "Wait for it, or stop it."
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        yield
+    finally:
+        file.close()
+
+
+def empty(folder: Path) -> None:
+    """Remove what a killed run left in a temporary folder; only under the lease."""
+    if folder.is_dir():
+        with reporting(folder):
+            shutil.rmtree(folder)
+            sync_folder(folder.parent)

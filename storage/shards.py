@@ -1,0 +1,335 @@
+"""Curated shards: WebDataset tars, Parquet, JSON lines, uid lists, and their strict reader.
+
+Tar headers are our own (ustar, mtime 0, uid 0), so equal records give equal bytes. A sample is
+its image, its text and its json under one key, and every sample has every member. What was
+written is read back once, member by member, before a manifest says that it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from contracts.errors import DataError
+from contracts.uid import hex_uid
+from storage import commit, tables
+from storage.store import canonical
+
+BLOCK = 512
+INDEX = "index.parquet"
+MANIFEST = "manifest.json"
+ROW_GROUP_BYTES = 100 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of an export: its name in the version's folder, records, bytes, sha256."""
+
+    name: str
+    records: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One record on its way out.
+
+    Attributes:
+        suffix: of the image member, such as `jpg`.
+        text: None in a pool without texts; null texts are written as empty members.
+    """
+
+    uid: int
+    image: bytes | None
+    suffix: str
+    text: str | None
+    json: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The sample's key in the tar: 16 hexadecimal digits, so without a dot."""
+        return hex_uid(self.uid)
+
+    def members(self) -> list[tuple[str, bytes]]:
+        """Name and content of each member, in the order they are written."""
+        found = [] if self.image is None else [(self.suffix, self.image)]
+        if self.text is not None:
+            found.append(("txt", self.text.encode()))
+        return [*found, ("json", canonical(dict(self.json)))]
+
+
+INDEX_SCHEMA = {
+    "uid": pl.UInt64,
+    "shard": pl.UInt32,
+    "image_offset": pl.UInt64,
+    "image_length": pl.UInt64,
+    "text_offset": pl.UInt64,
+    "text_length": pl.UInt64,
+    "content": pl.Binary,
+}
+
+
+def write_tar(
+    folder: Path, name: str, samples: Iterator[Sample], number: int
+) -> tuple[Shard, pl.DataFrame]:
+    """Write one tar and read it back; return what it is and its rows of the index.
+
+    Raises:
+        DataError: what is on disk is not what was written.
+    """
+    rows: list[tuple[Any, ...]] = []
+    hashes: list[tuple[str, str]] = []
+    with commit.Staged(folder) as staged:
+        for sample in samples:
+            at: dict[str, tuple[int, int]] = {}
+            content = hashlib.blake2b(digest_size=16)
+            for extension, data in sample.members():
+                member = f"{sample.key}.{extension}"
+                staged.write(_header(member, len(data)))
+                kind = extension if extension in ("txt", "json") else "image"
+                at[kind] = (staged.size_bytes, len(data))
+                staged.write(data)
+                staged.write(bytes(-len(data) % BLOCK))
+                hashes.append((member, hashlib.sha256(data).hexdigest()))
+                content.update(member.encode() + data)
+            image, text = at.get("image", (None, None)), at.get("txt", (None, None))
+            rows.append((sample.uid, number, *image, *text, content.digest()))
+        # Two zero blocks end an archive; readers expect records of 20 blocks.
+        staged.write(bytes(2 * BLOCK))
+        staged.write(bytes(-staged.size_bytes % (20 * BLOCK)))
+        shard = Shard(name, len(rows), staged.size_bytes, staged.sha256)
+        staged.publish(folder / name)
+    found = [(member, hashlib.sha256(data).hexdigest()) for member, data in read_tar(folder / name)]
+    if found != hashes:
+        raise DataError(f"{folder / name}: what was read back is not what was written.")
+    return shard, pl.DataFrame(rows, schema=INDEX_SCHEMA, orient="row")
+
+
+def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every member of a tar of ours; anything unusual is an error.
+
+    Raises:
+        DataError: the archive is cut, a checksum is wrong, or a member is no plain file.
+    """
+    with path.open("rb") as file:
+        while True:
+            header = file.read(BLOCK)
+            if header == bytes(BLOCK):
+                if file.read(BLOCK) != bytes(BLOCK) or file.read().strip(b"\0"):
+                    raise DataError(f"{path}: does not end as a tar ends.")
+                return
+            if len(header) < BLOCK:
+                raise DataError(f"{path}: ends in a header.")
+            total = sum(header[:148]) + sum(header[156:]) + 8 * 32
+            if int(header[148:154], 8) != total or header[156:157] != b"0":
+                raise DataError(f"{path}: has a damaged header.")
+            size = int(header[124:135], 8)
+            data = file.read(size)
+            padding = file.read(-size % BLOCK)
+            if len(data) < size or len(padding) < -size % BLOCK:
+                raise DataError(f"{path}: ends in a member.")
+            yield header[:100].rstrip(b"\0").decode(), data
+
+
+def write_parquet(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
+    """Write one Parquet shard in the Hugging Face layout: image as struct of bytes and path."""
+    batch: list[Sample] = []
+    writer: pq.ParquetWriter | None = None
+    size, records = 0, 0
+    with commit.Staged(folder) as staged:
+        for sample in samples:
+            batch.append(sample)
+            size += len(sample.image or b"")
+            if size >= ROW_GROUP_BYTES:
+                writer = _write_rows(staged, writer, batch)
+                batch, size, records = [], 0, records + len(batch)
+        if batch or writer is None:
+            writer = _write_rows(staged, writer, batch)
+            records += len(batch)
+        writer.close()
+        shard = Shard(name, records, staged.size_bytes, staged.sha256)
+        staged.publish(folder / name)
+    if pq.ParquetFile(folder / name).metadata.num_rows != records:
+        raise DataError(f"{folder / name}: lost rows on the way to disk.")
+    return shard
+
+
+def _write_rows(
+    staged: commit.Staged, writer: pq.ParquetWriter | None, batch: Sequence[Sample]
+) -> pq.ParquetWriter:
+    columns: dict[str, Any] = {"uid": [sample.key for sample in batch]}
+    features: dict[str, Any] = {"uid": {"dtype": "string", "_type": "Value"}}
+    if any(sample.image is not None for sample in batch):
+        columns["image"] = pa.array(
+            [{"bytes": s.image, "path": f"{s.key}.{s.suffix}"} for s in batch],
+            type=pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+        )
+        features["image"] = {"_type": "Image"}
+    columns["text"] = pa.array([sample.text for sample in batch], type=pa.string())
+    features["text"] = {"dtype": "string", "_type": "Value"}
+    columns["json"] = [canonical(dict(sample.json)).decode() for sample in batch]
+    features["json"] = {"dtype": "string", "_type": "Value"}
+    table = pa.table(columns)
+    info = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = table.replace_schema_metadata(info)
+    if writer is None:
+        writer = pq.ParquetWriter(pa.PythonFile(staged, mode="w"), table.schema, compression="zstd")
+    writer.write_table(table)
+    return writer
+
+
+def write_lines(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
+    """Write one shard of JSON lines: text and the json's keys; images stay where they are."""
+    records = 0
+    with commit.Staged(folder) as staged:
+        for sample in samples:
+            staged.write(canonical({**sample.json, "text": sample.text}) + b"\n")
+            records += 1
+        shard = Shard(name, records, staged.size_bytes, staged.sha256)
+        staged.publish(folder / name)
+    return shard
+
+
+def write_uids(folder: Path, kept: pl.DataFrame) -> Shard:
+    """Write the kept ids, each as often as training sees it.
+
+    DataComp's `subset.npy` (dtype u8,u8, sorted) where all source ids are 32 hexadecimal
+    digits, else `uids.parquet` (uid, source, source_id).
+    """
+    rows = kept.select(pl.exclude("repeats").repeat_by("repeats").explode())
+    ids = rows["source_id"]
+    with commit.Staged(folder) as staged:
+        if len(ids) and bool(ids.str.contains(r"^[0-9a-f]{32}$").all()):
+            pairs = np.array(sorted((int(i[:16], 16), int(i[16:], 16)) for i in ids), dtype="u8,u8")
+            np.lib.format.write_array(staged, pairs)
+            name = "subset.npy"
+        else:
+            name = "uids.parquet"
+            table = tables.to_arrow(rows.select("uid", "source", "source_id").sort("uid"))
+            with pq.ParquetWriter(pa.PythonFile(staged, mode="w"), table.schema) as writer:
+                writer.write_table(table)
+        shard = Shard(name, rows.height, staged.size_bytes, staged.sha256)
+        staged.publish(folder / name)
+    return shard
+
+
+def write_file(folder: Path, name: str, data: bytes, records: int = 0) -> Shard:
+    """Write a small file of an export, such as its data card."""
+    commit.write(folder / name, data)
+    return Shard(name, records, len(data), hashlib.sha256(data).hexdigest())
+
+
+def seal(folder: Path, shards: Sequence[Shard], facts: Mapping[str, Any]) -> str:
+    """Write the manifest that covers every file of the folder; return its sha256."""
+    content = {**facts, "files": [asdict(shard) for shard in shards]}
+    content["sha256"] = hashlib.sha256(canonical(content)).hexdigest()
+    commit.write(folder / MANIFEST, canonical(content))
+    return str(content["sha256"])
+
+
+def manifest(folder: Path) -> dict[str, Any] | None:
+    """Return an export's manifest, None where there is no whole one."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    seal_ = content.pop("sha256", None)
+    if hashlib.sha256(canonical(content)).hexdigest() != seal_:
+        raise DataError(f"{path}: is damaged: its content does not match its own sha256.")
+    return {**content, "sha256": seal_}
+
+
+def damaged(folder: Path) -> list[Path]:
+    """Return the files of an export that are missing or not what its manifest says."""
+    content = manifest(folder)
+    if content is None:
+        return [folder / MANIFEST]
+    found = []
+    for item in content["files"]:
+        path = folder / item["name"]
+        if not path.is_file() or commit_sha256(path) != item["sha256"]:
+            found.append(path)
+    return found
+
+
+def commit_sha256(path: Path) -> str:
+    """Return a file's sha256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ShardSamples:
+    """Random access to the samples of exported tars, as the trainer wants them.
+
+    Attributes:
+        uids: (n,) in the order of the shards.
+        repeats: (n,) how often an epoch sees each.
+    """
+
+    def __init__(self, folder: Path, repeats: Mapping[int, int] | None = None) -> None:
+        content = manifest(folder)
+        if content is None:
+            raise DataError(f"{folder}: is no export: it has no {MANIFEST}.")
+        names = [f["name"] for f in content["files"] if f["name"].endswith(".tar")]
+        self._paths = [folder / name for name in names]
+        index = pl.read_parquet(folder / INDEX)
+        self._index = index
+        self.uids: NDArray[np.uint64] = index["uid"].to_numpy()
+        self.repeats: NDArray[np.uint16] = np.array(
+            [(repeats or {}).get(uid, 1) for uid in index["uid"]], dtype=np.uint16
+        )
+        self._files: dict[int, int] = {}
+
+    def read(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
+        """Return `image` (encoded bytes) and `text` of rows, in their order."""
+        found: dict[str, list[Any]] = {"image": [], "text": []}
+        for row in self._index[rows].iter_rows(named=True):
+            for column in ("image", "text"):
+                offset = row[f"{column}_offset"]
+                data = None
+                if offset is not None:
+                    data = os.pread(self._open(row["shard"]), row[f"{column}_length"], offset)
+                    if len(data) < row[f"{column}_length"]:
+                        raise DataError(f"{self._paths[row['shard']]}: is cut.")
+                found[column].append(
+                    data.decode() if data is not None and column == "text" else data
+                )
+        return found
+
+    def _open(self, shard: int) -> int:
+        if shard not in self._files:
+            self._files[shard] = os.open(self._paths[shard], os.O_RDONLY)
+        return self._files[shard]
+
+    def close(self) -> None:
+        """Close the shards."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+
+def _header(name: str, size: int) -> bytes:
+    """Return a ustar header that says nothing of time, owner or machine."""
+    fields = (
+        name.encode().ljust(100, b"\0"),
+        b"0000644\0" + b"0000000\0" * 2,
+        f"{size:011o}\0".encode(),
+        b"00000000000\0",
+    )
+    start = b"".join(fields)
+    end = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
+    end = end.ljust(BLOCK - len(start) - 8, b"\0")
+    checksum = sum(start) + sum(end) + 8 * 32
+    return start + f"{checksum:06o}\0 ".encode() + end
