@@ -36,8 +36,12 @@ TIE = 1e-12
 below what vectors in half or single precision can differ by without being the same."""
 
 
-def matrix(vectors: pl.Series) -> tuple[Mask, NDArray[np.floating]]:
-    """Return which rows hold a vector, and those vectors as (n, d) in their own precision.
+def matrix(vectors: pl.Series, *, zeros: bool = True) -> tuple[Mask, NDArray[np.floating]]:
+    """Return which rows hold a vector, and those vectors as (n, d) in half or single precision.
+
+    Args:
+        vectors: an Array, or a List of one length.
+        zeros: whether a vector of zeros, which has no direction, is one.
 
     Raises:
         DataError: vectors of different lengths; NaN or infinity in a vector.
@@ -45,43 +49,39 @@ def matrix(vectors: pl.Series) -> tuple[Mask, NDArray[np.floating]]:
     known = vectors.is_not_null()
     present = vectors.filter(known)
     if isinstance(present.dtype, pl.List):
-        lengths = present.list.len().unique().sort().to_list()
-        if len(lengths) > 1:
+        dimensions = present.list.len().unique().sort().to_list()
+        if len(dimensions) > 1:
             raise DataError(
-                f"{vectors.name}: vectors of {lengths[:5]} dimensions in one column; "
+                f"{vectors.name}: vectors of {dimensions[:5]} dimensions in one column; "
                 "one encoder writes one length: embed them again."
             )
-        present = present.list.to_array(lengths[0] if lengths else 0)
+        present = present.list.to_array(dimensions[0] if dimensions else 0)
     x = present.to_numpy()
     if x.dtype not in (np.float16, np.float32):
         x = x.astype(np.float32)
-    broken = sum(
-        int((~np.isfinite(x[a:b]).all(axis=1)).sum()) for a, b in blocks(len(x), 4 * ROWS)
-    )
+    lengths = _lengths(x)
+    broken = int((~np.isfinite(lengths)).sum())
     if broken:
         raise DataError(
             f"{vectors.name}: {broken} of {len(x)} vectors hold NaN or infinity; "
             "embed these records again, or make their vectors null."
         )
-    return known.to_numpy(), x
+    held = known.to_numpy()
+    if zeros or lengths.all():
+        return held, x
+    held = held.copy()
+    held[held] = lengths > 0
+    return held, x[lengths > 0]
 
 
 def directions(vectors: pl.Series) -> tuple[Mask, Vectors]:
     """Return which rows have a direction, and those vectors at length 1.
 
-    A null vector has none, nor has one of zeros.
-
     Raises:
         DataError: as `matrix`.
     """
-    known, x = matrix(vectors)
-    rows = unit(x)
-    nonzero = rows.any(axis=1)
-    if nonzero.all():
-        return known, rows
-    known = known.copy()
-    known[known] = nonzero
-    return known, rows[nonzero]
+    held, x = matrix(vectors, zeros=False)
+    return held, unit(x)
 
 
 def unit(x: NDArray[np.floating]) -> Vectors:
@@ -104,7 +104,7 @@ def cosine(x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.float
     """Return the cosine of x_i and y_i in double precision: exactly 1 where they are equal."""
     found = np.empty(len(x))
     for a, b in blocks(len(x)):
-        p, q = x[a:b].astype(np.float64), y[a:b].astype(np.float64)
+        p, q = x[a:b].astype(np.float64, copy=False), y[a:b].astype(np.float64, copy=False)
         lengths = np.sqrt(_dot(p, p) * _dot(q, q))
         found[a:b] = _dot(p, q) / np.where(lengths > 0, lengths, 1.0)
     return np.clip(found, -1.0, 1.0)
@@ -295,7 +295,16 @@ def _first_best(rows: Vectors, columns: Vectors, hidden: Mask | None) -> Indices
     exact = unit_64(rows) @ unit_64(columns).T
     if hidden is not None:
         exact[hidden] = -np.inf
-    return (exact >= exact.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+    first: Indices = (exact >= exact.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+    return first
+
+
+def _lengths(x: NDArray[np.floating]) -> NDArray[np.float64]:
+    lengths = np.empty(len(x))
+    for a, b in blocks(len(x)):
+        rows = x[a:b].astype(np.float64)
+        lengths[a:b] = np.sqrt(_dot(rows, rows))
+    return lengths
 
 
 def _dot(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

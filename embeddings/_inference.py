@@ -49,7 +49,7 @@ def fingerprint_of(description: Mapping[str, Any], weights: Mapping[str, Tensor]
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
         digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

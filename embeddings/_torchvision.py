@@ -21,12 +21,13 @@ def _declare() -> torch.library.Library | None:
         return None
     for extension in Path(spec.origin).parent.glob("_C*.so"):
         with contextlib.suppress(OSError):
-            torch.ops.load_library(str(extension))
+            torch.ops.load_library(str(extension))  # type: ignore[no-untyped-call]
     if hasattr(torch.ops.torchvision, "nms"):
         return None
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
     return library
 
 

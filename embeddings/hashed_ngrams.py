@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -99,7 +100,6 @@ def _bags(texts: list[str], dimension: int) -> NDArray[np.float64]:
     sign = np.where(hashes & np.uint64(1), 1.0, -1.0)
     bucket = ((hashes >> np.uint64(1)) % np.uint64(dimension)).astype(np.int64)
     # bincount adds in the order given, by hash: no sum depends on the other texts.
-    sums = np.bincount(
-        rows * dimension + bucket, sign * (1 + np.log(times)), len(texts) * dimension
-    )
-    return sums.reshape(len(texts), dimension)
+    weight = sign * (1 + np.log(times))
+    sums = np.bincount(rows * dimension + bucket, weights=weight, minlength=len(texts) * dimension)
+    return cast(NDArray[np.float64], sums.reshape(len(texts), dimension))

@@ -86,7 +86,7 @@ class MiniLM:
     def _block(self, x_BLD: Tensor, mask_BL: Tensor, name: str) -> Tensor:
         query, key, value = (
             self._linear(x_BLD, f"{name}.attention.self.{part}")
-            .unflatten(2, (_HEADS, -1))
+            .view(*x_BLD.shape[:2], _HEADS, -1)
             .transpose(1, 2)
             for part in ("query", "key", "value")
         )

@@ -60,7 +60,7 @@ def _parsed(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(o.sql(dialect="postgres") for o in operands), tuple(paths)
 
 
-def _tree(text: str) -> exp.Expression:
+def _tree(text: str) -> Any:
     try:
         tree = sqlglot.parse_one(text, dialect="postgres")
     except sqlglot.errors.SqlglotError as error:
@@ -80,9 +80,10 @@ def _polars(text: str) -> pl.Expr:
 
     sql = _tree(text).transform(flat).sql(dialect="postgres")
     try:
-        return pl.sql_expr(sql)
+        expression: pl.Expr = pl.sql_expr(sql)
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{text!r}: {error}") from None
+    return expression
 
 
 def _path(column: exp.Column) -> str:

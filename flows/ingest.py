@@ -49,7 +49,7 @@ _COUNTERS = {"accepted", "known", "skipped"}
 TEXTS = pl.List(pl.Struct({"text": pl.String, "lang": pl.String, "origin": pl.String}))
 LOCATION = pl.Struct({"path": pl.String, "offset": pl.Int64, "length": pl.Int64})
 # The columns of a pool before meta; those of no record of a part are left out.
-RECORD = {
+RECORD: dict[str, Any] = {
     "uid": pl.UInt64,
     "source": pl.String,
     "source_id": pl.String,

@@ -173,7 +173,8 @@ def _dask(address: str) -> Executor:
     try:
         from distributed import Client
 
-        executor: Executor = Client(address, timeout="30s").get_executor()
+        client: Any = Client
+        executor: Executor = client(address, timeout="30s").get_executor()
     except ImportError as error:
         raise ConfigError("--dask needs dask: pip install 'dask[distributed]'.") from error
     except (OSError, TimeoutError) as error:

@@ -223,23 +223,16 @@ class _Planner:
                 self._need([f"{holdout.near}.cluster"], "holdout.near")
         if recipe.export is not None:
             self._need(recipe.export.columns, "export.columns")
-        self._default_vectors(rules)
+        self._default_vectors()
         self._references(rules)
         self._check_holdout_near()
         self.problems.raise_any()
         order = self._ordered()
-        planned = Plan(
-            recipe,
-            {t: self.nodes[t] for t in order},
-            self.columns,
-            tuple((r, self._settled(n)) for r, n in rules),
-            tuple(self.bindings),
-        )
+        settled = tuple((rule, node and self.nodes[node.table]) for rule, node in rules)
+        tables = {t: self.nodes[t] for t in order if self.nodes[t].kind != "selector"}
+        planned = Plan(recipe, tables, self.columns, settled, tuple(self.bindings))
         check_types(planned, {})
         return planned
-
-    def _settled(self, node: Node | None) -> Node | None:
-        return None if node is None else self.nodes.pop(node.table, node)
 
     def _add(self, kind: str, alias: str, section: Mapping[str, Any]) -> None:
         table = f"{kind}.{alias}"
@@ -446,7 +439,7 @@ class _Planner:
             known = [*self.recipe.fit, *methods.names("curation.fit")]
             self.problems.add(where, f"there is no {reference!r}.{nearest(alias, known)}")
 
-    def _default_vectors(self, rules: Sequence[tuple[Rule, Node | None]]) -> None:
+    def _default_vectors(self) -> None:
         """Bind `vector`, `image_vector` and `text_vector` to the recipe's only ones."""
         embeds = [n for n in self.nodes.values() if n.table.startswith("embed.")]
         single = [f"{n.alias}.vector" for n in embeds if "vector" in n.writes]
@@ -467,9 +460,6 @@ class _Planner:
             self.bindings.append((table, role, choices[0], "default"))
             bound = replace(node, roles={**node.roles, role: Expression(choices[0])})
             self.nodes[table] = bound
-            for i, (rule, selector) in enumerate(rules):
-                if selector is not None and selector.table == table:
-                    rules[i] = (rule, bound)  # type: ignore[index]
 
     def _references(self, rules: Sequence[tuple[Rule, Node | None]]) -> None:
         """Check that every column named is one that its table writes."""

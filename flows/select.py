@@ -59,7 +59,7 @@ class Verdict:
 
     @property
     def kept(self) -> pl.DataFrame:
-        """uid and repeats of the kept records."""
+        """Uid and repeats of the kept records."""
         return self.rows.filter(pl.col("dropped_by").is_null()).select("uid", "repeats")
 
     def dropped(self) -> dict[str, int]:
@@ -198,7 +198,7 @@ def _by(
 
 def _explained(explain: Any, candidates: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     """Return the selector's evidence and, for what it dropped, the kept twin."""
-    twins = explain(candidates, kept)
+    twins: pl.DataFrame = explain(candidates, kept)
     return pl.concat([kept, twins], how="diagonal_relaxed")
 
 

@@ -28,6 +28,7 @@ from storage.store import canonical
 
 BLOCK = 512
 INDEX = "index.parquet"
+LAYOUT = "layout.parquet"
 MANIFEST = "manifest.json"
 ROW_GROUP_BYTES = 100 << 20
 
@@ -225,6 +226,17 @@ def write_uids(folder: Path, kept: pl.DataFrame) -> Shard:
     return shard
 
 
+def write_table(folder: Path, name: str, frame: pl.DataFrame) -> Shard:
+    """Write a table that goes beside the shards, such as their index."""
+    with commit.Staged(folder) as staged:
+        table = tables.to_arrow(frame)
+        with pq.ParquetWriter(pa.PythonFile(staged, mode="w"), table.schema) as writer:
+            writer.write_table(table)
+        shard = Shard(name, frame.height, staged.size_bytes, staged.sha256)
+        staged.publish(folder / name)
+    return shard
+
+
 def write_file(folder: Path, name: str, data: bytes, records: int = 0) -> Shard:
     """Write a small file of an export, such as its data card."""
     commit.write(folder / name, data)
@@ -259,12 +271,12 @@ def damaged(folder: Path) -> list[Path]:
     found = []
     for item in content["files"]:
         path = folder / item["name"]
-        if not path.is_file() or commit_sha256(path) != item["sha256"]:
+        if not path.is_file() or file_sha256(path) != item["sha256"]:
             found.append(path)
     return found
 
 
-def commit_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Return a file's sha256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

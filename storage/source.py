@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,75 @@ META_ALIASES: Mapping[str, str] = {
     "punsafe": "nsfw",
     "AESTHETIC_SCORE": "aesthetic",
 }
+
+CAPTION_BYTES = 64 << 10
+TEXT_BYTES = 16 << 20
+
+# UTF-32 stands before UTF-16, whose little-endian mark begins it.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Refused(Exception):
+    """Something read is no record; whoever catches it makes a Rejected of it.
+
+    Attributes:
+        code: a reason code of docs/reasons.md, such as UNREADABLE.
+        detail: what was found.
+    """
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        self.code, self.detail = code, detail
+        super().__init__(code, detail)
+
+
+class BadText(Refused):
+    """A text that cannot be taken, not even mended."""
+
+
+def clean_text(value: bytes | str | None, *, limit: int) -> tuple[str | None, tuple[str, ...]]:
+    """Return a text as it is stored, and notes on what was mended.
+
+    Bytes are UTF-8, or what a byte order mark at their start says; the mark goes. CR LF and CR
+    become LF. Control characters but tab and newline are removed (note CONTROL_CHARS); a text
+    without a visible character becomes None (note CAPTION_EMPTY). No Unicode normalisation.
+
+    Args:
+        limit: bytes in UTF-8: CAPTION_BYTES for captions of images, TEXT_BYTES for texts.
+
+    Raises:
+        BadText: CAPTION_NOT_UTF8, for lone surrogates too, or CAPTION_TOO_LONG.
+    """
+    if value is None:
+        return None, ()
+    text = _decoded(value) if isinstance(value, bytes) else value.removeprefix("\ufeff")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadText("CAPTION_NOT_UTF8", f"lone surrogate at {error.start}") from None
+    if size > limit:
+        raise BadText("CAPTION_TOO_LONG", f"{size:,} bytes, the limit is {limit:,}")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text, removed = _CONTROL.subn("", text)
+    notes = ("CONTROL_CHARS",) if removed else ()
+    if all(c.isspace() or unicodedata.category(c) in ("Cf", "Mn") for c in text):
+        return None, (*notes, "CAPTION_EMPTY")
+    return text, notes
+
+
+def _decoded(data: bytes) -> str:
+    mark, encoding = next((m for m in _MARKS if data.startswith(m[0])), (b"", "utf-8"))
+    try:
+        return data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        detail = f"{encoding}: byte {data[len(mark) + error.start]:#04x} at {error.start}"
+        raise BadText("CAPTION_NOT_UTF8", detail) from None
 
 
 @dataclass(frozen=True)

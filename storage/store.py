@@ -203,8 +203,14 @@ class Store:
             raise BusyError(f"{path}: version {version} was made by another run. Run again.")
 
     def _read_json(self, path: Path) -> dict[str, Any] | None:
-        if not path.is_file():
-            return None
+        return self.sealed(path) if path.is_file() else None
+
+    def sealed(self, path: Path) -> dict[str, Any]:
+        """Return a manifest or ref, checked against its own sha256.
+
+        Raises:
+            DataError: it is damaged.
+        """
         with commit.reporting(path):
             data = path.read_bytes()
         try:

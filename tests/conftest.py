@@ -24,6 +24,10 @@ def data() -> Path:
     return DATA
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", action="store_true", help="rewrite the golden tables")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if DATA.is_dir():
         return

@@ -58,6 +58,7 @@ def semantic_duplicates(
     known, x = _neighbours.directions(groups["vector"])
     rows = groups.filter(known).drop("vector")
     uids, group = rows["uid"].to_numpy(), rows["group"].to_numpy()
+    first: NDArray[np.generic]
     if order == "score":
         first = _ranks(rows)
     elif order == "random":
@@ -89,9 +90,7 @@ def _nearest_before(x: _neighbours.Vectors, group: NDArray[np.uint32]) -> _neigh
     return nearest
 
 
-def _cosine_to_mean(
-    x: _neighbours.Vectors, group: NDArray[np.uint32]
-) -> NDArray[np.float32]:
+def _cosine_to_mean(x: _neighbours.Vectors, group: NDArray[np.uint32]) -> NDArray[np.float32]:
     """Return each row's cosine to the sum of its group, which comes sorted by uid.
 
     In single precision, so that what is equal by symmetry, such as any two alone, is equal.

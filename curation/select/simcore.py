@@ -15,11 +15,13 @@ from contracts.uid import random_bits
 from curation import _neighbours
 from curation.step import Role, Table, budget_of, selector
 
+EVIDENCE = {"round": pl.UInt32, "centroid": pl.UInt32, "cosine": pl.Float32}
+
 
 @selector(
     version=1,
     reads={"vector": Role((pl.Array, pl.List))},
-    evidence={"round": pl.UInt32, "centroid": pl.UInt32, "cosine": pl.Float32},
+    evidence=EVIDENCE,
     tables={"target": Table(columns=("vector",), pool=True)},
 )
 def simcore(
@@ -64,46 +66,69 @@ def simcore(
         DataError: the target has no vector; vectors of different lengths; NaN or infinity.
     """
     centroids, targets = _centroids(target, num_centroids, seed, stream)
-    known, x = _neighbours.matrix(candidates["vector"])
-    nonzero = x.any(axis=1)
-    x, uids = x[nonzero], candidates["uid"].to_numpy()[known][nonzero]
+    known, x = _neighbours.matrix(candidates["vector"], zeros=False)
+    uids = candidates["uid"].to_numpy()[known]
     if len(x) and x.shape[1] != centroids.shape[1]:
         raise DataError(
             f"simcore: candidates of {x.shape[1]} dimensions, a target of {centroids.shape[1]}; "
             "embed both with the same encoder."
         )
+    released = rule == "released"
     wanted = len(x)
     if budget is not None or budget_ratio is not None:
         wanted = min(wanted, budget_of(candidates.height, budget, budget_ratio))
-    else:
-        stop_ratio = 0.95 if stop_ratio is None else stop_ratio
-    released = rule == "released"
+    elif stop_ratio is None:
+        stop_ratio = 0.95
     if released and stop_ratio is not None:
         wanted = min(wanted, 50 * targets)
 
     draws = random_bits(uids, seed, stream)
-    taken: list[NDArray[np.int64]] = []
-    evidence: list[pl.DataFrame] = []
-    count, floor, reference = 0, 0.0, patience if released else 1
+    picked: list[pl.DataFrame] = []
+    floor, left = 0.0, wanted
     for number, (rows, cosines) in enumerate(_rounds(x, centroids, wanted), start=1):
         utility = float(cosines.mean())
-        if number == reference and stop_ratio is not None:
-            floor = stop_ratio * utility
-        if stop_ratio is not None and utility < max(floor, 0.0):
-            break
-        best = np.lexsort((np.arange(len(rows)), -cosines))
-        best = best[np.sort(np.unique(rows[best], return_index=True)[1])]
-        order = draws[rows[best]] if released else -cosines[best]
-        best = best[np.lexsort((rows[best], order))][: wanted - count]
-        count += len(best)
-        taken.append(rows[best])
-        evidence.append(
+        if stop_ratio is not None:
+            if number == (patience if released else 1):
+                floor = max(0.0, stop_ratio * utility)
+            if utility < floor:
+                break
+        nearest_first = np.lexsort((rows, -cosines))
+        first = np.sort(np.unique(rows[nearest_first], return_index=True)[1])
+        centroid = nearest_first[first]
+        if released:
+            centroid = centroid[np.argsort(draws[rows[centroid]], kind="stable")]
+        centroid = centroid[:left]
+        left -= len(centroid)
+        picked.append(
             pl.DataFrame(
-                {"centroid": best, "cosine": cosines[best]},
-                schema={"centroid": pl.UInt32, "cosine": pl.Float32},
-            ).with_columns(round=pl.lit(number, dtype=pl.UInt32))
+                {
+                    "uid": uids[rows[centroid]],
+                    "round": np.full(len(centroid), number, dtype=np.uint32),
+                    "centroid": centroid.astype(np.uint32),
+                    "cosine": cosines[centroid].astype(np.float32),
+                }
+            )
         )
-    return pl.concat([]).select()
+    return pl.concat([pl.DataFrame(schema={"uid": pl.UInt64, **EVIDENCE}), *picked])
+
+
+def _centroids(
+    target: pl.DataFrame, num_centroids: int, seed: int, stream: str
+) -> tuple[_neighbours.Vectors, int]:
+    """Return the target's centroids at length 1, and how many vectors it has."""
+    if "uid" not in target.columns:
+        target = target.with_columns(uid=pl.int_range(pl.len(), dtype=pl.UInt64))
+    target = target.sort("uid")
+    known, x = _neighbours.directions(target["vector"].alias("target vector"))
+    if not len(x):
+        raise DataError("simcore: the target has no vector; name a pool that has some.")
+    if len(x) <= num_centroids:
+        return x, len(x)
+    uids = target["uid"].to_numpy()[known]
+    centroids, _ = _neighbours.kmeans(
+        x, uids, num_centroids, iterations=25, spherical=True, seed=seed, stream=stream
+    )
+    return centroids, len(x)
 
 
 def _rounds(
@@ -111,21 +136,23 @@ def _rounds(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Yield for each round the row that each centroid takes, and its cosine.
 
-    What one round yields is out of reach of the next; it ends when `wanted` rows are taken.
+    No row is yielded in two rounds; it ends when at least `wanted` were.
     """
-    lines = np.arange(len(centroids))
+    line = np.arange(len(centroids))
     depth = 2 * wanted // len(centroids) + 64
     rows, cosines, sure = _neighbours.shortlist(x, centroids, depth)
     taken = np.zeros(len(x), dtype=bool)
     at = np.zeros(len(centroids), dtype=np.int64)
-    while taken.sum() < wanted:
+    count = 0
+    while count < wanted:
         while True:
             while (at >= sure).any():
                 depth *= 2
                 rows, cosines, sure = _neighbours.shortlist(x, centroids, depth)
-            late = taken[rows[lines, at]]
-            if not late.any():
+            gone = taken[rows[line, at]]
+            if not gone.any():
                 break
-            at[late] += 1
-        yield rows[lines, at], cosines[lines, at]
-        taken[rows[lines, at]] = True
+            at[gone] += 1
+        yield rows[line, at], cosines[line, at]
+        taken[rows[line, at]] = True
+        count += len(np.unique(rows[line, at]))

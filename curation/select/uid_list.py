@@ -41,7 +41,9 @@ def uid_list(candidates: pl.DataFrame, ids: pl.DataFrame, *, invert: bool = Fals
     found = named.select(listed.columns).n_unique()
     if found < listed.height:
         _log.warning(
-            "uid_list: %d of %d ids are not among the candidates", listed.height - found, listed.height
+            "uid_list: %d of %d ids are not among the candidates",
+            listed.height - found,
+            listed.height,
         )
     if candidates.height and not found:
         raise DataError(
@@ -71,6 +73,8 @@ def _keys(candidates: pl.DataFrame, ids: pl.DataFrame) -> tuple[pl.DataFrame, pl
     digits = pl.when(source_id.str.contains(r"^[0-9a-fA-F]{32}$")).then(source_id)
     halves = {"high": digits.str.head(16), "low": digits.str.tail(16)}
     return (
-        candidates.select(**{n: h.str.to_integer(base=16, dtype=pl.UInt64) for n, h in halves.items()}),
+        candidates.select(
+            **{n: h.str.to_integer(base=16, dtype=pl.UInt64) for n, h in halves.items()}
+        ),
         ids.select(high=pl.col("f0").cast(pl.UInt64), low=pl.col("f1").cast(pl.UInt64)),
     )

@@ -1,0 +1,57 @@
+"""Vectors with their labels: what the protocols compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from contracts.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One vector and one label an item.
+
+    Attributes:
+        x_ND: finite, float32.
+        y_N: labels, numbers or strings. Kept as given: a protocol reads the labels of a test set
+            once, for its final score.
+    """
+
+    x_ND: NDArray[np.float32]
+    y_N: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x_ND", finite(self.x_ND, "features"))
+        if len(self.y_N) != len(self.x_ND):
+            raise DataError(f"{len(self.x_ND)} vectors, but {len(self.y_N)} labels.")
+
+    def __len__(self) -> int:
+        return len(self.x_ND)
+
+
+def finite(x: ArrayLike, what: str) -> NDArray[np.float32]:
+    """Return the vectors as float32 (N, D).
+
+    Raises:
+        DataError: when they are no matrix, empty, or hold a value that is not finite.
+    """
+    x_ND = np.asarray(x, dtype=np.float32)
+    if x_ND.ndim != 2 or not x_ND.size:
+        raise DataError(f"{what}: the shape is {x_ND.shape}; one row an item is needed.")
+    bad = np.flatnonzero(~np.isfinite(x_ND).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"{what}: {len(bad)} of {len(x_ND)} rows are not finite, the first is row {bad[0]}. "
+            "Leave out the records whose vector is null."
+        )
+    return x_ND
+
+
+def unit(x_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return x / |x| row by row; a zero row stays zero."""
+    norm_N1 = np.linalg.norm(x_ND.astype(np.float64), axis=1, keepdims=True)
+    return (x_ND / np.where(norm_N1 > 0, norm_N1, 1)).astype(np.float32)

@@ -1,0 +1,339 @@
+"""A run: every stage that a recipe names, in order, each found where it was done before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contracts.errors import ConfigError, DataError, nearest
+from flows import export as exporting
+from flows import recipe as recipes
+from flows.holdout import holdout
+from flows.ingest import Progress, SourceSpec, ingest
+from flows.parallel import Workers
+from flows.plan import Plan, check_types, plan
+from flows.recipe import Recipe, SourceSection
+from flows.runtime import Count, Mask, Runtime
+from flows.select import Verdict, judge
+from storage import source, tables
+from storage.store import Object, Store, key_of
+
+STAGES = ("ingest", "embed", "annotate", "select", "export", "pretrain", "evaluate", "report")
+
+
+@dataclass
+class Reporter:
+    """What a run says while it works; the command prints it, a notebook may not.
+
+    Attributes:
+        stage: called when a stage begins.
+        table: called with a table and what of it was found and is computed, before the work.
+        ingest: gives the progress of one source.
+        work: wraps a long stage in a progress bar; gives a function to advance it.
+        line: called with a line of result.
+    """
+
+    stage: Callable[[str], None] = lambda _stage: None
+    table: Callable[[str, Count], None] = lambda _table, _count: None
+    ingest: Callable[[SourceSpec], AbstractContextManager[Progress]] = lambda _spec: nullcontext(
+        Progress()
+    )
+    line: Callable[[str], None] = lambda _line: None
+
+
+@dataclass
+class Options:
+    """How to run, as opposed to what: nothing here enters a key.
+
+    Attributes:
+        until: the last stage to do.
+        at: the pool version to use instead of ingesting and taking the latest.
+        given: steps by name that a notebook brings.
+    """
+
+    workers: int = 1
+    dask: str | None = None
+    device: str | None = None
+    until: str = "report"
+    at: int | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    reporter: Reporter = field(default_factory=Reporter)
+
+    def reaches(self, stage: str) -> bool:
+        """Whether a stage is to be done."""
+        return STAGES.index(stage) <= STAGES.index(self.until)
+
+
+@dataclass
+class Run:
+    """A run under way: what its stages hand on."""
+
+    store: Store
+    plan: Plan
+    options: Options
+    pool: tables.Pool
+    runtime: Runtime
+    held: list[Mask] | None
+    verdict: Verdict | None = None
+    version: int = 0
+    exported: exporting.Exported | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.plan.recipe
+
+
+def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[str, Any]:
+    """Do everything that a recipe names, up to a stage.
+
+    Returns:
+        The dict that `winnow run --json` prints. `changed` is false, and no version is made,
+        where nothing is new.
+
+    Raises:
+        ConfigError: the recipe is wrong; with every problem, before anything is written.
+        DataError: nothing to read, or nothing is kept.
+        BusyError: another run holds the store.
+    """
+    options = options or Options()
+    if options.until not in STAGES:
+        raise ConfigError(f"--until {options.until}: is no stage.{nearest(options.until, STAGES)}")
+    planned = plan(recipe, options.given)
+    check_stages(planned)
+    with store.lease():
+        if options.at is None:
+            ingest_sources(recipe, store, options)
+        pool = tables.load_pool(store, recipe.pool, options.at)
+        if pool is None:
+            raise DataError(
+                f"there is no pool {recipe.pool!r}"
+                + (f" of version {options.at}." if options.at else ": name a [[source]].")
+            )
+        if not options.reaches("embed"):
+            return {"pool": pool.name, "version": pool.version, "records": pool.records}
+        check_types(planned, pool_schema(store, pool))
+        with Workers(options.workers, options.dask) as workers:
+            return _stages(store, planned, options, pool, workers)
+
+
+def ingest_sources(recipe: Recipe, store: Store, options: Options) -> list[dict[str, Any]]:
+    """Read each [[source]] of a recipe into its pool."""
+    results = []
+    if recipe.sources:
+        options.reporter.stage("ingest")
+    for section in recipe.sources:
+        spec = source_spec(section, recipe.beside)
+        with options.reporter.ingest(spec) as progress:
+            results.append(
+                ingest(store, recipe.pool, spec, workers=options.workers, progress=progress)
+            )
+        options.reporter.line(ingest_line(results[-1]))
+    return results
+
+
+def ingest_line(result: Mapping[str, Any]) -> str:
+    """Return one line about an ingest."""
+    bad = ", ".join(f"{n:,} {code}" for code, n in result["quarantined"].items())
+    return (
+        f"{result['pool']} version {result['version']}: {result['read']:,} read, "
+        f"{result['accepted']:,} new, {result['known']:,} known, "
+        f"{sum(result['quarantined'].values()):,} quarantined{f' ({bad})' if bad else ''}"
+    )
+
+
+def source_spec(section: SourceSection, beside: Path) -> SourceSpec:
+    """Return how a [[source]] is read; its path is relative to the recipe."""
+    path = section.path if "://" in section.path else str(beside / section.path)
+    found = source.find(path)
+    columns = source.Columns(
+        section.id, section.text, section.image, section.series, section.position
+    )
+    return SourceSpec(found, section.name or found.name, columns, section.payload)
+
+
+def pool_schema(store: Store, pool: tables.Pool) -> dict[str, Any]:
+    """Return every column of a pool's parts, meta's fields as `meta.url`, with their types."""
+    found: dict[str, Any] = {"uid": pl.UInt64}
+    for part in pool.parts:
+        for name, dtype in tables.schema(store, part.records).items():
+            found.setdefault(name, dtype)
+    return found
+
+
+def check_stages(planned: Plan) -> None:
+    """Check the sections of pretraining and evaluation against the signatures they configure.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    recipe = planned.recipe
+    problems = recipes.Problems()
+    if recipe.compare is not None and recipe.pretrain is None:
+        problems.add("compare", "needs [pretrain]: what the arms are trained with.")
+    problems.raise_any()
+
+
+def _stages(
+    store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
+) -> dict[str, Any]:
+    reporter = options.reporter
+    recipe = planned.recipe
+    everyone = Runtime(store, planned, pool, workers, device=options.device, say=reporter.table)
+    held = None
+    if recipe.holdout is not None:
+        held = holdout(everyone, recipe.holdout)
+    runtime = Runtime(
+        store, planned, pool, workers, held, device=options.device, say=reporter.table
+    )
+    this = Run(store, planned, options, pool, runtime, held)
+    reporter.stage("embed")
+    runtime.make([t for t, node in planned.nodes.items() if node.kind == "embed"])
+    if options.reaches("annotate"):
+        reporter.stage("annotate")
+        runtime.make()
+    if options.reaches("select"):
+        reporter.stage("select")
+        this.verdict = judge(runtime)
+        return _finish(this)
+    return {"pool": pool.name, "version": pool.version, "records": pool.records}
+
+
+def _finish(this: Run) -> dict[str, Any]:
+    """Keep the verdict as a version, and do what follows from it."""
+    store, recipe, options = this.store, this.recipe, this.options
+    verdict = this.verdict
+    assert verdict is not None
+    if not verdict.kept.height:
+        raise DataError(_nothing_kept(verdict))
+    parts, evidence = _store_verdict(this, verdict)
+    stages = [s for s in STAGES if options.reaches(s)]
+    content = key_of(
+        {
+            "pool": [this.pool.name, this.pool.digest],
+            "recipe": this.plan.resolved(),
+            "verdict": [p.sha256 for p in parts],
+            "evidence": {name: item.sha256 for name, item in evidence.items()},
+            "stages": stages,
+        }
+    )
+    last = store.ref("run", recipe.name)
+    if last is not None and last["content"] == content and _complete(last):
+        return {**last["result"], "changed": False}
+    this.version = (last["version"] if last is not None else 0) + 1
+    funnel = [asdict(result) for result in verdict.results]
+    this.result = {
+        "pool": this.pool.name,
+        "version": this.version,
+        "changed": True,
+        "records": this.pool.records,
+        "kept": verdict.kept.height,
+        "dropped": verdict.dropped(),
+    }
+    if recipe.export is not None and options.reaches("export"):
+        options.reporter.stage("export")
+        _export(this)
+    ref = {
+        "run": recipe.name,
+        "version": this.version,
+        "content": content,
+        "pool": this.pool.name,
+        "pool_version": this.pool.version,
+        "recipe": this.plan.resolved(),
+        "beside": str(recipe.beside),
+        "funnel": funnel,
+        "verdict": [asdict(p) for p in parts],
+        "evidence": {name: asdict(item) for name, item in evidence.items()},
+        "notes": {t: [asdict(o) for o in objects] for t, objects in this.runtime.notes.items()},
+        "models": {t: asdict(o) for t, o in this.runtime.models.items()},
+        "held": this.held is not None,
+        "result": this.result,
+    }
+    store.create_ref("run", recipe.name, this.version, json.loads(json.dumps(ref)))
+    if this.exported is not None:
+        exporting.point_latest(this.exported.folder)
+    return this.result
+
+
+def _store_verdict(this: Run, verdict: Verdict) -> tuple[list[Object], dict[str, Object]]:
+    """Write the verdict beside the pool's parts, and each selector's evidence."""
+    parts = []
+    for part in this.pool.parts:
+        uids = tables.read(this.store, part.records, ["uid"])
+        rows = uids.join(verdict.rows, on="uid", how="left", maintain_order="left")
+        table = f"verdict.{this.recipe.name}"
+        parts.append(tables.put(this.store, rows, pool=this.pool.name, table=table, part=part.name))
+    evidence = {
+        name: tables.put(
+            this.store, frame, pool=this.pool.name,
+            table=f"evidence.{this.recipe.name}", part=f"{index:02d}",
+        )
+        for index, (name, frame) in enumerate(verdict.evidence.items())
+    }  # fmt: skip
+    return parts, evidence
+
+
+def _export(this: Run) -> None:
+    recipe, section = this.recipe, this.recipe.export
+    assert section is not None
+    assert this.verdict is not None
+    folder = export_folder(this.store, recipe) / f"v{this.version:04d}"
+    last = this.store.ref("run", recipe.name)
+    previous = None
+    if last is not None and last["result"].get("export"):
+        previous = Path(last["result"]["export"])
+    facts = {
+        "run": recipe.name,
+        "version": this.version,
+        "pool": this.pool.name,
+        "pool_version": this.pool.version,
+        "pool_digest": this.pool.digest,
+        "records": this.verdict.kept.height,
+    }
+    this.exported = exporting.export(
+        this.runtime, this.verdict.kept, section, folder, facts=facts, previous=previous
+    )
+    this.result["shards"] = this.exported.described()
+    this.result["export"] = str(folder)
+    draws = int(this.verdict.kept["repeats"].sum())
+    for line in exporting.ready_lines(this.exported, draws):
+        this.options.reporter.line(line)
+
+
+def export_folder(store: Store, recipe: Recipe) -> Path:
+    """Return the folder of a recipe's exports."""
+    path = recipe.export.path if recipe.export is not None else None
+    base = recipe.beside / path if path else store.root / "shards" / recipe.name
+    return base.resolve()
+
+
+def _complete(last: Mapping[str, Any]) -> bool:
+    """Whether what a version promised is still there."""
+    result = last["result"]
+    paths = [shard["path"] for shard in result.get("shards", [])]
+    return all(Path(path).is_file() for path in paths)
+
+
+def _nothing_kept(verdict: Verdict) -> str:
+    lost = [f"{r.name}: {r.dropped:,} of {r.reached:,}" for r in verdict.results if r.dropped]
+    return "no record is kept. " + "; ".join(lost) + ". Loosen the rule that drops the most."
+
+
+def open_store(path: Path | None, beside: Path, environment: Mapping[str, str]) -> Store:
+    """Return the store: `--store`, else WINNOW_STORE, else `.winnow` beside the recipe."""
+    chosen = path or (
+        Path(environment["WINNOW_STORE"]) if environment.get("WINNOW_STORE") else None
+    )
+    return Store((chosen or beside / ".winnow").resolve())
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file."""
+    return recipes.read(path, overrides)

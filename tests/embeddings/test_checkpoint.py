@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor, nn
+
+from contracts.errors import ConfigError
+from embeddings.checkpoint import Checkpoint
+
+
+class MeanColour(nn.Module):
+    """Red, green and blue of a picture, weighted: an encoder that one can check by eye."""
+
+    dim = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        return images_BCHW.float().mean((2, 3)) * self.weight
+
+
+class Letters(nn.Module):
+    """How often a, b and c occur."""
+
+    dim = 3
+
+    def tokenize(self, texts: list[str]) -> Tensor:
+        codes = [[ord(c) - ord("a") for c in text[:8].ljust(8, "z")] for text in texts]
+        return torch.tensor(codes)
+
+    def forward(self, tokens_BN: Tensor) -> Tensor:
+        return torch.stack([(tokens_BN == letter).sum(1) for letter in range(3)], dim=1).float()
+
+
+def halves(encode: Callable[..., bytes]) -> bytes:
+    """40 x 20: red in the centre square, blue beside it."""
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[..., 2] = 255
+    pixels[:, 10:30] = (255, 0, 0)
+    return encode(pixels)
+
+
+def test_a_picture_is_seen_as_its_centre_square(encode: Callable[..., bytes]) -> None:
+    encoder = Checkpoint({"encoder": MeanColour()}, {"side_px": 8}, "cpu")
+    found = encoder(pl.DataFrame({"image": [halves(encode)]}))
+    assert found["vector"].to_list() == [[1, 0, 0]]
+    assert dict(encoder.reads) == {"image": "image"}
+
+
+def test_a_text_tower_is_chosen_by_name_and_brings_its_own_tokens() -> None:
+    modules = {"image_encoder": MeanColour(), "text_encoder": Letters()}
+    encoder = Checkpoint(modules, {"side_px": 8}, "cpu", tower="text")
+    found = encoder(pl.DataFrame({"text": ["aaaabbb", "c", None, "xyz"]}))
+    assert dict(encoder.reads) == {"text": "text"}
+    expected = [pytest.approx([0.8, 0.6, 0], abs=1e-3), [0, 0, 1], None, None]
+    assert found["vector"].to_list() == expected
+
+
+def test_a_single_module_is_run_whatever_its_name() -> None:
+    assert dict(Checkpoint({"encoder": Letters()}, {}, "cpu").reads) == {"text": "text"}
+
+
+def test_weights_and_description_are_in_the_fingerprint() -> None:
+    one = Checkpoint({"encoder": MeanColour()}, {"side_px": 8}, "cpu").fingerprint
+    larger = Checkpoint({"encoder": MeanColour()}, {"side_px": 9}, "cpu").fingerprint
+    trained = MeanColour()
+    torch.nn.init.constant_(trained.weight, 2.0)
+    other = Checkpoint({"encoder": trained}, {"side_px": 8}, "cpu").fingerprint
+    assert len({one, larger, other}) == 3
+    assert one == Checkpoint({"encoder": MeanColour()}, {"side_px": 8}, "cpu").fingerprint
+
+
+def test_dropout_and_batch_statistics_are_off(encode: Callable[..., bytes]) -> None:
+    class Noisy(MeanColour):
+        def forward(self, images_BCHW: Tensor) -> Tensor:
+            return nn.functional.dropout(super().forward(images_BCHW), 0.5, self.training)
+
+    encoder = Checkpoint({"encoder": Noisy().train()}, {"side_px": 8}, "cpu")
+    rows = pl.DataFrame({"image": [halves(encode)] * 20})
+    assert encoder(rows)["vector"].null_count() == 0
+
+
+def test_a_missing_tower_or_side_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"no text tower. There is: left, right"):
+        Checkpoint({"left": Letters(), "right": Letters()}, {}, "cpu", tower="text")
+    with pytest.raises(ConfigError, match="names no side_px"):
+        Checkpoint({"encoder": MeanColour()}, {"steps": 3}, "cpu")

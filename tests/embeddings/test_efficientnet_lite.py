@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import builtins
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from contracts.errors import ConfigError
+from embeddings.efficientnet_lite import EfficientnetLite, _prepare
+
+
+@pytest.fixture(scope="module")
+def encoder() -> EfficientnetLite:
+    torch.set_num_threads(1)
+    return EfficientnetLite("cpu")
+
+
+def sample(name: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(load_sample_image(name)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_the_features_are_those_from_which_the_package_classifies_a_temple_and_a_flower(
+    encoder: EfficientnetLite,
+) -> None:
+    pixels = np.stack([_prepare(sample(name)) for name in ("china.jpg", "flower.jpg")])
+    with torch.inference_mode():
+        x_BCHW = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        features = encoder.forward(x_BCHW)
+        logits = encoder._model._fc(features)
+        whole = encoder._model((x_BCHW.float() - 127) / 128)
+    assert torch.allclose(logits, whole, atol=1e-4)
+    best = logits.topk(3).indices.tolist()
+    print(best, logits.softmax(1).topk(3).values)
+    assert best[0][0] == 698  # palace
+    assert best[1][0] == 985  # daisy
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def absent(name: str, *rest: Any, **named: Any) -> Any:
+        if name == "efficientnet_lite_pytorch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return original(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ConfigError, match="pip install efficientnet-lite-pytorch"):
+        EfficientnetLite("cpu")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_few_hundred_small_photographs_are_classified_far_above_chance(
+    data: Path, encoder: EfficientnetLite
+) -> None:
+    def load(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        with tarfile.open(data / "cifar10" / name) as tar:
+            members = [m for m in tar if m.name.endswith(".jpg")][:count]
+            files = [tar.extractfile(m).read() for m in members]  # type: ignore[union-attr]
+            labels = [tar.extractfile(m.name[:-3] + "cls").read() for m in members]  # type: ignore[union-attr]
+        vectors = encoder(pl.DataFrame({"image": files}))["vector"]
+        return vectors.to_numpy().astype(np.float32), np.array([int(label) for label in labels])
+
+    (bank, bank_labels), (query, labels) = load("train-000.tar", 400), load("test-000.tar", 200)
+    nearest = (query @ bank.T).argmax(axis=1)
+    assert (bank_labels[nearest] == labels).mean() > 0.5

@@ -1,0 +1,131 @@
+"""winnow: measure a pool of raw data, select, export shards, and prove the selection's worth.
+
+The public surface. Everything is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from curation.step import Step, fit, groupwise, poolwise, rowwise, selector
+    from flows.views import Winnow
+    from storage.store import Store
+
+__all__ = [
+    "fit", "groupwise", "ingest", "method", "open", "poolwise", "rowwise", "run", "selector", "show",
+]  # fmt: skip
+
+_PACKAGES = ("contracts", "curation", "embeddings", "storage", "pretraining", "evaluation", "flows")
+_DECORATORS = ("rowwise", "groupwise", "poolwise", "fit", "selector")
+
+
+def open(store: str | Path = ".winnow") -> Winnow:
+    """Open a store for reading: its pools, runs and versions."""
+    from flows.views import Winnow
+
+    return Winnow(_store(store))
+
+
+def method(name: str) -> Step:
+    """Return a method by name, such as `minhash_clusters`, `protocols.knn`, `./mine.py:blur`."""
+    from contracts import methods
+
+    found: Step = methods.find(name)
+    return found
+
+
+def ingest(
+    path: str | Path,
+    *,
+    pool: str | None = None,
+    source: str | None = None,
+    store: str | Path = ".winnow",
+    workers: int = 1,
+    payload: str = "copy",
+    update: bool = False,
+    **columns: str,
+) -> dict[str, Any]:
+    """Read a source into a pool; return what `winnow ingest --json` prints."""
+    from flows import ingest as ingesting
+    from storage import source as sources
+
+    found = sources.find(path)
+    spec = ingesting.SourceSpec(
+        found, source or found.name, sources.Columns(**columns), payload, update=update
+    )
+    opened = _store(store)
+    with opened.lease():
+        return ingesting.ingest(opened, pool or spec.name, spec, workers=workers)
+
+
+def run(
+    recipe: str | Path,
+    *,
+    store: str | Path | None = None,
+    methods: Sequence[Any] = (),
+    until: str = "report",
+    workers: int = 1,
+    set: Sequence[str] = (),
+    at: int | None = None,
+) -> dict[str, Any]:
+    """Do everything a recipe names; return what `winnow run --json` prints.
+
+    Args:
+        recipe: the TOML file.
+        store: the store's folder; `.winnow` beside the recipe by default.
+        methods: steps decorated here, which the recipe names by their functions' names.
+        until: the last stage to do.
+        workers: processes.
+        set: `key=value` over the recipe.
+        at: the pool version to use.
+    """
+    import os
+
+    from flows import run as runs
+
+    read = runs.read_recipe(Path(recipe), set)
+    opened = runs.open_store(Path(store) if store else None, read.beside, os.environ)
+    given = {step.name: step for step in methods}
+    options = runs.Options(workers=workers, until=until, at=at, given=given)
+    return runs.run(read, opened, options)
+
+
+def show(records: Any, n: int = 24) -> Any:
+    """Show pictures and captions of records in a notebook."""
+    from flows.show import show as shown
+
+    return shown(records, n)
+
+
+def _store(path: str | Path) -> Store:
+    from storage.store import Store
+
+    return Store(Path(path).resolve())
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DECORATORS:
+        return getattr(importlib.import_module("curation.step"), name)
+    raise AttributeError(f"module 'winnow' has no attribute {name!r}")
+
+
+def _check_shadows() -> None:
+    """Refuse to start where a file of the working directory hides one of our packages."""
+    home = Path(__file__).resolve().parent.parent
+    for package in _PACKAGES:
+        spec = importlib.util.find_spec(package)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is None or not origin.is_relative_to(home):
+            raise ImportError(
+                f"{origin or package} hides winnow's own package {package!r}: rename it, or run "
+                "from another folder."
+            )
+
+
+_check_shadows()
