@@ -115,7 +115,7 @@ def _jpeg(data: bytes, exif: bytes) -> bytes:
         length = int.from_bytes(data[at : at + 2], "big")
         body = data[at + 2 : at + length]
         at += length
-        if marker == 0xE0 and body.startswith(b"JFIF\0"):
+        if marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12:
             body = body[:12] + b"\0\0"  # without its thumbnail
         elif marker == 0xEE and body.startswith(b"Adobe"):
             body = body[:12]
@@ -169,6 +169,8 @@ def _webp(data: bytes, exif: bytes) -> bytes:
             body = bytes((flags,)) + body[1:10]
         elif kind == b"ANMF":
             parts = [(k, b) for k, b in _riff_chunks(body[16:]) if k in _WEBP_FRAME]
+            if not parts:
+                continue  # a decoder passes over an unknown frame, but refuses an empty one
             body = body[:16] + b"".join(_riff_chunk(*part) for part in parts)
         if kind in _WEBP_RENDERING:
             kept.append(_riff_chunk(kind, body))

@@ -217,6 +217,8 @@ def kmeans(
     Cost: iterations * n k d multiplications; 4 d bytes a row.
     """
     rows = unit(x) if spherical else x.astype(np.float32, copy=False)
+    if not len(rows):
+        return rows, np.empty(0, dtype=np.int64)
     searched = rows if spherical else _lifted(rows)
     k = min(num_clusters, len(rows))
     centroids = rows[np.sort(shuffled(uids, seed, stream)[:k])]

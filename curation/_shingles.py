@@ -27,6 +27,9 @@ Int64s = NDArray[np.int64]
 
 BLOCK_BYTES = 2**22
 CODE_POINTS = 0x110000
+# Planes 0 to 3 and the tags and selectors of plane 14; nothing else is more than private use.
+ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
+ZERO_WIDTH_SPACE = 0x200B
 
 # What a code point does: a table holds this above bit 24, and below it the folded code point.
 SPACE, PUNCTUATION, JOINS, ALONE, IGNORED, COMPLEX = range(6)
@@ -84,9 +87,13 @@ def tokens(text: str, unit: Unit) -> list[str]:
     kinds = [_tables().plain[ord(character)] >> KIND for character in folded]
     for stands_alone in ({ALONE}, {ALONE, PUNCTUATION}):
         marked = [
-            "" if kind == IGNORED else
-            c if kind == JOINS else
-            f"\0{c}\0" if kind in stands_alone else " "
+            ""
+            if kind == IGNORED
+            else c
+            if kind == JOINS
+            else f"\0{c}\0"
+            if kind in stands_alone
+            else " "
             for c, kind in zip(folded, kinds, strict=True)
         ]
         found = "".join(marked).replace("\0", "" if unit == "char" else " ").split()
@@ -106,19 +113,6 @@ def blocks(texts: pl.Series, unit: Unit) -> Iterator[tuple[slice, Tokens]]:
         start = stop
 
 
-class _Tables(NamedTuple):
-    folding: UInt32s
-    plain: UInt32s
-
-
-@cache
-def _tables() -> _Tables:
-    """Return what each code point does: in any text, and in one that is normalised already."""
-    plain = np.full(CODE_POINTS, PUNCTUATION << KIND, dtype=np.uint32)
-    plain |= np.arange(CODE_POINTS, dtype=np.uint32)
-    of_category = {"L": JOINS, "M": JOINS, "N": JOINS, "Z": SPACE, "C": SPACE, "P": PUNCTUATION}
-    named = {"Cf": IGNORED, "So": ALONE}
-    ...
 def _tokens(texts: pl.Series, unit: Unit) -> Tokens:
     tables = _tables()
     hashes, starts, ends, is_complex = _scan(texts, tables.folding, unit)
@@ -130,6 +124,16 @@ def _tokens(texts: pl.Series, unit: Unit) -> Tokens:
         ends[is_complex] = more_ends + len(hashes)
         hashes = np.concatenate([hashes, more])
     return Tokens(hashes, starts, ends)
+
+
+def shingles(tokens: Tokens, ngram: int, salt: int = 0) -> Tokens:
+    """Return the hashes of the n-grams; a shorter text has one, of all its tokens."""
+    hashes = np.empty_like(tokens.hashes)
+    kernels().shingle(*tokens, ngram, np.uint64(salt), hashes)
+    length = tokens.ends - tokens.starts
+    return Tokens(
+        hashes, tokens.starts, tokens.starts + np.minimum(length, np.maximum(length - ngram + 1, 1))
+    )
 
 
 def _scan(
@@ -151,6 +155,80 @@ def _scan(
     return hashes[:count], starts, ends, is_complex
 
 
+class _Tables(NamedTuple):
+    """What each code point does, in any text and in one that is normalised already."""
+
+    folding: UInt32s
+    plain: UInt32s
+
+
+@cache
+def _tables() -> _Tables:
+    plain = np.arange(CODE_POINTS, dtype=np.uint32) | np.uint32(PUNCTUATION << KIND)
+    for code in ASSIGNED:
+        plain[code] = _kind(code) << KIND | code
+    folding = plain.copy()
+    for code in ASSIGNED:
+        folding[code] = _folding(code, plain)
+    return _Tables(folding, plain)
+
+
+def _kind(code: int) -> int:
+    category = unicodedata.category(chr(code))
+    if code == ZERO_WIDTH_SPACE or category == "Cc" or category[0] == "Z":
+        return SPACE
+    if category == "Cf" or "VARIATION SELECTOR" in unicodedata.name(chr(code), ""):
+        return IGNORED
+    if category[0] in "LMN":
+        return ALONE if any(low <= code <= high for low, high in UNSPACED) else JOINS
+    return ALONE if category == "So" else PUNCTUATION
+
+
+def _folding(code: int, plain: UInt32s) -> int:
+    """Return the entry of a code point in a text that may not be normalised."""
+    folded = [ord(c) for c in normalised(chr(code))]
+    kinds = {int(plain[f]) >> KIND for f in folded}
+    if kinds <= {SPACE, PUNCTUATION} and len(folded) > 1:
+        return PUNCTUATION << KIND
+    if len(folded) > 1 or _composes(code) or _composes(folded[0]):
+        return COMPLEX << KIND | code
+    return int(plain[folded[0]])
+
+
+def _composes(code: int) -> bool:
+    """Whether the character may change places or melt with the one before it under NFKC."""
+    jamo = 0x1161 <= code <= 0x1175 or 0x11A8 <= code <= 0x11C2
+    return jamo or unicodedata.combining(chr(code)) > 0 or code in _second_halves()
+
+
+@cache
+def _second_halves() -> frozenset[int]:
+    """Return the characters that end some canonical decomposition."""
+    parts = [unicodedata.decomposition(chr(code)).split() for code in ASSIGNED]
+    return frozenset(int(pair[1], 16) for pair in parts if len(pair) == 2 and pair[0][0] != "<")
+
+
+class Kernels(NamedTuple):
+    """The compiled functions."""
+
+    scan: Callable[..., int]
+    shingle: Callable[..., None]
+    one_permutation: Callable[..., None]
+
+
+@cache
+def kernels() -> Kernels:
+    """Compile once a machine, load once a process; the import of numba is not paid before."""
+    from numba import njit
+
+    compiled = njit(cache=True)
+    return Kernels(compiled(_scan_bytes), compiled(_hash_shingles), compiled(_one_permutation))
+
+
+# Unsigned indices and loops over slices: numba then leaves out the test for a negative index,
+# which halves the time.
+
+
 def _scan_bytes(
     octets: NDArray[np.uint8],
     limits: Int64s,
@@ -164,69 +242,78 @@ def _scan_bytes(
 ) -> int:
     """Write the token hashes of each text; a complex text gets none. Compiled.
 
-    A word's hash is its characters' mixed code points, each rotated by 7 bits more than the next.
+    A word's hash is the exclusive or of its characters' mixed code points, each rotated by 7
+    bits more than the next.
     """
-    count = 0
+    count = np.uint64(0)
     for text in range(len(starts)):
-        starts[text] = count
+        own = octets[limits[text] : limits[text + 1]]
+        start = count
         for visible in range(2):
+            simple = not chars and not visible
             word = np.uint64(0)
-            code, left = 0, 0
-            for i in range(limits[text], limits[text + 1]):
-                octet = octets[i]
-                joined = joins[octet]
-                if joined == 0:
-                    if octet < 0x80:
-                        code = np.int64(octet)
-                    elif octet < 0xC0:
-                        code = code << 6 | np.int64(octet & 0x3F)
-                        left -= 1
-                        if left:
-                            continue
-                    else:
-                        left = 1 + (octet >= 0xE0) + (octet >= 0xF0)
-                        code = np.int64(octet) & (0x3F >> left)
-                        continue
-                    entry = table[code]
-                    kind = entry >> KIND
-                    if kind == IGNORED:
-                        continue
-                    if kind == COMPLEX:
-                        is_complex[text] = True
-                        break
-                    z = np.uint64(entry & FOLDED) + _GOLDEN
-                    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-                    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-                    joined = z ^ (z >> np.uint64(31))
-                    if kind != JOINS:
-                        if word != 0:
-                            hashes[count] = word
-                            count += 1
-                            word = np.uint64(0)
-                        if kind == ALONE or (visible and kind == PUNCTUATION):
-                            hashes[count] = joined
-                            count += 1
-                        elif chars and count > starts[text] and hashes[count - 1] != GAP:
-                            hashes[count] = GAP
-                            count += 1
-                        continue
-                if chars:
-                    hashes[count] = joined
-                    count += 1
-                else:
+            at = np.uint64(0)
+            while True:
+                if simple:
+                    # ASCII, without a branch at the ends of words, which no processor predicts:
+                    # the word is written at every octet, and the count moves where it ends.
+                    for octet in own[at:]:
+                        if octet >= 0x80:
+                            break
+                        joined = joins[octet]
+                        hashes[count] = word
+                        count += np.uint64((joined == 0) & (word != 0))
+                        word = (word << np.uint64(7) | word >> np.uint64(57)) ^ joined
+                        word = np.uint64(0) if joined == 0 else word
+                        at += np.uint64(1)
+                if at >= len(own):
+                    break
+                code = np.uint64(own[at])
+                at += np.uint64(1)
+                if code >= 0x80:
+                    more = 1 + (code >= 0xE0) + (code >= 0xF0)
+                    code &= np.uint64(0x3F >> more)
+                    for octet in own[at : at + np.uint64(more)]:
+                        code = code << np.uint64(6) | np.uint64(octet & 0x3F)
+                        at += np.uint64(1)
+                entry = table[code]
+                kind = entry >> KIND
+                folded = entry & FOLDED
+                if kind == IGNORED:
+                    continue
+                # A mark that folds to several, such as an ellipsis, matters where marks count.
+                if kind == COMPLEX or (visible and kind == PUNCTUATION and folded == 0):
+                    is_complex[text] = True
+                    break
+                z = np.uint64(folded) + _GOLDEN
+                z = (z ^ (z >> np.uint64(30))) * _MIX_1
+                z = (z ^ (z >> np.uint64(27))) * _MIX_2
+                joined = z ^ (z >> np.uint64(31))
+                if kind == JOINS and not chars:
                     word = (word << np.uint64(7) | word >> np.uint64(57)) ^ joined
+                    continue
+                if word != 0:
+                    hashes[count] = word
+                    count += np.uint64(1)
+                    word = np.uint64(0)
+                if kind == JOINS or kind == ALONE or (visible and kind == PUNCTUATION):
+                    hashes[count] = joined
+                    count += np.uint64(1)
+                elif chars and count > start and hashes[count - np.uint64(1)] != GAP:
+                    hashes[count] = GAP
+                    count += np.uint64(1)
             if is_complex[text]:
-                count = starts[text]
+                count = start
                 break
             if word != 0:
                 hashes[count] = word
-                count += 1
-            if chars and count > starts[text] and hashes[count - 1] == GAP:
-                count -= 1
-            if count > starts[text]:
+                count += np.uint64(1)
+            if chars and count > start and hashes[count - np.uint64(1)] == GAP:
+                count -= np.uint64(1)
+            if count > start:
                 break
-        ends[text] = count
-    return count
+        starts[text], ends[text] = start, count
+    return int(count)
 
 
 def _hash_shingles(
@@ -234,57 +321,56 @@ def _hash_shingles(
 ) -> None:
     """Write one hash for each n-gram of tokens, or one for all of a shorter text. Compiled.
 
-    A polynomial of the tokens modulo 2**64, mixed; text i's begin at starts[i].
+    A polynomial of the tokens modulo 2**64, mixed; those of a text begin where its tokens do.
     """
     power = np.uint64(1)
     for _ in range(ngram):
         power *= _MULTIPLIER
     for text in range(len(starts)):
-        start, end = starts[text], ends[text]
-        first = min(start + ngram, end) - 1
+        own = tokens[starts[text] : ends[text]]
+        written = out[starts[text] : ends[text]]
         rolling = np.uint64(0)
-        for i in range(start, end):
-            rolling = rolling * _MULTIPLIER + tokens[i]
-            if i >= start + ngram:
-                rolling -= tokens[i - ngram] * power
-            if i >= first:
-                z = (rolling ^ salt) + _GOLDEN
-                z = (z ^ (z >> np.uint64(30))) * _MIX_1
-                z = (z ^ (z >> np.uint64(27))) * _MIX_2
-                out[start + i - first] = z ^ (z >> np.uint64(31))
+        for token in own[:ngram]:
+            rolling = rolling * _MULTIPLIER + token
+        for i in range(len(own[ngram:]) + 1 if len(own) else 0):
+            z = (rolling ^ salt) + _GOLDEN
+            z = (z ^ (z >> np.uint64(30))) * _MIX_1
+            z = (z ^ (z >> np.uint64(27))) * _MIX_2
+            written[i] = z ^ (z >> np.uint64(31))
+            if i + ngram < len(own):
+                rolling = rolling * _MULTIPLIER + own[i + ngram] - own[i] * power
 
 
 def _one_permutation(
-    shingles: UInt64s, starts: Int64s, ends: Int64s, offsets: Int64s, out: UInt32s
+    shingles: UInt64s, starts: Int64s, ends: Int64s, offsets: UInt64s, out: UInt32s
 ) -> None:
     """Write each text's signature: the least low half of the hashes of a slot. Compiled.
 
-    The high half of a hash chooses its slot. In round r each slot that got no hash takes the
-    value of the slot offsets[r] before it, if that one got a hash and it is still without.
+    The high half of a hash chooses its slot. In round r a slot without a hash takes the value of
+    the slot offsets[r] before it, if that one got a hash and the other is still without.
     """
-    slots = len(offsets)
-    least = np.empty(slots, dtype=np.uint64)
-    filled = np.empty(slots, dtype=np.int64)
+    slots = np.uint64(len(offsets))
+    least = np.empty(len(offsets), dtype=np.uint64)
+    filled = np.empty(len(offsets) + 1, dtype=np.uint64)
     for text in range(len(starts)):
         least[:] = _EMPTY
-        for i in range(starts[text], ends[text]):
-            z = shingles[i]
-            slot = (z >> np.uint64(32)) * np.uint64(slots) >> np.uint64(32)
+        for z in shingles[starts[text] : ends[text]]:
+            slot = (z >> np.uint64(32)) * slots >> np.uint64(32)
             least[slot] = min(least[slot], z & _LOW)
-        count = 0
-        for slot in range(slots):
-            if least[slot] != _EMPTY:
-                filled[count] = slot
-                count += 1
-            out[text, slot] = np.uint32(least[slot])
-        missing = slots - count if count else 0
+        values = out[text]
+        count = np.uint64(0)
+        for i in range(len(least)):
+            values[i] = np.uint32(least[i])
+            filled[count] = i
+            count += np.uint64(least[i] != _EMPTY)
+        missing = slots - count if count else np.uint64(0)
         for offset in offsets:
             if missing == 0:
                 break
-            for n in range(count):
-                slot = filled[n] + offset
-                slot -= slots if slot >= slots else 0
+            for source in filled[:count]:
+                slot = source + offset
+                slot = slot - slots if slot >= slots else slot
                 if least[slot] == _EMPTY:
-                    out[text, slot] = out[text, filled[n]]
-                    least[slot] = 0
-                    missing -= 1
+                    values[slot] = values[source]
+                    least[slot] = np.uint64(0)
+                    missing -= np.uint64(1)

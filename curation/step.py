@@ -218,7 +218,7 @@ class Step:
                 raise ConfigError(
                     f"{self.name}: {role} is {schema[role]}, not {_type_name(spec.dtype)}."
                 )
-        untyped = {
+        untyped: dict[Any, Any] = {
             role: _concrete(spec.dtype)
             for role, spec in self.reads.items()
             if schema.get(role) == pl.Null

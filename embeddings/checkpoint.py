@@ -27,7 +27,8 @@ class Checkpoint:
     """One exported module, run on what it was trained on.
 
     A module that has `tokenize` reads `text`, any other `image`: the centre square of the shorter
-    side at the side of the training, as bytes in 0..255, as in training without augmentation.
+    side, scaled to the side of the training, as bytes in 0..255. So it sees what the trainer's
+    batches hold, without augmentation.
 
     Writes:
         vector: unit norm; null where the input is null or not decodable.
@@ -92,7 +93,7 @@ class Checkpoint:
 
     def prepare(self, data: bytes) -> Pixels:
         """Decode one picture to the side that the training used."""
-        return square(decode.image(data), self._side_px)
+        return square(decode.reduced(data, self._side_px), self._side_px)
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
         """Return the module's own token numbers of each text."""

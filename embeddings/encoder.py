@@ -90,7 +90,7 @@ def pictures(
 def square(picture_HWC: Pixels, side_px: int) -> Pixels:
     """Return the centre square of the shorter side, resized to (side_px, side_px, 3).
 
-    Shrinking averages areas (cv2 INTER_AREA), enlarging is bicubic.
+    Shrinking averages areas (cv2 INTER_AREA), enlarging is bilinear: as the batches of pretraining.
     """
     import cv2
 
@@ -100,7 +100,7 @@ def square(picture_HWC: Pixels, side_px: int) -> Pixels:
     crop = picture_HWC[top : top + side, left : left + side]
     if side == side_px:
         return crop
-    method = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
+    method = cv2.INTER_AREA if side > side_px else cv2.INTER_LINEAR
     return cast(Pixels, cv2.resize(crop, (side_px, side_px), interpolation=method))
 
 

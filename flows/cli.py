@@ -146,6 +146,32 @@ def run(
 
 
 @app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo is put.")] = Path("demo"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Default: the cores, at most 4.")
+    ] = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the built-in pool and recipe end to end: images in, a compared encoder out."""
+    from flows import run as runs
+    from flows.demo import prepare
+
+    with _bar("drawing the pool", quiet or as_json) as advance:
+        recipe = prepare(folder, advance)
+    read = runs.read_recipe(recipe)
+    opened = _store(None, read.beside)
+    options = runs.Options(
+        workers=workers or min(4, os.cpu_count() or 1),
+        device=device,
+        reporter=_reporter(quiet or as_json),
+    )
+    _report_run(runs.run(read, opened, options), opened, read.name, as_json)
+
+
+@app.command()
 def why(
     keys: Annotated[list[str], typer.Argument(help="uid, source id, URL or a file.")],
     run_name: Annotated[str | None, typer.Option("--run", help="Which run.")] = None,
@@ -258,6 +284,9 @@ def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool)
         f"{name} version {result['version']}{changed}: {result['kept']:,} of "
         f"{result['records']:,} records kept"
     )
+    answer = (result.get("evaluation") or {}).get("answer")
+    if answer:
+        _out(answer["text"])
     for key in ("export", "checkpoint", "report"):
         if result.get(key):
             _out(f"{key}: {result[key]}")
@@ -311,6 +340,19 @@ def _ingest_bar(spec: Any) -> Iterator[Any]:
     with Bars(*columns, transient=True) as bars:
         task = bars.add_task(f"reading {spec.name}", total=None)
         yield Progress(lambda _bytes, records: bars.update(task, completed=records))
+
+
+@contextmanager
+def _bar(what: str, silent: bool) -> Iterator[Any]:
+    """Give a function (done, of) that moves a progress bar, on a terminal only."""
+    if silent or not sys.stderr.isatty():
+        yield lambda _done, _of: None
+        return
+    from rich.progress import Progress as Bars
+
+    with Bars(transient=True) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, of: bars.update(task, completed=done, total=of)
 
 
 def _visible(text: str) -> str:

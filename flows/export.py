@@ -189,7 +189,7 @@ def _layout(rows: pl.DataFrame, section: ExportSection, previous: Path | None) -
     linked: dict[int, Path] = {}
     groups: list[pl.DataFrame] = []
     if section.layout == "append" and previous is not None and shards.manifest(previous):
-        old = pl.read_parquet(previous / shards.LAYOUT)
+        old = shards.read_table(previous / shards.LAYOUT)
         fresh = rows.join(old.select("uid", "content"), on=["uid", "content"], how="anti")
         for number, group in enumerate(old.partition_by("shard", maintain_order=True)):
             stays = group.select("uid", "content").join(
@@ -226,7 +226,7 @@ def _write(
                 if linked is not None and name == "webdataset":
                     assert source is not None
                     if old_index is None:
-                        old_index = pl.read_parquet(source.parent / shards.INDEX)
+                        old_index = shards.read_table(source.parent / shards.INDEX)
                     mine = old_index.filter(pl.col("shard") == int(source.name))
                     indexes[number] = mine.with_columns(shard=pl.lit(number, dtype=pl.UInt32))
                 if linked is not None:
@@ -273,7 +273,7 @@ def _companions(
         ids = rows.select("uid", "source", "source_id", "repeats")
         found.append(shards.write_uids(building, ids))
     if bool((rows["repeats"] > 1).any()):
-        found.append(shards.write_table(building, "repeats.parquet", rows.select("uid", "repeats")))
+        found.append(shards.write_table(building, shards.REPEATS, rows.select("uid", "repeats")))
     if card:
         found.append(shards.write_file(building, "datacard.md", card.encode()))
     return found

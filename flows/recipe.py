@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contracts.errors import ConfigError, Problem, nearest
-from contracts.params import Count, Ratio, Seed, names_of, parse
+from contracts.params import Count, Positive, Ratio, Seed, names_of, parse
 from flows.expressions import Expression
 from storage.store import checked_name
 
@@ -62,16 +62,28 @@ class ExportSection:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSection:
-    """[pretrain] without the objective's own parameters, which its signature checks."""
+    """[pretrain]; the objective's own parameters are checked by its signature.
+
+    Attributes:
+        encoder: a file of pretraining/encoders; [pretrain.encoder] gives it parameters, with
+            `name` where it is another.
+        text_encoder: parameters of the text tower, [pretrain.text_encoder].
+        own: the objective's parameters.
+    """
 
     objective: str
-    encoder: str = "small_cnn"
+    encoder: Mapping[str, Any] | str = "small_cnn"
+    text_encoder: Mapping[str, Any] | None = None
     side_px: Count = 64
     steps: Count = 1000
     batch: Count = 128
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_ratio: Ratio = 0.1
+    weight_decay: float = 0.1
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     seed: Seed = 0
+    own: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,9 +219,10 @@ def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
         if key in raw:
             fields[key] = _section(kind, raw[key], key, problems)
     if "pretrain" in raw:
-        own = {k: v for k, v in raw["pretrain"].items() if k in names_of(PretrainSection)}
-        own.pop("encoder", None) if isinstance(own.get("encoder"), Mapping) else None
-        fields["pretrain"] = _section(PretrainSection, own, "pretrain", problems)
+        table = raw["pretrain"] if isinstance(raw["pretrain"], Mapping) else {}
+        fixed = {k: v for k, v in table.items() if k in names_of(PretrainSection) and k != "own"}
+        own = {k: v for k, v in table.items() if k not in fixed}
+        fields["pretrain"] = _section(PretrainSection, {**fixed, "own": own}, "pretrain", problems)
     for key in ("embed", "annotate", "fit"):
         section = raw.get(key, {})
         if not isinstance(section, Mapping) or not all(

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
+from flows import compare, evaluate, pretrain
 from flows import export as exporting
 from flows import recipe as recipes
 from flows.holdout import holdout
@@ -178,6 +179,13 @@ def check_stages(planned: Plan) -> None:
     problems = recipes.Problems()
     if recipe.compare is not None and recipe.pretrain is None:
         problems.add("compare", "needs [pretrain]: what the arms are trained with.")
+    if recipe.compare is not None and not recipe.evaluate:
+        problems.add("compare", "needs [[evaluate]]: what the arms are compared by.")
+    if recipe.pretrain is not None:
+        with problems.at("pretrain"):
+            pretrain.check(recipe.pretrain, recipe.beside)
+    with problems.at("evaluate"):
+        evaluate.protocols(recipe)
     problems.raise_any()
 
 
@@ -240,6 +248,9 @@ def _finish(this: Run) -> dict[str, Any]:
     if recipe.export is not None and options.reaches("export"):
         options.reporter.stage("export")
         _export(this)
+    if recipe.pretrain is not None and options.reaches("pretrain"):
+        options.reporter.stage("pretrain")
+        _pretrain(this)
     ref = {
         "run": recipe.name,
         "version": this.version,
@@ -305,6 +316,29 @@ def _export(this: Run) -> None:
     draws = int(this.verdict.kept["repeats"].sum())
     for line in exporting.ready_lines(this.exported, draws):
         this.options.reporter.line(line)
+
+
+def _pretrain(this: Run) -> None:
+    """Train the recipe's encoder, evaluate it, and compare it with the other arms."""
+    recipe, section = this.recipe, this.recipe.pretrain
+    assert section is not None
+    assert this.verdict is not None
+    kept = this.verdict.kept
+    comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)
+    wanted = evaluate.protocols(recipe)
+    arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export)
+    training = pretrain.Training(
+        this.store.root, this.pool.name, arm, section, comparison.steps or section.steps,
+        section.seed, recipe.beside, this.options.device,
+    )  # fmt: skip
+    if this.options.reaches("evaluate") and wanted:
+        assert this.held is not None
+        records = evaluate.records(this.runtime, this.held, wanted)
+        this.options.reporter.stage("evaluate")
+        this.result["evaluation"] = compare.compare(
+            this.runtime, kept, section, comparison, wanted, records
+        )
+    this.result["checkpoint"] = str(this.store.path(pretrain.trained(training)))
 
 
 def export_folder(store: Store, recipe: Recipe) -> Path:

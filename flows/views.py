@@ -190,7 +190,7 @@ class RunView:
         return rows.filter(pl.Series(np.concatenate(self._runtime_of(self.plan, None).live)))
 
     def funnel(self) -> pl.DataFrame:
-        """Return rule, clause, reached, dropped, unmeasured and kept_ratio, the whole pool first."""
+        """Return rule, clause, reached, dropped, unmeasured and kept_ratio, the pool first."""
         return _funnel(self._ref["funnel"], self.result["records"])
 
     def kept(self) -> pl.LazyFrame:
@@ -547,7 +547,7 @@ def _shards(run: RunView, uid: int) -> list[str]:
     folder = run.result.get("export")
     if folder is None or not (Path(folder) / shards.LAYOUT).is_file():
         return []
-    placed = pl.read_parquet(Path(folder) / shards.LAYOUT).filter(pl.col("uid") == uid)
+    placed = shards.read_table(Path(folder) / shards.LAYOUT).filter(pl.col("uid") == uid)
     numbers = {f"{n:05d}" for n in placed["shard"]}
     return [
         s["path"] for s in run.result.get("shards", [])

@@ -1,51 +1,125 @@
-"""The optimizers, and which weights they decay."""
+"""The optimizers, and which weights they decay.
+
+They call the functional forms of torch's: the classes of `torch.optim` import the compiler when
+the first is made, which takes longer than importing the rest of torch.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
 import torch
-from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 Name = Literal["adamw", "sgd"]
+Groups = list[tuple[float, dict[str, nn.Parameter]]]
 
 
-def optimizer(module: nn.Module, *, name: Name, lr: float, weight_decay: float) -> Optimizer:
-    """Return AdamW, or SGD with momentum 0.9; matrices decay, vectors and scalars do not.
+class Optimizer(Protocol):
+    """Changes the weights of a module by their gradients.
 
-    So biases, norms and temperatures are free.
-
-    Reference: Loshchilov and Hutter 2019, arXiv:1711.05101 (AdamW); the betas and epsilon are
-        those of Radford et al. 2021, arXiv:2103.00020, table 19.
+    Attributes:
+        state: all that it remembers, `<weight>/<entry>` to tensor; changed in place.
     """
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [w for w in weights if w.ndim > 1], "weight_decay": weight_decay},
-        {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
+
+    state: dict[str, Tensor]
+
+    def step(self, lr: float) -> None:
+        """Update every weight that has a gradient, at this rate."""
+        ...
+
+
+class AdamW:
+    """Adam with decoupled weight decay.
+
+    Reference: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2; betas and epsilon as in
+        Radford et al. 2021, arXiv:2103.00020, table 19.
+    """
+
+    def __init__(self, module: nn.Module, *, weight_decay: float) -> None:
+        self.groups = _groups(module, weight_decay)
+        self.state: dict[str, Tensor] = {}
+        for _, weights in self.groups:
+            for name, weight in weights.items():
+                self.state[f"{name}/mean"] = torch.zeros_like(weight)
+                self.state[f"{name}/square"] = torch.zeros_like(weight)
+                self.state[f"{name}/step"] = torch.zeros((), device=weight.device)
+
+    def step(self, lr: float) -> None:
+        """Update every weight that has a gradient, at this rate."""
+        for decay, weights in self.groups:
+            names, having, gradients = _with_gradient(weights)
+            adamw(
+                having,
+                gradients,
+                [self.state[f"{name}/mean"] for name in names],
+                [self.state[f"{name}/square"] for name in names],
+                [],
+                [self.state[f"{name}/step"] for name in names],
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.98,
+                lr=lr,
+                weight_decay=decay,
+                eps=1e-6,
+                maximize=False,
+            )
+
+
+class Sgd:
+    """Stochastic gradient descent with momentum 0.9; the decay is added to the gradient.
+
+    Reference: Sutskever et al. 2013, ICML, section 2, in the form without dampening.
+    """
+
+    def __init__(self, module: nn.Module, *, weight_decay: float) -> None:
+        self.groups = _groups(module, weight_decay)
+        self.state: dict[str, Tensor] = {
+            f"{name}/momentum": torch.zeros_like(weight)
+            for _, weights in self.groups
+            for name, weight in weights.items()
+        }
+
+    def step(self, lr: float) -> None:
+        """Update every weight that has a gradient, at this rate."""
+        for decay, weights in self.groups:
+            names, having, gradients = _with_gradient(weights)
+            sgd(
+                having,
+                gradients,
+                [self.state[f"{name}/momentum"] for name in names],
+                fused=True,
+                weight_decay=decay,
+                momentum=0.9,
+                lr=lr,
+                dampening=0.0,
+                nesterov=False,
+                maximize=False,
+            )
+
+
+def optimizer(name: Name, module: nn.Module, *, weight_decay: float) -> Optimizer:
+    """Return an optimizer for the weights of a module."""
+    made = AdamW if name == "adamw" else Sgd
+    return made(module, weight_decay=weight_decay)
+
+
+def _groups(module: nn.Module, weight_decay: float) -> Groups:
+    """Matrices decay; vectors and scalars (biases, norms, temperatures) do not."""
+    weights = {name: w for name, w in module.named_parameters() if w.requires_grad}
+    return [
+        (weight_decay, {name: w for name, w in weights.items() if w.ndim > 1}),
+        (0.0, {name: w for name, w in weights.items() if w.ndim <= 1}),
     ]
-    if name == "sgd":
-        return SGD(groups, lr=lr, momentum=0.9)
-    return AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-def state_of(optimizer: Optimizer, module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the optimizer's state as `<weight>/<entry>` to tensor."""
-    return {
-        f"{name}/{entry}": value
-        for name, weight in module.named_parameters()
-        for entry, value in optimizer.state.get(weight, {}).items()
-        if value is not None
-    }
-
-
-def restore_state(
-    optimizer: Optimizer, module: nn.Module, state: dict[str, torch.Tensor]
-) -> None:
-    """Put back what `state_of` returned, each tensor laid out in memory as its weight is."""
-    weights = dict(module.named_parameters())
-    for key, value in state.items():
-        name, entry = key.rsplit("/", 1)
-        weight = weights[name]
-        like = weight if value.shape == weight.shape else value
-        optimizer.state[weight][entry] = torch.empty_like(like).copy_(value).detach()
+def _with_gradient(
+    weights: Mapping[str, nn.Parameter],
+) -> tuple[list[str], list[Tensor], list[Tensor]]:
+    names = [name for name, weight in weights.items() if weight.grad is not None]
+    gradients = [weight.grad for weight in weights.values() if weight.grad is not None]
+    return names, [weights[name] for name in names], gradients

@@ -29,6 +29,7 @@ from storage.store import canonical
 BLOCK = 512
 INDEX = "index.parquet"
 LAYOUT = "layout.parquet"
+REPEATS = "repeats.parquet"
 MANIFEST = "manifest.json"
 ROW_GROUP_BYTES = 100 << 20
 
@@ -226,6 +227,13 @@ def write_uids(folder: Path, kept: pl.DataFrame) -> Shard:
     return shard
 
 
+def read_table(path: Path) -> pl.DataFrame:
+    """Return a table that lies beside the shards."""
+    frame = pl.from_arrow(pq.read_table(path))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
 def write_table(folder: Path, name: str, frame: pl.DataFrame) -> Shard:
     """Write a table that goes beside the shards, such as their index."""
     with commit.Staged(folder) as staged:
@@ -290,17 +298,20 @@ class ShardSamples:
         repeats: (n,) how often an epoch sees each.
     """
 
-    def __init__(self, folder: Path, repeats: Mapping[int, int] | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         content = manifest(folder)
         if content is None:
             raise DataError(f"{folder}: is no export: it has no {MANIFEST}.")
         names = [f["name"] for f in content["files"] if f["name"].endswith(".tar")]
         self._paths = [folder / name for name in names]
-        index = pl.read_parquet(folder / INDEX)
+        index = read_table(folder / INDEX)
         self._index = index
+        repeats: dict[int, int] = {}
+        if (folder / REPEATS).is_file():
+            repeats = dict(read_table(folder / REPEATS).select("uid", "repeats").iter_rows())
         self.uids: NDArray[np.uint64] = index["uid"].to_numpy()
         self.repeats: NDArray[np.uint16] = np.array(
-            [(repeats or {}).get(uid, 1) for uid in index["uid"]], dtype=np.uint16
+            [repeats.get(uid, 1) for uid in index["uid"]], dtype=np.uint16
         )
         self._files: dict[int, int] = {}
 

@@ -3,101 +3,39 @@
 from __future__ import annotations
 
 import codecs
+import itertools
+import os
 import re
 import unicodedata
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from contracts import methods
 from contracts.errors import DataError, StorageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-
-# Names under which other tools write the columns that we know (specs: img2dataset, DataComp,
-# Hugging Face, LAION); the first present wins.
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "text": ("text", "TEXT", "caption", "CAPTION", "txt", "alt"),
-    "image": ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "images"),
-    "licence": ("licence", "license", "LICENSE"),
-}
-META_ALIASES: Mapping[str, str] = {
-    "URL": "url",
-    "image_url": "url",
-    "clip_b32_similarity_score": "similarity",
-    "NSFW": "nsfw",
-    "punsafe": "nsfw",
-    "AESTHETIC_SCORE": "aesthetic",
+# Taken as images too, so that what we cannot decode is quarantined with a reason, not overlooked.
+IMAGE_LIKE_SUFFIXES = IMAGE_SUFFIXES | {
+    ".apng",
+    ".avif",
+    ".eps",
+    ".heic",
+    ".heif",
+    ".ico",
+    ".jfif",
+    ".jp2",
+    ".jxl",
+    ".pdf",
+    ".psd",
+    ".svg",
 }
 
 CAPTION_BYTES = 64 << 10
 TEXT_BYTES = 16 << 20
-
-# UTF-32 stands before UTF-16, whose little-endian mark begins it.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-class Refused(Exception):
-    """Something read is no record; whoever catches it makes a Rejected of it.
-
-    Attributes:
-        code: a reason code of docs/reasons.md, such as UNREADABLE.
-        detail: what was found.
-    """
-
-    def __init__(self, code: str, detail: str = "") -> None:
-        self.code, self.detail = code, detail
-        super().__init__(code, detail)
-
-
-class BadText(Refused):
-    """A text that cannot be taken, not even mended."""
-
-
-def clean_text(value: bytes | str | None, *, limit: int) -> tuple[str | None, tuple[str, ...]]:
-    """Return a text as it is stored, and notes on what was mended.
-
-    Bytes are UTF-8, or what a byte order mark at their start says; the mark goes. CR LF and CR
-    become LF. Control characters but tab and newline are removed (note CONTROL_CHARS); a text
-    without a visible character becomes None (note CAPTION_EMPTY). No Unicode normalisation.
-
-    Args:
-        limit: bytes in UTF-8: CAPTION_BYTES for captions of images, TEXT_BYTES for texts.
-
-    Raises:
-        BadText: CAPTION_NOT_UTF8, for lone surrogates too, or CAPTION_TOO_LONG.
-    """
-    if value is None:
-        return None, ()
-    text = _decoded(value) if isinstance(value, bytes) else value.removeprefix("\ufeff")
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise BadText("CAPTION_NOT_UTF8", f"lone surrogate at {error.start}") from None
-    if size > limit:
-        raise BadText("CAPTION_TOO_LONG", f"{size:,} bytes, the limit is {limit:,}")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text, removed = _CONTROL.subn("", text)
-    notes = ("CONTROL_CHARS",) if removed else ()
-    if all(c.isspace() or unicodedata.category(c) in ("Cf", "Mn") for c in text):
-        return None, (*notes, "CAPTION_EMPTY")
-    return text, notes
-
-
-def _decoded(data: bytes) -> str:
-    mark, encoding = next((m for m in _MARKS if data.startswith(m[0])), (b"", "utf-8"))
-    try:
-        return data[len(mark) :].decode(encoding)
-    except UnicodeDecodeError as error:
-        detail = f"{encoding}: byte {data[len(mark) + error.start]:#04x} at {error.start}"
-        raise BadText("CAPTION_NOT_UTF8", detail) from None
 
 
 @dataclass(frozen=True)
@@ -168,7 +106,7 @@ class Rejected:
     Attributes:
         where: its place in the source.
         code: a reason code of docs/reasons.md, such as JSON_INVALID.
-        detail: what was found, at most 500 characters, control characters escaped.
+        detail: what was found; cut at 500 characters, control characters escaped.
         source_id: null where not even that is known.
         digest: of the raw bytes, where there are any.
     """
@@ -178,6 +116,30 @@ class Rejected:
     detail: str = ""
     source_id: str | None = None
     digest: bytes | None = None
+
+    def __post_init__(self) -> None:
+        escaped = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+            for c in self.detail[:500]
+        )
+        object.__setattr__(self, "detail", escaped[:500])
+
+
+class Refused(Exception):
+    """Something read is no record; whoever catches it makes a Rejected of it.
+
+    Attributes:
+        code: a reason code of docs/reasons.md, such as UNREADABLE.
+        detail: what was found.
+    """
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        self.code, self.detail = code, detail
+        super().__init__(code, detail)
+
+
+class BadText(Refused):
+    """A text that cannot be taken, not even mended."""
 
 
 class Source(Protocol):
@@ -196,6 +158,61 @@ class Source(Protocol):
     def records(self, unit: Unit) -> Iterator[Record | Rejected]:
         """Yield a unit's records in source order, one at a time."""
         ...
+
+
+# ------------------------------------------------------------------ texts
+
+# UTF-32 stands before UTF-16, whose little-endian mark begins it.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean_text(value: bytes | str | None, *, limit: int) -> tuple[str | None, tuple[str, ...]]:
+    """Return a text as it is stored, and notes on what was mended.
+
+    Bytes are UTF-8, or what a byte order mark at their start says; the mark goes. CR LF and CR
+    become LF. Control characters but tab and newline are removed (note CONTROL_CHARS); a text
+    without a visible character becomes None (note CAPTION_EMPTY). No Unicode normalisation.
+
+    Args:
+        limit: bytes in UTF-8: CAPTION_BYTES for captions of images, TEXT_BYTES for texts.
+
+    Raises:
+        BadText: CAPTION_NOT_UTF8, for lone surrogates too, or CAPTION_TOO_LONG.
+    """
+    if value is None:
+        return None, ()
+    text = _decoded(value) if isinstance(value, bytes) else value.removeprefix("\ufeff")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise BadText("CAPTION_NOT_UTF8", f"lone surrogate at {error.start}") from None
+    if size > limit:
+        raise BadText("CAPTION_TOO_LONG", f"{size:,} bytes, the limit is {limit:,}")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text, removed = _CONTROL.subn("", text)
+    notes = ("CONTROL_CHARS",) if removed else ()
+    if all(c.isspace() or unicodedata.category(c) in ("Cf", "Mn") for c in text):
+        return None, (*notes, "CAPTION_EMPTY")
+    return text, notes
+
+
+def _decoded(data: bytes) -> str:
+    mark, encoding = next((m for m in _MARKS if data.startswith(m[0])), (b"", "utf-8"))
+    try:
+        return data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        detail = f"{encoding}: byte {data[len(mark) + error.start]:#04x} at {error.start}"
+        raise BadText("CAPTION_NOT_UTF8", detail) from None
+
+
+# ------------------------------------------------------------------ where it lies
 
 
 @dataclass(frozen=True)
@@ -218,27 +235,34 @@ def find(path: str | Path) -> Found:
     plain = Path(text)
     try:
         if plain.is_dir():
+            os.scandir(plain).close()
             return Found(plain, [plain], plain.resolve().name)
         if plain.is_file():
-            return Found(plain.parent, [plain], plain.name.split(".")[0])
+            plain.open("rb").close()
+            return Found(plain.parent, [plain], _stem(plain.name))
+        paths = sorted({p for pattern in _braces(text) for p in _glob(pattern)})
     except OSError as error:
         raise StorageError(f"{text}: cannot be read: {error.strerror}") from error
-    if not re.search(r"[*?\[{]", text):
+    wild = re.search(r"[*?\[{]", text)
+    if not wild:
         raise DataError(f"{text}: there is no such file or folder.")
-    paths = sorted({p for pattern in _braces(text) for p in _glob(pattern)})
     if not paths:
         raise DataError(f"{text}: no file matches.")
-    root = Path(text[: re.search(r"[*?\[{]", text).start()])  # type: ignore[union-attr]
-    root = root if text[: len(str(root)) + 1].endswith("/") else root.parent
+    folder, slash, _ = text[: wild.start()].rpartition("/")
+    root = Path(folder or slash or ".")
     return Found(root, paths, root.resolve().name)
 
 
+def _stem(name: str) -> str:
+    """Return a file's name without its suffix, nor the one before `.gz` or `.zst`."""
+    return Path(re.sub(r"\.(gz|zst)$", "", name)).stem
+
+
 def _glob(pattern: str) -> list[Path]:
-    anchor = Path(Path(pattern).anchor or ".")
-    relative = pattern[len(Path(pattern).anchor) :]
-    if not re.search(r"[*?\[]", relative):
-        return [p for p in [Path(pattern)] if p.exists()]
-    return list(anchor.glob(relative))
+    anchor = Path(pattern).anchor
+    if not re.search(r"[*?\[]", pattern):
+        return [Path(pattern)] if os.path.lexists(pattern) else []
+    return list(Path(anchor or ".").glob(pattern[len(anchor) :]))
 
 
 def _braces(text: str) -> Iterator[str]:
@@ -255,3 +279,107 @@ def _braces(text: str) -> Iterator[str]:
         middle = match[1].split(",")
     for item in middle:
         yield from _braces(text[: match.start()] + item + text[match.end() :])
+
+
+# ------------------------------------------------------------------ what kind of source it is
+
+_SIGNATURES = re.compile(
+    rb"(?P<jpeg>\xff\xd8\xff)|(?P<png>\x89PNG\r\n\x1a\n)|(?P<gif>GIF8[79]a)|(?P<webp>RIFF.{4}WEBP)"
+    rb"|(?P<bmp>BM.{4}\0{4})|(?P<tiff>II\*\0|MM\0\*)|(?P<ico>\0\0\1\0)|(?P<psd>8BPS\0\1)"
+    rb"|(?P<heif>.{4}ftyp(?:hei|hev|mif|avi))",
+    re.DOTALL,
+)
+
+
+def image_kind(head: bytes) -> str | None:
+    """Return what a file's first 16 bytes say that it is, such as `jpeg`; None for no image."""
+    match = _SIGNATURES.match(head)
+    return match.lastgroup if match else None
+
+
+SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "webdataset": (".tar", ".tar.gz", ".tar.zst", ".tgz"),
+    "image_folder": tuple(sorted(IMAGE_SUFFIXES)),
+    "parquet": (".parquet",),
+    "json_lines": (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst"),
+    "csv_text": (".csv", ".tsv", ".csv.gz", ".csv.zst", ".tsv.gz", ".tsv.zst"),
+}
+# What also lies beside sources of other kinds: it decides where nothing else is seen.
+WEAK_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "image_folder": tuple(sorted(IMAGE_LIKE_SUFFIXES - IMAGE_SUFFIXES)),
+    "json_lines": (".json", ".json.gz", ".json.zst"),
+    "text_folder": (".txt", ".md"),
+}
+_LOOKED_AT, _LOOKED_AT_EACH = 20, 1000
+
+
+def detect(found: Found) -> str:
+    """Return the kind of a source, a file of storage/sources, from its names.
+
+    Tars win over Parquet files beside them; between images, Parquet, JSON lines and CSV the most
+    files win, images on a tie; texts and single JSON files decide only where there is none of
+    these. Where no name tells, the first bytes of the first file do. At most 1,000 entries of each
+    of 20 folders are looked at.
+
+    Raises:
+        DataError: nothing of it is known; says what was seen.
+    """
+    seen = list(_some_files(found.paths))
+    for table in (SUFFIXES, WEAK_SUFFIXES):
+        count = {
+            kind: sum(path.name.lower().endswith(suffixes) for path in seen)
+            for kind, suffixes in table.items()
+        }
+        if count.get("webdataset", 0) > count.get("image_folder", 0):
+            return "webdataset"
+        kind = max(count, key=lambda k: count[k])
+        if count[kind]:
+            return kind
+    if seen:
+        by_content = _by_content(seen[0])
+        if by_content is not None:
+            return by_content
+    suffixes = Counter(path.suffix or path.name for path in seen)
+    what = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file"
+    raise DataError(
+        f"{found.paths[0]}: no kind of source is recognised; seen: {what}. A source is images, "
+        "tars, or Parquet, JSON lines, CSV or text files."
+    )
+
+
+def _some_files(paths: list[Path]) -> Iterator[Path]:
+    """Yield files of the first folders of a tree, nearest first."""
+    yield from itertools.islice((path for path in paths if path.is_file()), _LOOKED_AT_EACH)
+    waiting = deque(path for path in paths if path.is_dir())
+    for _ in range(_LOOKED_AT):
+        if not waiting:
+            return
+        with suppress(OSError), os.scandir(waiting.popleft()) as entries:
+            for entry in itertools.islice(entries, _LOOKED_AT_EACH):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+
+
+def _by_content(path: Path) -> str | None:
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[257:262] == b"ustar":
+        return "webdataset"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if image_kind(head) is not None:
+        return "image_folder"
+    return "json_lines" if head.lstrip().startswith(b"{") else None
+
+
+def probe(found: Found, columns: Columns, limit: int = 200) -> list[Record | Rejected]:
+    """Return the first records of a source, as `winnow init` looks at them."""
+    source: Source = methods.load("storage.sources", detect(found))(
+        found.root, found.paths, columns
+    )
+    items = (item for unit in source.units() for item in source.records(unit))
+    return list(itertools.islice(items, limit))

@@ -105,11 +105,18 @@ class Store:
         return commit.Staged(self.temporary)
 
     def publish(
-        self, staged: commit.Staged, *, pool: str, table: str, part: str, rows: int
+        self,
+        staged: commit.Staged,
+        *,
+        pool: str,
+        table: str,
+        part: str,
+        rows: int,
+        suffix: str = "parquet",
     ) -> Object:
-        """Give a staged Parquet file its name, which holds its content's hash."""
+        """Give a staged file its name, which holds its content's hash."""
         sha256, size = staged.sha256, staged.size_bytes
-        path = f"objects/{pool}/{table}/{part}.{sha256[:16]}.parquet"
+        path = f"objects/{pool}/{table}/{part}.{sha256[:16]}.{suffix}"
         staged.publish(self.root / path)
         return Object(path, rows, size, sha256)
 

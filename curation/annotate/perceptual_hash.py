@@ -19,9 +19,11 @@ Floats = NDArray[np.float64]
 Kind = Literal["phash", "dhash", "pdq"]
 Hashing = Literal["fast", "imagehash"]
 
-# A JPEG is decoded no larger than leaves this many pixels to its shorter side: twice what the
-# hash resizes to, and for PDQ twice its 64 x 64.
-_SIDE_PX = {"phash": 64, "dhash": 64, "pdq": 128}
+# A JPEG is decoded no larger than leaves this many pixels to its shorter side: for the small
+# hashes twice what they resize to, for PDQ what it shrinks larger pictures to. Measured, median
+# and largest difference to the full decode on photographs: phash 0 and 4 bits of 64, dhash 1 and
+# 4, pdq 1 and 4 of 256.
+_SIDE_PX = {"phash": 64, "dhash": 64, "pdq": 512}
 
 
 def _writes(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -55,14 +57,23 @@ def perceptual_hash(
     Cost: the decode, and some 0.2 ms.
     """
     side_px = _SIDE_PX[kind] if mode == "fast" else None
-    of = {"phash": _phash_exact if mode == "imagehash" else _phash, "dhash": _dhash, "pdq": _pdq}
-    hashes: list[Bits | None] = []
+    phash = _phash_exact if mode == "imagehash" else _phash
+    packed: list[bytes | None] = []
     qualities: list[float | None] = []
     for data in rows["image"]:
         grey = None if data is None else _grey(data, side_px)
-        hashes.append(None if grey is None else of[kind](grey))
-        qualities.append(None if grey is None else _quality(grey))
-    packed = [None if bits is None else np.packbits(bits).tobytes() for bits in hashes]
+        if grey is None:
+            packed.append(None)
+            qualities.append(None)
+            continue
+        if kind == "pdq":
+            thumbnail = _thumbnail(grey)
+            bits = _pdq(thumbnail)
+        else:
+            thumbnail = _thumbnail(grey.reduce(max(1, min(grey.size) // 64)))
+            bits = phash(grey) if kind == "phash" else _dhash(grey)
+        packed.append(np.packbits(bits).tobytes())
+        qualities.append(_quality(thumbnail))
     if kind != "pdq":
         numbers = [None if word is None else int.from_bytes(word, "big") for word in packed]
         column = pl.Series("bits", numbers, dtype=pl.UInt64)
@@ -92,11 +103,7 @@ def _dhash(grey: Image.Image) -> Bits:
 def _phash(grey: Image.Image) -> Bits:
     pixels = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS), dtype=np.float64)
     waves = _cosines(32, 8)
-    return _above_median(waves @ pixels @ waves.T)
-
-
-def _above_median(coefficients: Floats) -> Bits:
-    steady = coefficients.round(3)
+    steady = (waves @ pixels @ waves.T).round(3)
     bits: Bits = steady > np.median(steady)
     return bits
 
@@ -115,18 +122,17 @@ def _cosines(length: int, count: int, first: int = 0) -> Floats:
     return 2 * np.cos(np.pi * k * (2 * n + 1) / (2 * length))
 
 
-def _pdq(grey: Image.Image) -> Bits:
+def _pdq(thumbnail: Floats) -> Bits:
     waves = _cosines(64, 16, 1)
-    coefficients = waves @ _thumbnail(grey) @ waves.T
+    coefficients = waves @ thumbnail @ waves.T
     steady = coefficients.round(3)
     bits: Bits = steady > np.sort(steady, axis=None)[127]
     # The hexadecimal form begins with the last bit.
     return bits.ravel()[::-1]
 
 
-def _quality(grey: Image.Image) -> float:
-    pixels = _thumbnail(grey)
-    steps = [np.abs(np.diff(pixels, axis=axis) * 100 / 255).astype(int).sum() for axis in (0, 1)]
+def _quality(thumbnail: Floats) -> float:
+    steps = [np.abs(np.diff(thumbnail, axis=axis) * 100 / 255).astype(int).sum() for axis in (0, 1)]
     return min(100, int(sum(steps)) // 90) / 100
 
 
@@ -141,7 +147,7 @@ def _thumbnail(grey: Image.Image) -> Floats:
     return _blurred_centres(pixels.shape[0]) @ pixels @ _blurred_centres(pixels.shape[1]).T
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _blurred_centres(length: int) -> Floats:
     """Return the (64, length) matrix: a window of ceil(length / 128), cut off at the edges."""
     window = -(-length // 128)
@@ -150,4 +156,5 @@ def _blurred_centres(length: int) -> Floats:
     box = ((distance <= ahead) & (distance > ahead - window)).astype(np.float64)
     box /= box.sum(axis=1, keepdims=True)
     centres = ((np.arange(64) + 0.5) * length / 64).astype(int)
-    return (box @ box)[centres]
+    rows: Floats = box[centres] @ box
+    return rows

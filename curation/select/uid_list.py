@@ -58,7 +58,9 @@ def uid_list(candidates: pl.DataFrame, ids: pl.DataFrame, *, invert: bool = Fals
 def _keys(candidates: pl.DataFrame, ids: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the column or two by which the list names records: of the candidates, of the list."""
     if "uid" in ids.columns and ids.schema["uid"].is_integer():
-        return candidates.select(key="uid"), ids.select(key=pl.col("uid").cast(pl.UInt64))
+        return candidates.select(key="uid"), ids.select(
+            key=pl.col("uid").cast(pl.UInt64, strict=False)
+        )
     strings = [n for n in ("source_id", "uid") if ids.schema.get(n) == pl.String]
     if not strings and not {"f0", "f1"} <= set(ids.columns):
         raise ConfigError(

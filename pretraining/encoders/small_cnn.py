@@ -26,9 +26,7 @@ class SmallCnn(nn.Module):
 
     reads: ClassVar[str] = "image"
 
-    def __init__(
-        self, *, width: Count = 24, depth: Annotated[int, Field(ge=1, le=64)] = 1
-    ) -> None:
+    def __init__(self, *, width: Count = 24, depth: Annotated[int, Field(ge=1, le=64)] = 1) -> None:
         super().__init__()
         self.dim = 4 * width
         layers = _convolution(3, width, patch=4)
@@ -36,7 +34,8 @@ class SmallCnn(nn.Module):
             layers += _convolution(wide // 2, wide, patch=2)
             layers += [_Residual(wide) for _ in range(depth)]
         # Channels last: the backward pass of a convolution is up to four times as fast on a CPU.
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = nn.Sequential(*layers)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return (B, dim), the mean over the last grid."""

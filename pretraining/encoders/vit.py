@@ -30,9 +30,9 @@ class ViT(nn.Module):
     def __init__(
         self,
         *,
-        width: Count = 128,
-        depth: Annotated[int, Field(ge=1, le=64)] = 4,
-        heads: Count = 4,
+        width: Count = 96,
+        depth: Annotated[int, Field(ge=1, le=64)] = 3,
+        heads: Count = 3,
         patch_px: Count = 8,
     ) -> None:
         super().__init__()

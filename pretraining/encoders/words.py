@@ -77,7 +77,8 @@ class Words(nn.Module):
         for block in self.blocks:
             x_BND = block(x_BND, attend_BN)
         weight_BN1 = attend_BN[:, :, None].to(x_BND.dtype)
-        return (self.norm(x_BND) * weight_BN1).sum(1) / weight_BN1.sum(1)
+        pooled_BD: Tensor = (self.norm(x_BND) * weight_BN1).sum(1) / weight_BN1.sum(1)
+        return pooled_BD
 
 
 def words_of(text: str) -> list[str]:

@@ -54,7 +54,7 @@ class Clip(Objective):
         return self.text_encoder.tokenize(texts)
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
-        """Return the loss and the scale, and how often an image finds its own text first."""
+        """Return the loss and the scale of the cosines."""
         images_BCHW = unit_pixels(batch["image"])
         views_BCHW = random_resized_crop(
             images_BCHW, moment.rng, min_area_ratio=self.min_area_ratio
@@ -75,7 +75,9 @@ def clip_loss(image_BD: Tensor, text_BD: Tensor, scale: Tensor | float) -> Tenso
 
     L = -1/2B sum_i [log softmax_j(s cos(u_i, v_j)) + log softmax_j(s cos(u_j, v_i))] at j = i.
     """
-    image_BD, text_BD = F.normalize(image_BD, dim=1), F.normalize(text_BD, dim=1)
-    logits_BB = scale * image_BD @ text_BD.T
+    with torch.autocast("cuda", enabled=False):
+        image_BD = F.normalize(image_BD.float(), dim=1)
+        text_BD = F.normalize(text_BD.float(), dim=1)
+        logits_BB = scale * image_BD @ text_BD.T
     own_B = torch.arange(len(logits_BB), device=logits_BB.device)
     return (F.cross_entropy(logits_BB, own_B) + F.cross_entropy(logits_BB.T, own_B)) / 2

@@ -72,7 +72,8 @@ def nt_xent_loss(first_BD: Tensor, second_BD: Tensor, *, temperature: float) -> 
 
     l(i, j) = -log exp(cos(z_i, z_j) / t) / sum_{k != i} exp(cos(z_i, z_k) / t), equation 1.
     """
-    z_VD = F.normalize(torch.cat([first_BD, second_BD]), dim=1)  # V: the 2B views
-    logits_VV = (z_VD @ z_VD.T / temperature).fill_diagonal_(-torch.inf)
+    with torch.autocast("cuda", enabled=False):
+        z_VD = F.normalize(torch.cat([first_BD, second_BD]).float(), dim=1)  # V: the 2B views
+        logits_VV = (z_VD @ z_VD.T / temperature).fill_diagonal_(-torch.inf)
     partner_V = torch.arange(len(z_VD), device=z_VD.device).roll(len(first_BD))
     return F.cross_entropy(logits_VV, partner_V)

@@ -32,11 +32,13 @@ class Block(nn.Module):
         """Return (B, N, D); no token looks at one whose `attend` is false."""
         batch, tokens, width = x_BND.shape
         split = (batch, tokens, 3, self.heads, width // self.heads)
-        qkv_3BHNE = self.query_key_value(self.attention_norm(x_BND)).view(split).permute(2, 0, 3, 1, 4)
+        projected = self.query_key_value(self.attention_norm(x_BND)).view(split)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)  # (B, heads, N, E) each
         mask = None if attend_BN is None else attend_BN[:, None, None, :]
-        mixed_BHNE = F.scaled_dot_product_attention(*qkv_3BHNE, attn_mask=mask)
-        x_BND = x_BND + self.attended(mixed_BHNE.transpose(1, 2).reshape(x_BND.shape))
-        return x_BND + self.perceptron(self.perceptron_norm(x_BND))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x_BND = x_BND + self.attended(mixed.transpose(1, 2).reshape(x_BND.shape))
+        thought_BND: Tensor = self.perceptron(self.perceptron_norm(x_BND))
+        return x_BND + thought_BND
 
 
 def sine_cosine(positions_N: Tensor, width: int) -> Tensor:

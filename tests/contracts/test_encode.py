@@ -359,6 +359,22 @@ def test_metadata_between_the_scans_of_a_progressive_jpeg_go():
     assert encode.stripped(planted) == plain
 
 
+def test_a_frame_that_no_decoder_knows_goes_and_leaves_the_others():
+    animated = CLEAN["webp animated"]
+    last = animated.rindex(b"VP8 ")
+    broken = animated[:last] + b"VP9 " + animated[last + 4 :]
+    out = encode.stripped(broken)
+    assert out[12:] == animated[12 : animated.rindex(b"ANMF")]
+    assert np.array_equal(decode.image(out), decode.image(broken))
+
+
+def test_a_jfif_header_cut_short_goes():
+    clean = CLEAN["jpeg"]
+    short = clean[:2] + segment(0xE0, b"JFIF\0\1") + clean[20:]
+    assert encode.stripped(short) == clean[:2] + clean[20:]
+    assert np.array_equal(decode.image(short), decode.image(clean))
+
+
 def test_bytes_broken_anywhere_are_refused_or_keep_what_the_decoder_sees():
     # Whatever a flipped byte makes of a picture: where it decodes, it strips to the same pixels.
     chance = random.Random(7)

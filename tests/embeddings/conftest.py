@@ -74,9 +74,7 @@ def save_clip() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def clip_folder(
-    tmp_path_factory: pytest.TempPathFactory, save_clip: Callable[..., Path]
-) -> Path:
+def clip_folder(tmp_path_factory: pytest.TempPathFactory, save_clip: Callable[..., Path]) -> Path:
     """The tiny model with random weights, laid out as open_clip's push_to_hf_hub does."""
     folder = tmp_path_factory.mktemp("clip")
     text = json.dumps({"model_cfg": TINY, "preprocess_cfg": {}})

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from contracts.errors import ConfigError
 from embeddings.checkpoint import Checkpoint
+from pretraining.batches import batches, order
+from pretraining.build import build
+from pretraining.checkpoint import description_of, exported, rebuild
 
 
 class MeanColour(nn.Module):
@@ -91,3 +94,32 @@ def test_a_missing_tower_or_side_is_a_configuration_error() -> None:
         Checkpoint({"left": Letters(), "right": Letters()}, {}, "cpu", tower="text")
     with pytest.raises(ConfigError, match="names no side_px"):
         Checkpoint({"encoder": MeanColour()}, {"steps": 3}, "cpu")
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "vit"])
+def test_what_the_trainer_exports_is_run_on_the_pixels_and_tokens_of_its_batches(
+    name: str, pictures: list[bytes]
+) -> None:
+    objective = build("clip", {"dim": 16}, name, {}, seed=0)
+    data = exported(objective, {"side_px": 32})
+    modules, description = rebuild(data), description_of(data)
+    captions = [f"caption {i}" for i in range(len(pictures))]
+
+    class Pool:
+        uids = np.arange(len(pictures), dtype=np.uint64)
+        repeats = np.ones(len(pictures), dtype=np.uint16)
+
+        def read(self, rows: np.ndarray) -> dict[str, list[object]]:
+            return {"image": [pictures[i] for i in rows], "text": [captions[i] for i in rows]}
+
+    options = {"reads": ("image", "text"), "side_px": 32, "batch": len(pictures), "seed": 0}
+    (batch,) = batches(Pool(), **options, start=0, steps=1, tokenize=objective.tokenize)
+    drawn = order(Pool.uids, Pool.repeats, 0, 0)
+    for tower in ("image", "text"):
+        with torch.inference_mode():
+            expected = modules[f"{tower}_encoder"](batch[tower]).double()
+        expected = torch.nn.functional.normalize(expected, dim=1)
+        encoder = Checkpoint(modules, description, "cpu", tower=tower)
+        rows = pl.DataFrame({"image": pictures, "text": captions})
+        found = encoder(rows)["vector"].to_numpy().astype(np.float64)[drawn]
+        assert np.abs(found - expected.numpy()).max() < 1e-3

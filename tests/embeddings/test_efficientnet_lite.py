@@ -29,7 +29,7 @@ def sample(name: str) -> bytes:
     return stream.getvalue()
 
 
-def test_the_features_are_those_from_which_the_package_classifies_a_temple_and_a_flower(
+def test_the_features_are_those_from_which_the_package_tells_a_palace_from_a_daisy(
     encoder: EfficientnetLite,
 ) -> None:
     pixels = np.stack([_prepare(sample(name)) for name in ("china.jpg", "flower.jpg")])
@@ -39,10 +39,8 @@ def test_the_features_are_those_from_which_the_package_classifies_a_temple_and_a
         logits = encoder._model._fc(features)
         whole = encoder._model((x_BCHW.float() - 127) / 128)
     assert torch.allclose(logits, whole, atol=1e-4)
-    best = logits.topk(3).indices.tolist()
-    print(best, logits.softmax(1).topk(3).values)
-    assert best[0][0] == 698  # palace
-    assert best[1][0] == 985  # daisy
+    palace, daisy = 698, 985
+    assert logits.argmax(dim=1).tolist() == [palace, daisy]
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +69,6 @@ def test_a_few_hundred_small_photographs_are_classified_far_above_chance(
         vectors = encoder(pl.DataFrame({"image": files}))["vector"]
         return vectors.to_numpy().astype(np.float32), np.array([int(label) for label in labels])
 
-    (bank, bank_labels), (query, labels) = load("train-000.tar", 400), load("test-000.tar", 200)
+    (bank, bank_labels), (query, labels) = load("train-000.tar", 300), load("test-000.tar", 100)
     nearest = (query @ bank.T).argmax(axis=1)
     assert (bank_labels[nearest] == labels).mean() > 0.5

@@ -25,7 +25,8 @@ from embeddings.hashed_ngrams import HashedNgrams
 from embeddings.minilm import MiniLM
 from embeddings.open_clip import OpenClip
 
-WORDS = "a brown dog runs over the wet green field while two children watch from afar".split()
+SENTENCE = "a brown dog runs over the wet green field while two children watch from afar"
+WORDS = SENTENCE.split()
 TEXTS = [
     " ".join(WORDS[(i + j) % len(WORDS)] for j in range(1 + (i * 7) % 60)) + f" {i}"
     for i in range(20)
@@ -136,6 +137,23 @@ def test_an_encoder_says_what_made_its_vectors(encoder: Any) -> None:
 def test_the_device_is_no_parameter_of_a_recipe(encoder: Any) -> None:
     parameters = set(schema_of(type(encoder)).model_fields)
     assert parameters <= {"model", "pretrained", "precision", "dimension", "tower"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_bits_depend_on_no_batch_mates_and_directions_are_those_of_the_cpu(
+    clip_folder: Path, pictures: list[bytes]
+) -> None:
+    rows = pl.DataFrame({"image": pictures, "text": TEXTS[: len(pictures)]})
+    on_gpu, on_cpu = (OpenClip(device, model=str(clip_folder)) for device in ("cuda", "cpu"))
+    assert (on_gpu.numerics, on_gpu.fingerprint) == ("cuda/float16", on_cpu.fingerprint)
+    found, expected = on_gpu(rows), on_cpu(rows)
+    order = np.random.default_rng(1).permutation(rows.height)
+    assert on_gpu(rows[order]).equals(found[order])
+    assert on_gpu(rows[[3]]).equals(found[[3]])
+    for name in ("image", "text"):
+        a, b = (f[name].to_numpy().astype(np.float64) for f in (found, expected))
+        assert (a * b).sum(axis=1).min() > 0.999
 
 
 def test_the_weight_free_encoders_load_no_torch() -> None:

@@ -163,5 +163,5 @@ def test_pickled_weights_are_refused_unopened(tmp_path: Path, named: str) -> Non
 
 def test_a_folder_without_weights_says_which_file_is_missing(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="holds no open_clip_model.safetensors"):
+    with pytest.raises(ConfigError, match=r"holds no open_clip_model\.safetensors"):
         OpenClip("cpu", model=str(tmp_path))

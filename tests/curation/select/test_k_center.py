@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import polars as pl
@@ -49,7 +49,7 @@ def test_each_pick_is_the_farthest_from_all_before():
 def test_a_smaller_budget_is_a_subset_of_a_larger_one_with_the_same_radii():
     rows = frame(np.random.default_rng(1).standard_normal((80, 3)))
     kept = [set(k_center(rows, budget=b).rows()) for b in range(1, 81)]
-    assert all(a < b for a, b in zip(kept, kept[1:], strict=False))
+    assert all(a < b for a, b in pairwise(kept))
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import polars as pl
 import pytest
 
@@ -36,7 +38,7 @@ def test_large_integers_are_compared_exactly():
 def test_a_smaller_budget_is_a_subset_of_a_larger_one():
     rows = frame([(7 * i) % 13 / 13 for i in range(100)])
     kept = [set(top(rows, budget=b)["uid"]) for b in range(1, 101)]
-    assert all(a < b for a, b in zip(kept, kept[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(kept))
 
 
 def test_exactly_one_of_budget_and_share_is_given():

@@ -1,0 +1,203 @@
+"""Weights as safetensors bytes: what training resumes from, and what outlives it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from contracts.errors import ConfigError, ContractError, DataError
+from pretraining.build import Description, assemble
+from pretraining.objective import Objective
+
+FORMAT = 1
+KEY = "winnow"
+Kind = Literal["training", "encoder"]
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state of training: weights, optimizer and losses as tensors, the rest as JSON.
+
+    Attributes:
+        metadata: `step`, how many steps are done; `run`, what a resumed run must agree in;
+            `numerics`, on what it was computed.
+    """
+
+    tensors: Tensors
+    metadata: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return int(self.metadata["step"])
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors under a prefix, without it."""
+        head = f"{prefix}/"
+        return {k.removeprefix(head): v for k, v in self.tensors.items() if k.startswith(head)}
+
+    def to_bytes(self) -> bytes:
+        """Return the same bytes for the same state."""
+        return _pack(self.tensors, {"kind": "training", **self.metadata})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Checkpoint:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            DataError: the bytes are damaged, or something else.
+        """
+        tensors, metadata = _unpack(data, "training")
+        return cls(tensors, metadata)
+
+
+def exported(objective: Objective, description: Mapping[str, Any]) -> bytes:
+    """Return the exports of a trained objective, and all it takes to rebuild them.
+
+    Args:
+        objective: made by `build`.
+        description: whatever else is worth knowing, as JSON: side_px, steps, the pool.
+
+    Raises:
+        ConfigError: the objective was not made by `build`.
+        ContractError: an encoder keeps state outside its state_dict.
+        DataError: a weight is not finite.
+    """
+    if not objective.description:
+        raise ConfigError(
+            f"{type(objective).__name__} was made by hand, so nobody could rebuild it: "
+            "make it with pretraining.build.build."
+        )
+    tensors = _exports(objective)
+    for name in objective.exports:
+        module = objective.get_submodule(name)
+        hidden = {key for key, _ in module.named_buffers()} - set(module.state_dict())
+        if hidden:
+            raise ContractError(
+                f"{name} has buffers that its state_dict lacks, {sorted(hidden)}: "
+                "make them persistent, or compute them in forward."
+            )
+    refuse_non_finite(tensors, "the trained weights")
+    metadata = {"kind": "encoder", "made": objective.description, "description": dict(description)}
+    return _pack(tensors, metadata)
+
+
+def description_of(data: bytes) -> dict[str, Any]:
+    """Return the description given to `exported`, with `made`: classes, parameters and seed.
+
+    Raises:
+        DataError: as `rebuild`.
+    """
+    metadata = _unpack(data, "encoder")[1]
+    return {**metadata["description"], "made": metadata["made"]}
+
+
+def rebuild(data: bytes, *, allow: Collection[str] = ()) -> dict[str, nn.Module]:
+    """Return the exported modules by name, with their weights, in evaluation mode.
+
+    The bytes are taken to be hostile: nothing in them is run, a module is laid out without
+    memory until its shapes agree with the file's, and code outside of this project is imported
+    only by a reference that the caller allows.
+
+    Args:
+        data: what `exported` returned.
+        allow: references such as `my.module:Encoder` that the caller trusts.
+
+    Raises:
+        DataError: it is no such file, is damaged, of a newer format, names unknown methods or
+            parameters, or has missing, surplus, misshapen or non-finite weights.
+    """
+    tensors, metadata = _unpack(data, "encoder")
+    try:
+        description = Description.model_validate(metadata.get("made"))
+        foreign = {part.name for part in (description.objective, *description.encoders.values())}
+        refused = sorted(name for name in foreign if ":" in name and name not in allow)
+        if refused:
+            raise DataError(f"the checkpoint names foreign code, {refused}: allow it explicitly.")
+        with torch.device("meta"):
+            objective = assemble(description)
+    except (ValidationError, ConfigError) as error:
+        raise DataError(
+            f"the checkpoint does not describe an encoder known here: {error}"
+        ) from None
+    refuse_other_weights(_exports(objective), tensors, "the checkpoint")
+    refuse_non_finite(tensors, "the checkpoint")
+    modules = {}
+    for name in objective.exports:
+        module = objective.get_submodule(name).to_empty(device="cpu")
+        module.load_state_dict(Checkpoint(tensors, {}).group(name))
+        modules[name] = module.eval()
+    return modules
+
+
+def refuse_other_weights(expected: Tensors, found: Tensors, what: str) -> None:
+    """Raise DataError unless both have the same names, shapes and types."""
+    missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing or surplus:
+        raise DataError(
+            f"{what} is of another model: it lacks {missing[:3]} and has unknown {surplus[:3]} "
+            f"({len(missing)} and {len(surplus)} in all)."
+        )
+    for name, tensor in expected.items():
+        here, there = (
+            (tuple(tensor.shape), tensor.dtype),
+            (tuple(found[name].shape), found[name].dtype),
+        )
+        if here != there:
+            raise DataError(f"{what} is of another model: {name} is {there}, not {here}.")
+
+
+def refuse_non_finite(tensors: Tensors, what: str) -> None:
+    """Raise DataError where a number is NaN or infinite."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{what}: {name} has numbers that are not finite.")
+
+
+def _exports(objective: Objective) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": tensor.detach()
+        for name in objective.exports
+        for key, tensor in objective.get_submodule(name).state_dict().items()
+    }
+
+
+def _pack(tensors: Tensors, metadata: Mapping[str, Any]) -> bytes:
+    # One key: safetensors keeps metadata in a hash map, whose order is drawn anew each time.
+    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True, allow_nan=False)
+    return save_tensors({k: v.cpu().contiguous() for k, v in tensors.items()}, {KEY: text})
+
+
+def _unpack(data: bytes, kind: Kind) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if data.startswith(b"version https://git-lfs"):
+        raise DataError("this is a Git LFS pointer, not the weights: fetch them with git lfs pull.")
+    if data.startswith((b"PK\x03\x04", b"\x80")):
+        raise DataError(
+            "this is a pickle, which may run code when it is opened: only safetensors are read."
+        )
+    try:
+        tensors = load_tensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = json.loads(header.get("__metadata__", {}).get(KEY, "{}"))
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise DataError(f"the checkpoint is cut, damaged or no safetensors file: {error}") from None
+    if not isinstance(metadata, dict) or "format" not in metadata:
+        raise DataError("these are safetensors, but not of this trainer: their metadata is absent.")
+    if metadata.pop("format") != FORMAT:
+        raise DataError(
+            f"the checkpoint is not of format {FORMAT}, the one known here: update winnow."
+        )
+    found = metadata.pop("kind", None)
+    if found != kind:
+        raise DataError(f"this is a checkpoint of kind {found!r}, where one of {kind!r} is needed.")
+    return tensors, metadata

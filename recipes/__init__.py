@@ -1,0 +1,1 @@
+"""Whole curations as data: TOML files for `winnow init --like NAME`."""

@@ -1,0 +1,305 @@
+"""Rows under any column names to records: what all sources that have columns share."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from contracts.errors import ConfigError, Problem, nearest
+from contracts.uid import digest_of
+from storage.source import (
+    CAPTION_BYTES,
+    TEXT_BYTES,
+    BadText,
+    Columns,
+    Location,
+    Record,
+    Refused,
+    Rejected,
+    clean_text,
+    image_kind,
+)
+
+# Names under which other tools write the columns that we know (specs: img2dataset, DataComp,
+# Hugging Face, LAION); the first present wins.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "text": ("text", "TEXT", "caption", "CAPTION", "txt", "alt"),
+    "image": ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "images"),
+    "licence": ("licence", "license", "LICENSE"),
+}
+META_ALIASES: Mapping[str, str] = {
+    "URL": "url",
+    "image_url": "url",
+    "clip_b32_similarity_score": "similarity",
+    "NSFW": "nsfw",
+    "punsafe": "nsfw",
+    "AESTHETIC_SCORE": "aesthetic",
+}
+
+_SUFFIX_OF = {
+    "jpeg": (".jpg", ".jpeg", ".jfif"),
+    "png": (".png", ".apng"),
+    "tiff": (".tif", ".tiff"),
+    "heif": (".heic", ".heif", ".avif"),
+}
+
+
+def suffix_notes(name: str, head: bytes) -> tuple[str, ...]:
+    """Return EXT_MISMATCH where a name's suffix says another format than the bytes."""
+    kind, suffix = image_kind(head), os.path.splitext(name)[1].lower()  # noqa: PTH122
+    if not suffix or kind is None or suffix in _SUFFIX_OF.get(kind, (f".{kind}",)):
+        return ()
+    return ("EXT_MISMATCH",)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column of a table plays which role; `meta` maps the other columns to their names."""
+
+    text: str | None
+    image: str | None
+    licence: str | None
+    meta: Mapping[str, str]
+
+
+@lru_cache(maxsize=4096)
+def roles_of(columns: Columns, names: tuple[str, ...]) -> Roles:
+    """Give each column of a table its role, by the recipe or else by its known aliases.
+
+    A name of meta is the column's in lower snake case, or what META_ALIASES makes of it where no
+    column has that name already; a repeat is numbered.
+    """
+
+    def role(given: str | None, kind: str) -> str | None:
+        known = ALIASES[kind] if given is None else (given,)
+        return next((name for name in known if name in names), None)
+
+    text, image = role(columns.text, "text"), role(columns.image, "image")
+    licence = role(None, "licence")
+    taken = {text, image, licence, columns.id, columns.series, columns.position}
+    meta: dict[str, str] = {}
+    # Columns that bear a name before those that are given it.
+    for name in sorted((n for n in names if n not in taken), key=lambda n: n in META_ALIASES):
+        own = _snake(name)
+        wanted = META_ALIASES.get(name, own)
+        numbered = (f"{own}_{n}" for n in itertools.count(2))
+        meta[name] = next(
+            n for n in itertools.chain((wanted, own), numbered) if n not in meta.values()
+        )
+    return Roles(text, image, licence, {name: meta[name] for name in names if name in meta})
+
+
+def check_columns(columns: Columns, names: Iterable[str], where: str) -> None:
+    """Check that a table has every column that the recipe names.
+
+    Raises:
+        ConfigError: for each that it lacks, with the nearest that it has.
+    """
+    names = list(names)
+    given = {key: name for key, name in vars(columns).items() if name is not None}
+    problems = [
+        Problem(f"source.{key}", f"{where} has no column {name!r}.{nearest(name, names)}")
+        for key, name in given.items()
+        if name not in names
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def record_of(
+    columns: Columns,
+    row: Mapping[str, Any],
+    *,
+    source_id: str,
+    where: str,
+    location: Location | None = None,
+    notes: tuple[str, ...] = (),
+) -> Record | Rejected:
+    """Make a record of a row under any column names; every row-like source ends here.
+
+    An image is bytes, `{"bytes", "path"}` as Hugging Face writes it, a list of one of these, or
+    base64, bare or as a data URI. A path or a URL is never opened: it stays in meta. Several texts
+    in a list go to `texts`, and the first is the text. Values of meta become null, boolean, int,
+    float, str, date, naive datetime in UTC, or lists and dicts of what JSON holds: a decimal
+    becomes a float, without digits after the point an int; a duration seconds; bytes the text
+    that they are, or they are dropped with the note BINARY_DROPPED.
+
+    Returns:
+        Rejected NO_ID, NO_IMAGE, MANY_IMAGES, NOT_AN_IMAGE, CAPTION_EMPTY (a row of text alone),
+        CAPTION_TOO_LONG, CAPTION_NOT_UTF8 or SCHEMA_MISMATCH.
+    """
+    roles = roles_of(columns, tuple(row))
+    known: str | None = source_id
+    image: bytes | None = None
+    try:
+        if columns.id is not None:
+            known = None
+            known = source_id = _id_of(row.get(columns.id))
+        meta_of = dict(roles.meta)
+        if columns.image is not None and roles.image is None:
+            raise Refused("NO_IMAGE", f"there is no {columns.image!r}")
+        if roles.image is not None:
+            image, path = _image_of(row[roles.image])
+            if image is not None:
+                notes += suffix_notes(path, image[:16])
+            elif columns.image is None:
+                meta_of[roles.image] = _snake(roles.image)
+            else:
+                found = type(row[roles.image]).__name__
+                raise Refused("NOT_AN_IMAGE", f"{roles.image} is {found}, no encoded image")
+        raw_text = None if roles.text is None else row[roles.text]
+        limit = TEXT_BYTES if image is None else CAPTION_BYTES
+        text, texts, mended = _texts_of(raw_text, limit)
+        if image is None and "CAPTION_EMPTY" in mended:
+            raise Refused("CAPTION_EMPTY", "the text has no visible character")
+        dropped: list[str] = []
+        meta = {
+            name: value
+            for column, name in meta_of.items()
+            if (value := _plain(row[column], dropped)) is not None
+        }
+        series = None if columns.series is None else row.get(columns.series)
+        licence = None if roles.licence is None else _plain(row[roles.licence], dropped)
+        return Record(
+            source_id,
+            where,
+            image=image,
+            text=text,
+            texts=texts,
+            series=None if series is None else str(_plain(series, dropped)),
+            position=_position_of(None if columns.position is None else row.get(columns.position)),
+            licence=None if licence is None else str(licence),
+            location=location,
+            meta=meta,
+            notes=(*notes, *mended, *dropped[:1]),
+        )
+    except Refused as bad:
+        digest = None if image is None else digest_of(image)
+        return Rejected(where, bad.code, bad.detail, known, digest)
+
+
+def _snake(name: str) -> str:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", unicodedata.normalize("NFC", name))
+    return re.sub(r"\W+", "_", words).strip("_").lower() or "column"
+
+
+def _id_of(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    text = "" if value is None else str(value)
+    if not text.strip():
+        raise Refused("NO_ID", "the id is empty")
+    if not is_unicode(text):
+        raise Refused("NO_ID", "the id is not valid UTF-8")
+    return text
+
+
+def _position_of(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    changed = isinstance(value, float) and number != value
+    if number is None or changed or abs(number) >= 2**63:
+        raise Refused("SCHEMA_MISMATCH", f"the position {value!r} is no whole number")
+    return number
+
+
+def _image_of(value: Any) -> tuple[bytes | None, str]:
+    """Return the image in a value and the path beside it; None for what is something else."""
+    if isinstance(value, list | tuple) and value:
+        if len(value) > 1:
+            raise Refused("MANY_IMAGES", f"{len(value)} images in one record")
+        value = value[0]
+    path = ""
+    if isinstance(value, dict) and "bytes" in value:
+        path, value = value.get("path") or "", value["bytes"]
+    if value is None:
+        raise Refused("NO_IMAGE", f"a path alone: {path}" if path else "the image is null")
+    if isinstance(value, str):
+        value = _from_base64(value)
+    return (value if isinstance(value, bytes) else None), path
+
+
+def _from_base64(text: str) -> bytes | None:
+    """Return what base64 or a data URI holds; no picture is below 48 bytes, some words are."""
+    body = text.partition(",")[2] if text.startswith("data:") else text
+    if len(body) < 64 and body is text:
+        return None
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError:
+        return None
+
+
+def _texts_of(
+    value: Any, limit: int
+) -> tuple[str | None, list[dict[str, str | None]] | None, tuple[str, ...]]:
+    if value is None or isinstance(value, str | bytes):
+        text, notes = clean_text(value, limit=limit)
+        return text, None, notes
+    if isinstance(value, list) and all(v is None or isinstance(v, str | bytes) for v in value):
+        cleaned = [clean_text(v, limit=limit) for v in value]
+        texts = [t for t, _ in cleaned if t is not None]
+        every: list[dict[str, str | None]] = [
+            {"text": t, "lang": None, "origin": None} for t in texts
+        ]
+        notes = tuple(dict.fromkeys(n for _, notes in cleaned for n in notes))
+        if texts:
+            return texts[0], every, tuple(n for n in notes if n != "CAPTION_EMPTY")
+        return None, None, notes
+    raise Refused("SCHEMA_MISMATCH", f"the text is {type(value).__name__}: {value!r:.100}")
+
+
+def _plain(value: Any, dropped: list[str], *, nested: bool = False) -> Any:
+    """Return a value of meta as JSON, or a column, can hold it."""
+    if isinstance(value, str):
+        if not is_unicode(value):
+            raise BadText("CAPTION_NOT_UTF8", f"lone surrogate in a value: {value!r:.100}")
+        return value
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return None if nested and not math.isfinite(value) else value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            dropped.append("BINARY_DROPPED")
+            return None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, dropped, nested=True) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, dropped, nested=True) for v in value]
+    if isinstance(value, Decimal):
+        whole = value.is_finite() and value.as_tuple().exponent == 0
+        return int(value) if whole else _plain(float(value), dropped, nested=nested)
+    if isinstance(value, datetime):
+        if value.tzinfo is not None:
+            value = value.astimezone(UTC).replace(tzinfo=None)
+        return value.isoformat() if nested else value
+    if isinstance(value, date):
+        return value.isoformat() if nested else value
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, time) else str(value)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text is without lone surrogates, which no column can hold."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,103 @@
+"""Strict JSON: one object in UTF-8, no repeated keys, no NaN, bounded depth and numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from storage.source import Refused
+
+DEPTH = 64
+# Where the parser stops in an object that was cut: at the end, or at the start of half a token.
+_CUT = re.compile(
+    r"(?:t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?|-|\.|[eE][-+]?|\\?u?[0-9a-fA-F]{0,4})?\s*\Z"
+)
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def parse_object(data: bytes, *, whole: bool = True) -> dict[str, Any]:
+    """Return the object that the bytes are.
+
+    Args:
+        whole: False where the bytes may have been cut.
+
+    Raises:
+        Refused: CAPTION_NOT_UTF8 (lone surrogates too), JSON_DEPTH, JSON_DUP_KEY, VALUE_RANGE
+            (an integer beyond 64 bits, a number beyond a double), JSON_INVALID, or
+            JSON_TRUNCATED for the beginning of an object that is not whole.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        if not whole and error.reason == "unexpected end of data":
+            raise Refused("JSON_TRUNCATED", "ends inside a character") from None
+        detail = f"byte {data[error.start]:#04x} at {error.start}"
+        raise Refused("CAPTION_NOT_UTF8", detail) from None
+    try:
+        value = _decoder.decode(text)
+    except RecursionError:
+        raise _too_deep() from None
+    except json.JSONDecodeError as error:
+        cut = error.msg.startswith("Unterminated") or _CUT.match(text, error.pos)
+        code = "JSON_TRUNCATED" if cut and not whole else "JSON_INVALID"
+        raise Refused(code, f"{error.msg} at {error.pos}") from None
+    if not isinstance(value, dict):
+        raise Refused("JSON_INVALID", f"{type(value).__name__} in the place of an object")
+    if text.count("{") + text.count("[") > DEPTH and _is_deep(value):
+        raise _too_deep()
+    if _HALF_PAIR.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Refused("CAPTION_NOT_UTF8", "a lone surrogate") from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise Refused("JSON_DUP_KEY", f"{twice!r} occurs twice in one object")
+    return found
+
+
+def _integer(digits: str) -> int:
+    # 20 characters hold every integer of 64 bits; int() of very many digits is slow.
+    value = int(digits) if len(digits) <= 20 else None
+    if value is None or not -(2**63) <= value < 2**64:
+        raise Refused("VALUE_RANGE", f"{digits[:40]} is no integer of 64 bits")
+    return value
+
+
+def _number(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise Refused("VALUE_RANGE", f"{digits[:40]} is beyond a double")
+    return value
+
+
+def _constant(name: str) -> float:
+    raise Refused("JSON_INVALID", f"{name} is not JSON")
+
+
+def _too_deep() -> Refused:
+    return Refused("JSON_DEPTH", f"nested more than {DEPTH} deep")
+
+
+def _is_deep(value: dict[str, Any]) -> bool:
+    level: list[Any] = [value]
+    for _ in range(DEPTH):
+        inner = [v for c in level for v in (c.values() if isinstance(c, dict) else c)]
+        level = [v for v in inner if isinstance(v, dict | list)]
+    return bool(level)
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_integer,
+    parse_float=_number,
+    parse_constant=_constant,
+)

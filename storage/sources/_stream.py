@@ -1,0 +1,222 @@
+"""Files read once from start to end, plain, gzip or zstd, under limits; and their lines."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import zstandard
+
+from storage.source import Refused
+
+CHUNK_BYTES = 256 << 10
+LINE_BYTES = 64 << 20
+# What a compressed file may unfold to. A gzip bomb has 1028 to 1, a zstd bomb 32,000 to 1;
+# repetitive real text seldom passes 50 to 1.
+FREE_BYTES = 64 << 20
+RATIO = 200
+# The largest window that the zstd command itself takes without --long or --memory.
+WINDOW_BYTES = 128 << 20
+# Four bytes of zstd can unfold to 128 KiB: so small a slice cannot fill the memory.
+_SLICE_BYTES = 512
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+class Stream:
+    """The bytes of an open file, decompressed by what its first bytes say.
+
+    Attributes:
+        position: bytes given so far.
+        compressed: whether a position says nothing about a place in the file.
+        fault: why the bytes end before their time; None otherwise. What was sound before the
+            fault has been given.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._before = os.fstat(file.fileno())
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Begin again at the start."""
+        self._file.seek(0)
+        magic = self._file.read(4)
+        self._file.seek(0)
+        self.position = 0
+        self.fault: Refused | None = None
+        self._pieces: Iterator[bytes] | None = None
+        self._piece, self._at = b"", 0
+        if magic.startswith(_GZIP):
+            self._pieces = self._gunzip()
+        elif magic == _ZSTD:
+            self._pieces = self._unzstd()
+        self.compressed = self._pieces is not None
+
+    def read(self, size: int) -> bytes:
+        """Return the next `size` bytes, fewer only at the end."""
+        packed = self._pieces is not None
+        data = b"".join(self._taken(size)) if packed else self._file.read(size)
+        self.position += len(data)
+        if len(data) < size:
+            self._check_unchanged()
+        return data
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes and return how many there were."""
+        if self._pieces is None:
+            skipped = max(0, min(size, os.fstat(self._file.fileno()).st_size - self.position))
+            self._file.seek(skipped, os.SEEK_CUR)
+        else:
+            skipped = sum(map(len, self._taken(size)))
+        self.position += skipped
+        return skipped
+
+    def _taken(self, size: int) -> Iterator[bytes]:
+        assert self._pieces is not None
+        while size:
+            part = self._piece[self._at : self._at + size]
+            if part:
+                self._at += len(part)
+                size -= len(part)
+                yield part
+                continue
+            self._at = 0
+            try:
+                self._piece = next(self._pieces, b"")
+            except Refused as fault:
+                self.fault = fault
+                self._piece = b""
+            if not self._piece:
+                return
+
+    def _check_unchanged(self) -> None:
+        now = os.fstat(self._file.fileno())
+        before = self._before
+        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            detail = f"{before.st_size:,} bytes at first, {now.st_size:,} at the end"
+            self.fault = self.fault or Refused("CHANGED_WHILE_READING", detail)
+
+    # -------------------------------------------------------------- decompression
+
+    def _gunzip(self) -> Iterator[bytes]:
+        """Yield the pieces of every gzip member; zero bytes after the last are padding."""
+        data, given = self._file.read(CHUNK_BYTES), 0
+        while data:
+            inflater = zlib.decompressobj(wbits=31)
+            while not inflater.eof:
+                data = data or self._file.read(CHUNK_BYTES)
+                if not data:
+                    raise Refused("SOURCE_TRUNCATED", "ends inside a gzip stream")
+                try:
+                    piece = inflater.decompress(data, CHUNK_BYTES)
+                except zlib.error as error:
+                    raise Refused("SOURCE_TRUNCATED", f"damaged gzip stream: {error}") from None
+                data = inflater.unconsumed_tail
+                given += len(piece)
+                self._check_ratio(given)
+                if piece:
+                    yield piece
+            data = inflater.unused_data or self._file.read(CHUNK_BYTES)
+            if not data.startswith(_GZIP[: len(data)]):
+                if not data.strip(b"\0") and not self._rest_holds_bytes():
+                    return
+                raise Refused("SOURCE_TRUNCATED", "other bytes after the end of a gzip stream")
+
+    def _rest_holds_bytes(self) -> bool:
+        return any(part.strip(b"\0") for part in iter(lambda: self._file.read(CHUNK_BYTES), b""))
+
+    def _unzstd(self) -> Iterator[bytes]:
+        """Yield the pieces of every zstd frame."""
+        data, given = b"", 0
+        decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
+        while True:
+            # The longest frame header is 18 bytes.
+            data += self._file.read(18 - len(data)) if len(data) < 18 else b""
+            if not data:
+                return
+            try:
+                window = zstandard.get_frame_parameters(data).window_size
+            except zstandard.ZstdError as error:
+                raise Refused("SOURCE_TRUNCATED", f"no zstd frame follows: {error}") from None
+            if window > WINDOW_BYTES:
+                detail = f"a zstd window of {window:,} bytes, the limit is {WINDOW_BYTES:,}"
+                raise Refused("BOMB_WINDOW", detail)
+            frame = decompressor.decompressobj()
+            while not frame.eof:
+                data = data or self._file.read(CHUNK_BYTES)
+                if not data:
+                    raise Refused("SOURCE_TRUNCATED", "ends inside a zstd frame")
+                head, data = data[:_SLICE_BYTES], data[_SLICE_BYTES:]
+                try:
+                    piece = frame.decompress(head)
+                except zstandard.ZstdError as error:
+                    raise Refused("SOURCE_TRUNCATED", f"damaged zstd frame: {error}") from None
+                given += len(piece)
+                self._check_ratio(given)
+                if piece:
+                    yield piece
+            data = frame.unused_data + data
+
+    def _check_ratio(self, given: int) -> None:
+        taken = self._file.tell()
+        if given > FREE_BYTES and given > RATIO * taken:
+            detail = f"{taken:,} bytes unfold to more than {given:,}, the limit is {RATIO} to 1"
+            raise Refused("BOMB_RATIO", detail)
+
+
+# ------------------------------------------------------------------ lines
+
+# UTF-32 stands before UTF-16, whose little-endian mark begins it.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+def lines(stream: Stream) -> Iterator[bytes | None]:
+    r"""Yield each line in UTF-8 with its `\n`, which the last may lack; None for one too long.
+
+    Only `\n` ends a line. A mark at the start says UTF-16 or UTF-32; the mark itself goes, and
+    a lone surrogate stays what it is, which is not UTF-8. After a fault of the stream its
+    unfinished line is not given.
+
+    Cost: memory for the longest line, at most LINE_BYTES.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for chunk in _utf8(stream):
+        start = 0
+        while (end := chunk.find(b"\n", start) + 1) > 0:
+            size += end - start
+            yield b"".join((*parts, chunk[start:end])) if size <= LINE_BYTES else None
+            parts, size, start = [], 0, end
+        size += len(chunk) - start
+        parts = [*parts, chunk[start:]] if size <= LINE_BYTES else []
+    if size and stream.fault is None:
+        yield b"".join(parts) if size <= LINE_BYTES else None
+
+
+def _utf8(stream: Stream) -> Iterator[bytes]:
+    chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
+    mark, encoding = next((m for m in _MARKS if chunk.startswith(m[0])), (b"", ""))
+    if not encoding:
+        while chunk:
+            yield chunk
+            chunk = stream.read(CHUNK_BYTES)
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    chunk = chunk[len(mark) :]
+    try:
+        while chunk:
+            yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+            chunk = stream.read(CHUNK_BYTES)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        fault = Refused("SOURCE_TRUNCATED", f"not {encoding} at its end: {error.reason}")
+        stream.fault = stream.fault or fault

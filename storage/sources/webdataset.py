@@ -1,0 +1,391 @@
+"""WebDataset tars, those of img2dataset and DataComp too: a record a sample."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import DataError
+from contracts.uid import digest_of
+from storage.rows import ALIASES, record_of
+from storage.source import SUFFIXES, Columns, Location, Record, Refused, Rejected, Unit
+from storage.sources._beside import Beside, Counts, stem_of
+from storage.sources._json import parse_object
+from storage.sources._stream import Stream
+from storage.sources._tar import Member, Tar
+from storage.walk import FILE_BYTES, Tree, shown
+
+IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
+# Members that some loaders unpickle; here they are not even read.
+FORBIDDEN = frozenset({"pyd", "pth", "pt", "ckpt", "pickle", "pkl", "joblib", "dill", "npz"})
+SAMPLE_BYTES = 2 * FILE_BYTES
+
+
+class Webdataset:
+    """Read tars, plain, gzip or zstd, a unit a tar; consecutive members of one key are a sample.
+
+    The key of `folder/name.field` is `folder/name`, up to the first dot of the last part. The
+    image is the member jpg, jpeg, png, webp, gif or bmp; `txt` is the text, else a known alias in
+    `json` is, whose other keys go to meta; `cls` is `meta.label`, an integer where it is one, and
+    another label in the json becomes `meta.label_name`. Where a name has more dots, `a.b.jpg`, its
+    last suffix decides, if one member alone has it (note DOTTED_KEY); `*.mask.png` is no image.
+    Other members are not read. `image` and `text` of the recipe may name a member's field instead.
+    An image without a text is a record. A sample without an image is one only in a tar that holds
+    none at all, which is a tar of texts.
+
+    A Parquet file of the tar's name beside it, as img2dataset writes it, gives its row of the same
+    `key` to meta; what the json says goes before. The counts of `_stats.json`, `sizes.json` and
+    `index.json` are compared: the tar is right (note INDEX_MISMATCH on its last record, and on
+    samples that the Parquet file lacks), unless it has no end and fewer samples.
+
+    The source id is `<tar>/<key>`; with `id = "key"` the key alone, with another `id` that
+    column. Bytes of names that are no characters are percent-encoded.
+
+    A walk over the headers goes before the one that yields records: whether a key comes twice
+    (KEY_SPLIT), whether there are images, and where the tar is cut must be known first. A cut tar
+    keeps its whole samples, and the rest is one rejection; a tar without its end blocks that is
+    not visibly cut is noted TAR_NO_EOF on its last record; records of further tars in the same
+    file TAR_CONCATENATED.
+
+    Cost: two passes, of a plain tar over headers only at first; memory for one sample, the keys
+        of one tar and rows of its Parquet file that have not been asked for.
+    Raises:
+        DataError: the source's only tar is none.
+    """
+
+    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
+        self._tree, self._columns = Tree(root, paths), columns
+        self._counts = Counts(self._tree)
+
+    def units(self) -> Iterator[Unit]:
+        """Yield a unit a tar, with the Parquet file beside it."""
+        for folder in self._tree.folders():
+            names = set(folder.names)
+            for name in folder.chosen(SUFFIXES["webdataset"]):
+                beside = {stem_of(name) + ".parquet"} & names - {name}
+                yield self._tree.unit(folder, name, *beside)
+
+    def records(self, unit: Unit) -> Iterator[Record | Rejected]:
+        """Yield a record or a rejection for each sample, and rejections of single members.
+
+        Rejections of members: TAR_MEMBER_TYPE, TAR_HEADER_TOO_LARGE, PATH_TRAVERSAL, NO_EXTENSION,
+        FORBIDDEN_MEMBER, DUP_MEMBER; of samples: KEY_SPLIT, AMBIGUOUS_KEY, NO_IMAGE, NO_CONTENT,
+        TOO_LARGE, of their json as `parse_object` says, and what `record_of` says; of the rest
+        of a tar: TAR_TRUNCATED, TAR_TOO_MANY, BOMB_RATIO, BOMB_WINDOW, CHANGED_WHILE_READING.
+        """
+        try:
+            with self._tree.open(unit.path) as opened:
+                stream = Stream(opened)
+                survey = _survey(stream, self._counts.of(unit.path))
+                stream.rewind()
+                yield from self._samples(unit, stream, survey)
+        except Refused as fault:
+            if fault.code == "SOURCE_UNREADABLE" and self._tree.single:
+                raise DataError(f"{unit.path}: is no tar: it {fault.detail}.") from None
+            yield Rejected(unit.name, fault.code, fault.detail)
+
+    def _samples(self, unit: Unit, stream: Stream, survey: _Survey) -> Iterator[Record | Rejected]:
+        beside = Beside(self._tree, unit)
+        tar = Tar(stream, survey.until)
+        sample: _Sample | None = None
+        number = 0
+        for member, key, suffix, fault in _named(tar):
+            if fault is None and (sample is None or sample.id != (member.archive, key)):
+                if sample is not None:
+                    number += 1
+                    yield self._record(unit, stream, sample, survey, beside, number)
+                sample = _Sample((member.archive, key), member.offset)
+            if fault is None and sample is not None and suffix in sample.members:
+                fault = Refused("DUP_MEMBER", f"{member.name} is there before")
+            if fault is not None:
+                where = f"{unit.name}@{member.offset}"
+                yield Rejected(
+                    where, fault.code, fault.detail, f"{unit.name}/{key}" if key else None
+                )
+            elif sample is not None:
+                sample.add(member, suffix, stream, wanted=self._is_wanted(suffix))
+        fault, at, key = survey.fault, survey.stopped, survey.torn
+        if tar.fault is not None:
+            # It was whole at the first pass: somebody writes to it.
+            fault, at, key = tar.fault, tar.stopped, ""
+        elif sample is not None:
+            yield self._record(unit, stream, sample, survey, beside, number + 1)
+        if fault is not None:
+            source_id = f"{unit.name}/{key}" if key else None
+            yield Rejected(f"{unit.name}@{at}", fault.code, fault.detail, source_id)
+        if beside.fault is not None:
+            yield beside.fault
+
+    def _is_wanted(self, suffix: str) -> bool:
+        last = suffix.rpartition(".")[2]
+        given = (self._columns.image, self._columns.text)
+        return last in IMAGES | {"txt", "json"} or suffix == "cls" or suffix in given
+
+    def _record(
+        self,
+        unit: Unit,
+        stream: Stream,
+        sample: _Sample,
+        survey: _Survey,
+        beside: Beside,
+        number: int,
+    ) -> Record | Rejected:
+        key = sample.id[1]
+        where, source_id = f"{unit.name}@{sample.offset}", f"{unit.name}/{key}"
+        columns, image = self._columns, None
+        if columns.id == "key":
+            source_id, columns = key, replace(columns, id=None)
+        elif columns.id is not None:
+            columns = replace(columns, id=columns.id.removeprefix("meta."))
+        try:
+            if sample.id in survey.split:
+                raise Refused("KEY_SPLIT", f"the members of {key!r} are not consecutive")
+            image = sample.field(IMAGES, columns.image)
+            text = sample.field({"txt"}, columns.text)
+            described = sample.field({"json"}, None)
+            row = beside.row(key)
+            absent = beside.known and not row
+            if described is not None:
+                row |= parse_object(sample.data(described).removeprefix(b"\xef\xbb\xbf"))
+            if "cls" in sample.members:
+                _add_label(row, sample.data("cls"))
+            if text is not None:
+                words = sample.data(text).rstrip(b"\r\n")
+                for alias in ALIASES["text"]:
+                    if isinstance(row.get(alias), str) and row[alias].encode() == words:
+                        del row[alias]
+                row[text] = words
+                columns = replace(columns, text=text)
+            location = None
+            if image is not None:
+                member, data = sample.members[image], sample.data(image)
+                row[image] = {"bytes": data, "path": member.name}
+                columns = replace(columns, image=image)
+                if not stream.compressed:
+                    path = str(unit.path.absolute())
+                    location = Location(path, member.start, member.size)
+            elif survey.images and columns.image not in row:
+                raise Refused("NO_IMAGE", f"has only {', '.join(sorted(sample.members))}")
+        except Refused as fault:
+            raw = None if image is None else sample.contents.get(image)
+            digest = None if raw is None else digest_of(raw)
+            known = source_id if columns.id is None else None
+            return Rejected(where, fault.code, fault.detail, known, digest)
+        notes = {
+            "TAR_CONCATENATED": sample.id[0] > 0,
+            "DOTTED_KEY": "." in f"{image or ''}{text or ''}{described or ''}",
+            "INDEX_MISMATCH": absent or (number == survey.samples and survey.mismatch),
+            "TAR_NO_EOF": number == survey.samples and survey.no_end,
+            "TRAILING_BYTES": number == survey.samples and survey.trailing,
+        }
+        record = record_of(
+            columns,
+            row,
+            source_id=source_id,
+            where=where,
+            location=location,
+            notes=tuple(note for note, holds in notes.items() if holds),
+        )
+        if isinstance(record, Record) and record.image is None and record.text is None:
+            detail = f"neither image nor text: {', '.join(sorted(sample.members))}"
+            return Rejected(where, "NO_CONTENT", detail, record.source_id)
+        return record
+
+
+def _add_label(row: dict[str, Any], data: bytes) -> None:
+    """Set `label` to what the member `cls` holds, and keep another one of the json beside it."""
+    text = data.strip()
+    label = int(text) if re.fullmatch(rb"-?[0-9]{1,18}", text) else text
+    if "label" in row and row["label"] != label:
+        row.setdefault("label_name", row["label"])
+    row["label"] = label
+
+
+# ------------------------------------------------------------------ samples
+
+
+@dataclass
+class _Sample:
+    """Consecutive members of one key, and the contents of those that may be needed."""
+
+    id: tuple[int, str]
+    offset: int
+    members: dict[str, Member] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    size: int = 0
+
+    def add(self, member: Member, suffix: str, stream: Stream, *, wanted: bool) -> None:
+        self.members[suffix] = member
+        if wanted and member.size <= FILE_BYTES and self.size + member.size <= SAMPLE_BYTES:
+            self.contents[suffix] = stream.read(member.size)
+            self.size += member.size
+
+    def field(self, suffixes: Iterable[str], given: str | None) -> str | None:
+        """Return which of the members has one of the suffixes; the given one, if it is there.
+
+        Raises:
+            Refused: AMBIGUOUS_KEY: several have.
+        """
+        if given is not None:
+            return given if given in self.members else None
+        found = [name for name in self.members if name in suffixes]
+        if not found:
+            found = [
+                name
+                for name in self.members
+                if name.rpartition(".")[2] in suffixes and not name.endswith("mask.png")
+            ]
+        if len(found) > 1:
+            raise Refused("AMBIGUOUS_KEY", f"{self.id[1]!r} has {', '.join(found)}: name one")
+        return found[0] if found else None
+
+    def data(self, suffix: str) -> bytes:
+        """Return a member's content.
+
+        Raises:
+            Refused: TOO_LARGE.
+        """
+        if suffix not in self.contents:
+            size = self.members[suffix].size
+            raise Refused("TOO_LARGE", f"{suffix} has {size:,} bytes, the limit is {FILE_BYTES:,}")
+        return self.contents[suffix]
+
+
+def _named(tar: Tar) -> Iterator[tuple[Member, str, str, Refused | None]]:
+    """Yield each member with its key and lower-case field, or with the reason to refuse it."""
+    for member in tar.members():
+        key, suffix, fault = "", "", member.fault
+        if fault is None:
+            try:
+                key, suffix = _split(member.name)
+            except Refused as bad:
+                fault = bad
+        if suffix.rpartition(".")[2] in FORBIDDEN:
+            fault = Refused("FORBIDDEN_MEMBER", f"{member.name} may hold code; it was not read")
+        if fault is not None or key:
+            yield member, key, suffix, fault
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return key and field of a member's name, two empty texts for `__meta__`.
+
+    Raises:
+        Refused: PATH_TRAVERSAL or NO_EXTENSION.
+    """
+    folders = re.split(r"[/\\]", name)
+    if "\0" in name or not folders[0] or ".." in folders or re.match(r"[A-Za-z]:", name):
+        raise Refused("PATH_TRAVERSAL", name)
+    name = shown(name.removeprefix("./"))
+    folder, slash, base = name.rpartition("/")
+    stem, _, suffix = base.partition(".")
+    if any(re.fullmatch(r"__.+__", part) for part in (*folders[:-1], stem)):
+        return "", ""
+    if not stem or not suffix:
+        raise Refused("NO_EXTENSION", name)
+    return f"{folder}{slash}{stem}", suffix.lower()
+
+
+# ------------------------------------------------------------------ the first walk
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What must be known of a tar before its first sample can be given.
+
+    Attributes:
+        images: some sample has one.
+        samples: how many are given.
+        split: archive and key of those whose members are not consecutive.
+        until: where to stop reading; None for the end.
+        fault: why not all is given; `stopped` the place, `torn` the key of the sample that is cut.
+        no_end: the end blocks are missing, and nothing else.
+        trailing: something that is no tar follows the end.
+        mismatch: an index beside the tar says another number of samples.
+    """
+
+    images: bool
+    samples: int
+    split: frozenset[tuple[int, str]]
+    until: int | None
+    fault: Refused | None
+    stopped: int
+    torn: str
+    no_end: bool
+    trailing: bool
+    mismatch: bool
+
+
+@dataclass
+class _Run:
+    id: tuple[int, str]
+    offset: int
+    fields: set[str] = field(default_factory=set)
+
+
+def _survey(stream: Stream, expected: int | None) -> _Survey:
+    """Walk over the headers once."""
+    tar = Tar(stream)
+    split: set[tuple[int, str]] = set()
+    seen: set[str] = set()
+    last: _Run | None = None
+    # The fields that every sample but the last has.
+    common: set[str] | None = None
+    images, samples = False, 0
+    for member, key, suffix, fault in _named(tar):
+        if fault is not None:
+            continue
+        if last is None or last.id != (member.archive, key):
+            if last is not None:
+                common = last.fields if common is None else common & last.fields
+                if last.id[0] != member.archive:
+                    seen.clear()
+            if key in seen:
+                split.add((member.archive, key))
+            seen.add(key)
+            samples += 1
+            last = _Run((member.archive, key), member.offset)
+        last.fields.add(suffix)
+        images = images or (suffix.rpartition(".")[2] in IMAGES and not suffix.endswith("mask.png"))
+    fault, torn, until, stopped = tar.fault, "", None, tar.stopped
+    if fault is not None:
+        until = stopped
+    if last is not None and _is_torn(tar, last, common):
+        torn, until, stopped = last.id[1], last.offset, last.offset
+        samples -= 1
+        fault = fault or Refused("TAR_TRUNCATED", f"has no end, and {torn!r} lacks members")
+    elif fault is None and not tar.ended and expected is not None and samples < expected:
+        detail = f"has no end and {samples:,} samples, {expected:,} by its index"
+        fault, stopped = Refused("TAR_TRUNCATED", detail), stream.position
+    return _Survey(
+        images=images,
+        samples=samples,
+        split=frozenset(split),
+        until=until,
+        fault=fault,
+        stopped=stopped,
+        torn=torn,
+        no_end=fault is None and not tar.ended,
+        trailing=tar.trailing,
+        mismatch=fault is None and expected is not None and expected != samples,
+    )
+
+
+def _is_torn(tar: Tar, last: _Run, common: set[str] | None) -> bool:
+    """Whether members of the last sample are missing, as far as can be told.
+
+    It is where the member that is cut bears its key. Where that name is cut too, or the tar just
+    stops, a sample is whole that has every field that all before it have.
+    """
+    if tar.ended:
+        return False
+    lead = f"{last.id[1]}."
+    if tar.fault is not None:
+        name = shown(tar.torn.removeprefix("./"))
+        if name.startswith(lead):
+            return True
+        if not lead.startswith(name):
+            return False
+    return tar.fault is not None if common is None else not common <= last.fields
