@@ -12,7 +12,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -25,11 +25,16 @@ UInt64s = NDArray[np.uint64]
 UInt32s = NDArray[np.uint32]
 Int64s = NDArray[np.int64]
 
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**20
 CODE_POINTS = 0x110000
-# Planes 0 to 3 and the tags and selectors of plane 14; nothing else is more than private use.
-ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
+IDEOGRAPHS = slice(0x20000, 0x40000)
+# Planes 0 and 1, compatibility ideographs, tags and selectors; what is beyond, or not assigned,
+# is visible and separates.
+ASSIGNED = (*range(0x20000), *range(0x2F800, 0x2FA20), *range(0xE0000, 0xE0200))
 ZERO_WIDTH_SPACE = 0x200B
+SELECTORS = frozenset(
+    (*range(0x180B, 0x180E), 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+)
 
 # What a code point does: a table holds this above bit 24, and below it the folded code point.
 SPACE, PUNCTUATION, JOINS, ALONE, IGNORED, COMPLEX = range(6)
@@ -78,32 +83,37 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def tokens(text: str, unit: Unit) -> list[str]:
-    """Return the words of one text, or its characters with a space between words.
+def grams(text: str, unit: Unit, ngram: int) -> list[str]:
+    """Return the n-grams of one text: words joined by a space, or characters.
 
-    What `blocks` reads from bytes, said once more in Python: the reference, and for `datasketch`.
+    It says in Python what `blocks` and `shingles` do to bytes: the reference of their tests, and
+    the n-grams themselves for those who want more than a hash.
     """
+    parts = tokens(text, unit)
+    between = " " if unit == "word" else ""
+    count = max(len(parts) - ngram + 1, 1) if parts else 0
+    return [between.join(parts[n : n + ngram]) for n in range(count)]
+
+
+def tokens(text: str, unit: Unit) -> list[str]:
+    """Return the words of one text, or its characters with a space between separated words."""
     folded = normalised(text)
-    kinds = [_tables().plain[ord(character)] >> KIND for character in folded]
-    for stands_alone in ({ALONE}, {ALONE, PUNCTUATION}):
-        marked = [
-            ""
-            if kind == IGNORED
-            else c
-            if kind == JOINS
-            else f"\0{c}\0"
-            if kind in stands_alone
-            else " "
-            for c, kind in zip(folded, kinds, strict=True)
-        ]
-        found = "".join(marked).replace("\0", "" if unit == "char" else " ").split()
-        if found:
+    kinds = [int(_tables().plain[ord(character)]) >> KIND for character in folded]
+    for alone in ({ALONE}, {ALONE, PUNCTUATION}):
+        spaced = ""
+        for character, kind in zip(folded, kinds, strict=True):
+            if kind in alone:
+                spaced += character if unit == "char" else f" {character} "
+            elif kind != IGNORED:
+                spaced += character if kind == JOINS else " "
+        if spaced.strip(" "):
             break
-    return list(" ".join(found)) if unit == "char" else found
+    found = spaced.split(" ")
+    return list(" ".join(filter(None, found))) if unit == "char" else list(filter(None, found))
 
 
 def blocks(texts: pl.Series, unit: Unit) -> Iterator[tuple[slice, Tokens]]:
-    """Yield the token hashes of texts without nulls, some 4 MiB of text at a time."""
+    """Yield the token hashes of texts without nulls, about 1 MiB of text at a time."""
     ends = texts.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
     start = 0
     while start < len(ends):
@@ -165,6 +175,7 @@ class _Tables(NamedTuple):
 @cache
 def _tables() -> _Tables:
     plain = np.arange(CODE_POINTS, dtype=np.uint32) | np.uint32(PUNCTUATION << KIND)
+    plain[IDEOGRAPHS] += (ALONE - PUNCTUATION) << KIND
     for code in ASSIGNED:
         plain[code] = _kind(code) << KIND | code
     folding = plain.copy()
@@ -177,7 +188,7 @@ def _kind(code: int) -> int:
     category = unicodedata.category(chr(code))
     if code == ZERO_WIDTH_SPACE or category == "Cc" or category[0] == "Z":
         return SPACE
-    if category == "Cf" or "VARIATION SELECTOR" in unicodedata.name(chr(code), ""):
+    if category == "Cf" or code in SELECTORS:
         return IGNORED
     if category[0] in "LMN":
         return ALONE if any(low <= code <= high for low, high in UNSPACED) else JOINS
@@ -296,7 +307,7 @@ def _scan_bytes(
                     hashes[count] = word
                     count += np.uint64(1)
                     word = np.uint64(0)
-                if kind == JOINS or kind == ALONE or (visible and kind == PUNCTUATION):
+                if kind in (JOINS, ALONE) or (visible and kind == PUNCTUATION):
                     hashes[count] = joined
                     count += np.uint64(1)
                 elif chars and count > start and hashes[count - np.uint64(1)] != GAP:

@@ -126,7 +126,7 @@ def evaluated(task: Evaluation) -> dict[str, dict[str, float | int]]:
     if found is None:
         weights = trained(task.training)
         metrics = _measure(task, store, weights)
-        frame = pl.DataFrame({"metrics": [json.dumps(metrics, sort_keys=True)]})
+        frame = pl.DataFrame({"metrics": [json.dumps(metrics)]})
         part = f"{task.training.arm.name}-{task.training.seed}"
         item = tables.put(store, frame, pool=task.training.pool, table="evaluations", part=part)
         found = store.publish_manifest(made_by, [item])
@@ -172,20 +172,29 @@ class _Vectors:
         self._towers: dict[str, np.ndarray[Any, Any]] = {}
 
     def inputs(self, protocol: Protocol, label: str) -> dict[str, Callable[[], Any]]:
+        """Return for each parameter's name how its value is made.
+
+        Records without what a protocol compares (a picture, a text, a label) are left out.
+        """
         from evaluation.features import Features
 
         rows = self._rows
+        pictured = rows["image"].is_not_null().to_numpy()
+        paired = pictured & rows["text"].is_not_null().to_numpy()
+        labelled = pictured
+        if label in rows.columns:
+            labelled = pictured & rows[label].is_not_null().to_numpy()
 
         def labels() -> np.ndarray[Any, Any]:
-            return rows[label].fill_null("").to_numpy()
+            return rows[label].to_numpy()[labelled]
 
         def groups() -> np.ndarray[Any, Any]:
             column = label if label in rows.columns else "text"
-            return rows[column].fill_null("").rank("dense").to_numpy()
+            return rows[column].fill_null("").rank("dense").to_numpy()[paired]
 
         def half(first: bool) -> Features:
             chosen = (uniform(rows["uid"].to_numpy(), 0, "evaluate") < 0.5) == first
-            return Features(self._tower("image")[chosen], labels()[chosen])
+            return Features(self._tower("image")[chosen & labelled], labels()[chosen[labelled]])
 
         def classes() -> np.ndarray[Any, Any]:
             texts = [protocol.template.format(name) for name in sorted(set(labels()))]
@@ -194,11 +203,11 @@ class _Vectors:
 
         def numbered() -> Features:
             names = sorted(set(labels()))
-            return Features(self._tower("image"), np.searchsorted(names, labels()))
+            return Features(self._tower("image")[labelled], np.searchsorted(names, labels()))
 
         return {
-            "image_ND": lambda: self._tower("image"),
-            "text_MD": lambda: self._tower("text"),
+            "image_ND": lambda: self._tower("image")[paired],
+            "text_MD": lambda: self._tower("text")[paired],
             "groups_N": groups,
             "train": lambda: half(True),
             "test": lambda: half(False),

@@ -134,8 +134,14 @@ def rebuild(data: bytes, *, allow: Collection[str] = ()) -> dict[str, nn.Module]
     refuse_non_finite(tensors, "the checkpoint")
     modules = {}
     for name in objective.exports:
-        module = objective.get_submodule(name).to_empty(device="cpu")
-        module.load_state_dict(Checkpoint(tensors, {}).group(name))
+        module = objective.get_submodule(name)
+        laid_out = {
+            key: torch.empty_strided(bare.shape, bare.stride(), dtype=bare.dtype).copy_(
+                tensors[f"{name}/{key}"]
+            )
+            for key, bare in module.state_dict().items()
+        }
+        module.load_state_dict(laid_out, assign=True)
         modules[name] = module.eval()
     return modules
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Annotated, ClassVar
 
 import torch
+import torch.nn.functional as F
 import xxhash
 from pydantic import Field
 from torch import Tensor, nn
@@ -50,12 +51,13 @@ class Words(nn.Module):
         self.dim = width
         self.num_buckets = num_buckets
         self.max_tokens = max_tokens
-        self.embedding = nn.Embedding(num_buckets + FIRST_WORD, width)
+        self.embedding = nn.Parameter(torch.empty(num_buckets + FIRST_WORD, width))
         self.position = nn.Parameter(torch.empty(max_tokens, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        nn.init.normal_(self.embedding.weight, std=0.02)
-        nn.init.normal_(self.position, std=0.01)
+        # Uniform: on the meta device `normal_` imports the compiler, which takes seconds.
+        nn.init.uniform_(self.embedding, -0.035, 0.035)
+        nn.init.uniform_(self.position, -0.018, 0.018)
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Return tokens_BN, N = max_tokens for every batch: a start, the words, padding.
@@ -73,7 +75,7 @@ class Words(nn.Module):
     def forward(self, tokens_BN: Tensor) -> Tensor:
         """Return (B, dim): the mean over the tokens that are not padding."""
         attend_BN = tokens_BN != PADDING
-        x_BND = self.embedding(tokens_BN) + self.position
+        x_BND = F.embedding(tokens_BN, self.embedding) + self.position
         for block in self.blocks:
             x_BND = block(x_BND, attend_BN)
         weight_BN1 = attend_BN[:, :, None].to(x_BND.dtype)

@@ -202,10 +202,11 @@ class _Header:
         if len(block) < BLOCK:
             return None
         checksum, size = _number(block[148:156]), _number(block[124:136])
+        if checksum is None or size is None:
+            return None
         # The checksum is taken with its own field blank; old tars summed signed bytes.
         total = sum(block) - sum(block[148:156]) + 8 * ord(" ")
-        negative = sum(b > 127 for b in block) * 256
-        if checksum is None or size is None or checksum not in (total, total - negative):
+        if checksum != total and checksum != total - 256 * sum(byte > 127 for byte in block):
             return None
         name, kind = _text(block[:100]), block[156:157]
         if block[257:263] == b"ustar\0" and block[345]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ class ImageFolder:
             data = self._tree.read(unit.path)
             row = dict(unit.row or {})
             for name in unit.beside[::-1]:
-                where = shown("".join(unit.name.rpartition("/")[:2]) + name)
+                where = posixpath.join(posixpath.dirname(unit.name), shown(name))
                 self._add(row, unit.path.with_name(name))
         except Refused as bad:
             yield Rejected(where, bad.code, bad.detail, unit.name)

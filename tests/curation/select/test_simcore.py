@@ -230,6 +230,7 @@ def test_nothing_similar_is_taken_without_a_budget():
     found = simcore(frame([[-1.0, 0.0]]), frame([[1.0, 0.0]]))
     assert found.height == 0
     assert found.columns == ["uid", "round", "centroid", "cosine"]
+    assert simcore(frame([[-1.0, 0.0]]), frame([[1.0, 0.0]]), stop_ratio=1.0).height == 0
     assert simcore(frame(np.empty((0, 2))), frame([[1.0, 0.0]]), budget=5).height == 0
 
 

@@ -50,7 +50,7 @@ def test_a_text_has_the_same_vector_beside_any_other_and_an_empty_one_has_one_to
 def test_without_blocks_the_vector_is_the_mean_of_normed_embeddings_and_places():
     encoder = Words(width=8, depth=0, heads=2)
     tokens = encoder.tokenize(["red dog"])
-    words = encoder.embedding.weight[tokens[0, :3]] + encoder.position[:3]
+    words = encoder.embedding[tokens[0, :3]] + encoder.position[:3]
     torch.testing.assert_close(encoder(tokens)[0], encoder.norm(words).mean(0))
 
 

@@ -133,9 +133,9 @@ def test_a_blurred_point_is_a_gaussian_and_keeps_its_sum():
 
 
 def test_blur_touches_about_its_share_and_never_a_flat_image():
-    images = torch.rand(400, 3, 32, 32, generator=rng(4))
+    images = torch.rand(200, 1, 112, 112, generator=rng(4))
     changed = (random_blur(images, rng(), blur_ratio=0.5) != images).flatten(1).any(1)
-    assert changed.float().mean().item() == pytest.approx(0.5, abs=0.08)
+    assert changed.float().mean().item() == pytest.approx(0.5, abs=0.1)
     assert random_blur(images, rng(), blur_ratio=0.0) is images
     flat = torch.full((2, 3, 32, 32), 0.3)
     torch.testing.assert_close(random_blur(flat, rng(), blur_ratio=1.0), flat)
