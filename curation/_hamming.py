@@ -23,6 +23,7 @@ Indices = NDArray[np.int32]
 Distances = NDArray[np.uint16]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_GIANT = 1000
 
 
 def tables(count: int, words: int, radius: int, most: int | None = None) -> Words:
@@ -71,19 +72,24 @@ def exemplars(words: Words, radius: int) -> tuple[Indices, Distances]:
     """Return for each string the exemplar that covers it, and how far that is.
 
     Strings are visited in order; one that no earlier exemplar covers becomes an exemplar and
-    covers all within the radius that are not covered yet.
+    covers all within the radius that are not covered yet: all of its own component. So a small
+    component is settled by its pairs, and only what lies in giant ones is entered in tables.
 
-    Cost: `components`, then of the strings that are not alone each exemplar's buckets; memory 8
-    to 12 bytes a string and table, at most 64 tables.
+    Cost: `components`; for strings in giant components memory 8 to 12 bytes a table, of which
+    there are at most 64, and time linear in the exemplars' buckets.
     """
+    root, _, _ = components(words, radius)
     exemplar = np.arange(len(words), dtype=np.int32)
     distance = np.zeros(len(words), dtype=np.uint16)
-    _, nearest, _ = components(words, radius)
-    linked = np.flatnonzero(nearest >= 0)
-    if len(linked):
-        masks = tables(len(linked), words.shape[1], radius, most=64)
-        found = _exemplars(words[linked], masks, len(linked).bit_length(), radius)
-        exemplar[linked], distance[linked] = linked[found[0]], found[1]
+    sizes = np.bincount(root, minlength=len(words))
+    small = np.flatnonzero(sizes[root] <= _GIANT)
+    small = small[np.argsort(root[small], kind="stable")]
+    _settle(words, small.astype(np.int32), root, radius, exemplar, distance)
+    giant = np.flatnonzero(sizes[root] > _GIANT)
+    if len(giant):
+        masks = tables(len(giant), words.shape[1], radius, most=64)
+        found = _exemplars(words[giant], masks, len(giant).bit_length(), radius)
+        exemplar[giant], distance[giant] = giant[found[0]], found[1]
     return exemplar, distance
 
 
@@ -173,23 +179,46 @@ def _root_of(root: Indices, i: int) -> int:
 
 
 @njit(cache=True)
+def _settle(
+    words: Words,
+    order: Indices,
+    root: Indices,
+    radius: int,
+    exemplar: Indices,
+    distance: Distances,
+) -> None:
+    """Compare all pairs of each component; `order` holds one after the other, each ascending."""
+    for p in range(len(order)):
+        i = order[p]
+        if exemplar[i] != i:
+            continue
+        q = p + 1
+        while q < len(order) and root[order[q]] == root[i]:
+            j = order[q]
+            q += 1
+            if exemplar[j] == j:
+                apart = _distance(words, i, words, j)
+                if apart <= radius:
+                    exemplar[j], distance[j] = i, apart
+
+
+@njit(cache=True)
 def _exemplars(words: Words, masks: Words, bits: int, radius: int) -> tuple[Indices, Distances]:
     n = len(words)
     starts = np.empty((len(masks), (1 << bits) + 1), np.int32)
     order = np.empty((len(masks), n), np.int32)
     for t in range(len(masks)):
         _fill(words, masks[t], bits, starts[t], order[t])
-    exemplar = np.full(n, -1, np.int32)
+    exemplar = np.arange(n).astype(np.int32)
     distance = np.zeros(n, np.uint16)
     for i in range(n):
-        if exemplar[i] >= 0:
+        if exemplar[i] != i:
             continue
-        exemplar[i] = i
         for t in range(len(masks)):
             b = _bucket_of(words, i, masks[t], bits)
             for p in range(starts[t, b], starts[t, b + 1]):
                 j = order[t, p]
-                if exemplar[j] < 0:
+                if j > i and exemplar[j] == j:
                     apart = _distance(words, i, words, j)
                     if apart <= radius:
                         exemplar[j], distance[j] = i, apart

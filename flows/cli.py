@@ -70,6 +70,30 @@ def overview(context: typer.Context, store: StorePath = None) -> None:
 
 
 @app.command()
+def init(
+    sources: Annotated[list[str], typer.Argument(help="Folder, file, glob or brace range.")],
+    like: Annotated[
+        str | None, typer.Option(help="A packaged recipe to take the rules of.")
+    ] = None,
+    target: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("winnow.toml"),
+    as_json: Json = False,
+) -> None:
+    """Look at some records and write a short recipe that runs as it is."""
+    from flows.init import init as write
+
+    written = write(sources, target, like=like)
+    if as_json:
+        _json(written)
+        return
+    for found in written["found"]:
+        _out(
+            f"{found['source']}: {found['kind']}; of {found['looked_at']} records looked at "
+            f"{found['images']} have a picture, {found['texts']} a text"
+        )
+    _out(f"{written['recipe']} is written. Next: winnow run {target}")
+
+
+@app.command()
 def ingest(
     paths: Annotated[list[str], typer.Argument(help="Folder, file, glob or brace range.")],
     pool: Annotated[str | None, typer.Option(help="Default: the source's name.")] = None,
@@ -142,7 +166,13 @@ def run(
     options = runs.Options(
         workers=workers, dask=dask, device=device, until=until, at=at, reporter=reporter
     )
-    _report_run(runs.run(read, opened, options), opened, read.name, as_json)
+    if os.environ.get("PREFECT_API_URL"):
+        from flows import deployments
+
+        result = deployments.run(recipe, opened, options, set_ or [])
+    else:
+        result = runs.run(read, opened, options)
+    _report_run(result, opened, read.name, as_json)
 
 
 @app.command()

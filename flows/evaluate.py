@@ -186,11 +186,11 @@ class _Vectors:
             labelled = pictured & rows[label].is_not_null().to_numpy()
 
         def labels() -> np.ndarray[Any, Any]:
-            return rows[label].to_numpy()[labelled]
+            return np.asarray(rows[label].to_numpy()[labelled])
 
         def groups() -> np.ndarray[Any, Any]:
             column = label if label in rows.columns else "text"
-            return rows[column].fill_null("").rank("dense").to_numpy()[paired]
+            return np.asarray(rows[column].fill_null("").rank("dense").to_numpy()[paired])
 
         def half(first: bool) -> Features:
             chosen = (uniform(rows["uid"].to_numpy(), 0, "evaluate") < 0.5) == first

@@ -225,6 +225,7 @@ class _Planner:
             self._need(recipe.export.columns, "export.columns")
         self._default_vectors()
         self._references(rules)
+        self._check_vectors()
         self._check_holdout_near()
         self.problems.raise_any()
         order = self._ordered()
@@ -353,11 +354,14 @@ class _Planner:
 
     def _roles(self, step: Step, section: Mapping[str, Any], table: str) -> dict[str, Expression]:
         roles: dict[str, Expression] = {}
+        # An optional role's default gives way to another optional role: the best known distance
+        # to a neighbour is a cosine, unless the recipe binds a similarity.
+        chosen = any(spec.optional and role in section for role, spec in step.reads.items())
         for role, spec in step.reads.items():
             if role in section:
                 roles[role] = self._expression(section[role], f"{table}.{role}")
                 bound = "recipe"
-            elif spec.default is not None:
+            elif spec.default is not None and not (spec.optional and chosen):
                 roles[role] = Expression(spec.default)
                 bound = "default"
             elif role in POOL_COLUMNS and not spec.optional:
@@ -477,6 +481,23 @@ class _Planner:
                 continue
             own = [p for p in self.columns if p.startswith(f"{alias}.")]
             self.problems.add(where, f"there is no column {path!r}.{nearest(path, own)}")
+
+    def _check_vectors(self) -> None:
+        """Refuse a method that would compare vectors of two encoders."""
+        for node in self.nodes.values():
+            fits = [self.nodes[t] for t in node.tables.values() if t in self.nodes]
+            paths = [p for n in (node, *fits) for p in n.paths]
+            embeds = {self.columns[p] for p in paths if self.columns.get(p, "")[:6] == "embed."}
+            made = {
+                (self.nodes[t].method, tuple(sorted(map(str, self.nodes[t].parameters.items()))))
+                for t in embeds
+                if self.nodes[t].method is not None
+            }
+            if len(made) > 1:
+                self.problems.add(
+                    node.table,
+                    f"compares vectors of different encoders: {', '.join(sorted(embeds))}.",
+                )
 
     def _check_holdout_near(self) -> None:
         holdout = self.recipe.holdout

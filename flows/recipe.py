@@ -29,7 +29,6 @@ class SourceSection:
     image: str | None = None
     series: str | None = None
     position: str | None = None
-    slices: bool = False
     payload: Literal["copy", "reference"] = "copy"
 
 

@@ -56,6 +56,7 @@ class Options:
         until: the last stage to do.
         at: the pool version to use instead of ingesting and taking the latest.
         given: steps by name that a notebook brings.
+        publish: make a version; a flow whose stages are tasks does so with the last.
     """
 
     workers: int = 1
@@ -64,6 +65,7 @@ class Options:
     until: str = "report"
     at: int | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
+    publish: bool = True
     reporter: Reporter = field(default_factory=Reporter)
 
     def reaches(self, stage: str) -> bool:
@@ -123,6 +125,20 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         check_types(planned, pool_schema(store, pool))
         with Workers(options.workers, options.dask) as workers:
             return _stages(store, planned, options, pool, workers)
+
+
+def stages_of(path: Path, until: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Return the stages that a recipe names, up to one of them."""
+    recipe = read_recipe(path, overrides)
+    named = {
+        "ingest": bool(recipe.sources),
+        "embed": bool(recipe.embed),
+        "export": recipe.export is not None,
+        "pretrain": recipe.pretrain is not None,
+        "evaluate": bool(recipe.evaluate),
+    }
+    wanted = [s for s in STAGES[: STAGES.index(until) + 1] if named.get(s, True)]
+    return wanted or [until]
 
 
 def ingest_sources(recipe: Recipe, store: Store, options: Options) -> list[dict[str, Any]]:
@@ -251,6 +267,8 @@ def _finish(this: Run) -> dict[str, Any]:
     if recipe.pretrain is not None and options.reaches("pretrain"):
         options.reporter.stage("pretrain")
         _pretrain(this)
+    if not options.publish:
+        return this.result
     ref = {
         "run": recipe.name,
         "version": this.version,

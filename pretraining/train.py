@@ -132,7 +132,8 @@ def train(
                 raise DataError(f"the batches end after step {done}, but {steps} were asked for.")
             rate = lr * factor(schedule, (done + 0.5) / steps, warmup_ratio=warmup_ratio)
             moment = moment_at(done, steps, seed=seed, device=device)
-            outputs = _step(objective, update, batch, moment, rate=rate, device=device)
+            where = f"step {done + 1} of {steps}"
+            outputs = _step(objective, update, batch, moment, rate=rate, device=device, where=where)
             losses[done] = outputs["loss"]
             done += 1
             if log is not None:
@@ -160,6 +161,7 @@ def _step(
     *,
     rate: float,
     device: str,
+    where: str,
 ) -> dict[str, float]:
     """Update the weights once and return the scalars; a loss that is not finite changes none."""
     here = {column: values.to(device, non_blocking=True) for column, values in batch.items()}
@@ -169,8 +171,8 @@ def _step(
     scalars = {name: float(value.detach()) for name, value in outputs.items()}
     if not math.isfinite(scalars["loss"]):
         raise DataError(
-            f"the loss is {scalars['loss']} at progress {moment.progress:.3f}: the checkpoints "
-            "saved so far are good. Lower lr, or look for records with extreme values."
+            f"the loss is {scalars['loss']} at {where}: what was saved before is good. "
+            "Lower lr, or look for records with extreme values."
         )
     objective.zero_grad(set_to_none=True)
     outputs["loss"].backward()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 __all__ = [
-    "fit", "groupwise", "ingest", "method", "open", "poolwise", "rowwise", "run", "selector", "show",
+    "fit", "groupwise", "ingest", "method", "open", "poolwise", "rowwise", "run", "selector",
+    "show",
 ]  # fmt: skip
 
 _PACKAGES = ("contracts", "curation", "embeddings", "storage", "pretraining", "evaluation", "flows")

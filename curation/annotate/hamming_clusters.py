@@ -60,7 +60,7 @@ def hamming_clusters(
         distance: to `nearest`, in bits; null where that is.
     Cost: equal values count once. A million random hashes of 64 bits within 6 take a few seconds,
         256 bits within 31 about a minute; n values that all lie within the distance of each
-        other take n^2. Some 300 bytes a row, under exemplar 250 more for each that is not alone.
+        other take n^2. Some 300 bytes a row, in components above a thousand values up to 300 more.
     Raises:
         DataError: the bit strings are of different lengths.
     """

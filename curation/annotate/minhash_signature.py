@@ -33,7 +33,8 @@ def minhash_signature(
     """Hash the n-grams of a text's words, or of its characters, into `num_perm` slots.
 
     Two texts agree in a slot with a probability that is the Jaccard similarity J of their sets
-    of n-grams; the share of equal slots has a standard deviation of sqrt(J (1 - J) / num_perm).
+    of n-grams; the share of equal slots has a standard deviation of sqrt(J (1 - J) / num_perm),
+    a fifth more where a text has two or three n-grams.
     Texts are compared after NFKC and case folding and without punctuation; curation/_shingles.py
     says what a word is. A text shorter than the n-gram is one n-gram: "cat" and "dog" differ.
 

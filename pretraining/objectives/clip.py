@@ -75,7 +75,7 @@ def clip_loss(image_BD: Tensor, text_BD: Tensor, scale: Tensor | float) -> Tenso
 
     L = -1/2B sum_i [log softmax_j(s cos(u_i, v_j)) + log softmax_j(s cos(u_j, v_i))] at j = i.
     """
-    with torch.autocast("cuda", enabled=False):
+    with torch.autocast(image_BD.device.type, enabled=False):
         image_BD = F.normalize(image_BD.float(), dim=1)
         text_BD = F.normalize(text_BD.float(), dim=1)
         logits_BB = scale * image_BD @ text_BD.T

@@ -56,15 +56,16 @@ class Simclr(Objective):
     @torch.no_grad()
     def view(self, images_BCHW: Tensor, rng: torch.Generator) -> Tensor:
         """Return one random view of each image."""
-        images_BCHW = random_resized_crop(
-            images_BCHW,
-            rng,
-            min_area_ratio=self.min_area_ratio,
-            max_aspect=4 / 3,
-            flip_ratio=0.5,
-        )
-        images_BCHW = random_colours(images_BCHW, rng, strength=self.colour_strength)
-        return random_blur(images_BCHW, rng, blur_ratio=self.blur_ratio)
+        with torch.autocast(images_BCHW.device.type, enabled=False):
+            images_BCHW = random_resized_crop(
+                images_BCHW,
+                rng,
+                min_area_ratio=self.min_area_ratio,
+                max_aspect=4 / 3,
+                flip_ratio=0.5,
+            )
+            images_BCHW = random_colours(images_BCHW, rng, strength=self.colour_strength)
+            return random_blur(images_BCHW, rng, blur_ratio=self.blur_ratio)
 
 
 def nt_xent_loss(first_BD: Tensor, second_BD: Tensor, *, temperature: float) -> Tensor:
@@ -72,7 +73,7 @@ def nt_xent_loss(first_BD: Tensor, second_BD: Tensor, *, temperature: float) -> 
 
     l(i, j) = -log exp(cos(z_i, z_j) / t) / sum_{k != i} exp(cos(z_i, z_k) / t), equation 1.
     """
-    with torch.autocast("cuda", enabled=False):
+    with torch.autocast(first_BD.device.type, enabled=False):
         z_VD = F.normalize(torch.cat([first_BD, second_BD]).float(), dim=1)  # V: the 2B views
         logits_VV = (z_VD @ z_VD.T / temperature).fill_diagonal_(-torch.inf)
     partner_V = torch.arange(len(z_VD), device=z_VD.device).roll(len(first_BD))

@@ -37,7 +37,8 @@ class Parquet:
         ROW_TOO_LARGE (64 MiB), VALUE_RANGE (a time that no calendar has), of whole files
         SOURCE_UNREADABLE, BOMB_ROWS, SYMLINK, SPECIAL_FILE, UNREADABLE, CHANGED_WHILE_READING, and
         what `record_of` says of a row.
-    Cost: memory for 64 rows, or for 8 of column chunks above 8 MiB.
+    Cost: memory for a page of each column, which most writers end at 1 MiB or at the first 1,024
+        rows beyond, and for 64 rows, 8 of them where a column chunk is above 8 MiB.
     """
 
     def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
@@ -166,8 +167,10 @@ def _batches(opened: BinaryIO, size_bytes: int) -> Iterator[pa.RecordBatch]:
         Refused: BOMB_ROWS.
     """
     cap = max(FREE_BYTES, RATIO * size_bytes)
-    # Without a buffer pyarrow reads a column chunk, of images a hundred megabytes, at once.
-    file = pq.ParquetFile(opened, buffer_size=1 << 20, page_checksum_verification=True)
+    # Otherwise pyarrow reads a column chunk, of images a hundred megabytes, at once.
+    file = pq.ParquetFile(
+        opened, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+    )
     rows = file.metadata.num_rows
     options = {"batch_size": _batch_rows(file.metadata), "use_threads": False}
     # Rows as long as the first few would be too much: look at all before any is given.

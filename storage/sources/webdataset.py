@@ -376,16 +376,15 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
 def _is_torn(tar: Tar, last: _Run, common: set[str] | None) -> bool:
     """Whether members of the last sample are missing, as far as can be told.
 
-    It is where the member that is cut bears its key. Where that name is cut too, or the tar just
-    stops, a sample is whole that has every field that all before it have.
+    They are where the member that is cut bears its key. Where that name is cut too, or the tar
+    just stops, a sample is whole that has every field that all before it have; so the first is.
     """
     if tar.ended:
         return False
-    lead = f"{last.id[1]}."
     if tar.fault is not None:
-        name = shown(tar.torn.removeprefix("./"))
+        lead, name = f"{last.id[1]}.", shown(tar.torn.removeprefix("./"))
         if name.startswith(lead):
             return True
         if not lead.startswith(name):
             return False
-    return tar.fault is not None if common is None else not common <= last.fields
+    return common is not None and not common <= last.fields

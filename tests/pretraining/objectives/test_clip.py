@@ -11,9 +11,7 @@ from pretraining.train import moment_at, train
 
 
 def naive(image, text, scale):
-    cosine = [
-        [float(u @ v) / math.sqrt(float(u @ u) * float(v @ v)) for v in text] for u in image
-    ]
+    cosine = [[float(u @ v) / math.sqrt(float(u @ u) * float(v @ v)) for v in text] for u in image]
     size = len(cosine)
     total = 0.0
     for i in range(size):
@@ -99,9 +97,7 @@ def test_training_finds_the_caption_of_unseen_images_where_fresh_weights_do_not(
         objective.eval()
         with torch.no_grad():
             cosine = torch.nn.functional.normalize(objective.image_encoder(unseen)) @ (
-                torch.nn.functional.normalize(
-                    objective.text_encoder(objective.tokenize(choices))
-                ).T
+                torch.nn.functional.normalize(objective.text_encoder(objective.tokenize(choices))).T
             )
         found = [choices[i] == answer for i, answer in zip(cosine.argmax(1), answers, strict=True)]
         return sum(found) / len(found)

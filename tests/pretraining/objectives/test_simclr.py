@@ -50,7 +50,7 @@ def test_two_views_of_an_image_differ_and_stay_pixels():
     assert not torch.equal(first, second)
     for view in (first, second):
         assert view.shape == images.shape
-        assert 0 <= view.min()
+        assert view.min() >= 0
         assert view.max() <= 1
 
 

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from contracts.errors import DataError
 from storage.source import Columns, Location, Record, Rejected, find
-from storage.sources import _stream, _tar
+from storage.sources import _tar
 from storage.sources._stream import Stream
 from storage.sources._tar import Tar
 from storage.sources.webdataset import Webdataset
 
+ALIASES = Columns()
 JPEG = b"\xff\xd8\xff picture "
 Members = list[tuple[str, bytes]]
 
@@ -65,14 +66,14 @@ GOOD = samples(20, 100)
 
 
 def read(
-    folder: Path, content: bytes | Members, name: str = "a.tar", columns: Columns = Columns()
+    folder: Path, content: bytes | Members, name: str = "a.tar", columns: Columns = ALIASES
 ) -> list[Record | Rejected]:
     data = content if isinstance(content, bytes) else tar_of(content)
     (folder / name).write_bytes(data)
     return read_all(folder, columns)
 
 
-def read_all(path: Path, columns: Columns = Columns()) -> list[Record | Rejected]:
+def read_all(path: Path, columns: Columns = ALIASES) -> list[Record | Rejected]:
     found = find(path)
     source = Webdataset(found.root, found.paths, columns)
     return [item for unit in source.units() for item in source.records(unit)]
@@ -190,9 +191,9 @@ def test_the_id_is_tar_and_key_or_the_key_alone_or_a_column(tmp_path: Path):
     (tmp_path / "sub").mkdir()
     members = [("x/0.jpg", JPEG), ("x/0.json", b'{"uid": "f00"}')]
     ids = {}
-    for given in (None, "key", "uid", "meta.uid"):
-        [record] = read(tmp_path, members, "sub/b.tar", Columns(id=given))
-        ids[given] = record.source_id
+    for column in (None, "key", "uid", "meta.uid"):
+        [record] = read(tmp_path, members, "sub/b.tar", Columns(id=column))
+        ids[column] = record.source_id
     assert ids == {None: "sub/b.tar/x/0", "key": "x/0", "uid": "f00", "meta.uid": "f00"}
 
 
@@ -388,8 +389,8 @@ def test_t15_a_size_of_8_tebibytes_is_a_cut_tar_and_costs_no_memory(tmp_path: Pa
 
 
 def test_t16_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_tar, "MEMBERS", 50)
-    check_good(read(tmp_path, [*GOOD, *((f"z{n}.txt", b"") for n in range(40))]), "TAR_TOO_MANY", 1)
+    monkeypatch.setattr(_tar, "MEMBERS", 40)
+    check_good(read(tmp_path, [*GOOD, *((f"z{n}.jpg", b"") for n in range(9))]), "TAR_TOO_MANY")
 
 
 def test_t17_a_pax_header_of_5_megabytes(tmp_path: Path):
@@ -639,9 +640,11 @@ def test_wherever_a_tar_is_cut_or_flipped_the_whole_samples_before_are_kept(
     assert keys(items)[:sound] == [f"{n:04d}" for n in range(min(sound, 8))]
     assert all(r.text == f"text {n}" for n, r in enumerate(records(items)[:sound]))
     if flip is None:
-        # A sample that is cut is never given as one without a text, but where it is the only one.
+        # A sample that is cut is never given as one without a text, unless it is the only one.
+        # The last needs no padding: its text has 6 bytes.
+        whole = (cut + SAMPLE - 1542) // SAMPLE
         assert all(r.text for r in records(items)[1:])
-        assert len(records(items)) in (sound, 1)
+        assert len(records(items)) in (min(whole, 8), 1)
 
 
 # ------------------------------------------------------------------ memory, real data
@@ -673,7 +676,18 @@ def test_memory_does_not_grow_with_the_tar(tmp_path: Path):
 
 @pytest.mark.data
 def test_cifar_has_a_thousand_samples_a_tar_each_with_its_label_and_place(data: Path):
-    classes = "airplane automobile bird cat deer dog frog horse ship truck".split()
+    classes = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
     source = Webdataset(data / "cifar10", [data / "cifar10"], Columns())
     units = list(source.units())
     assert [u.name for u in units][:3] == ["test-000.tar", "test-001.tar", "train-000.tar"]

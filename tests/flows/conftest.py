@@ -1,0 +1,127 @@
+"""Small pools made through real sources: JSON lines of texts, folders of pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contracts.uid import uid_of
+from flows import run as runs
+from flows.views import RunView, Winnow
+from storage import tables
+from storage.store import Store
+
+
+@dataclass
+class Project:
+    """A folder with sources and recipes, and its store.
+
+    Attributes:
+        beside: the folder; recipes and sources lie in it.
+    """
+
+    beside: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.beside / ".winnow")
+
+    @property
+    def view(self) -> Winnow:
+        return Winnow(self.store)
+
+    def lines(self, path: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write JSON lines."""
+        target = self.beside / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return target
+
+    def texts(self, *texts: str | None, path: str = "texts.jsonl") -> list[int]:
+        """Write texts as JSON lines with ids `r0`, `r1`, ... for `id = "id"`; return their uids."""
+        self.lines(path, [{"id": f"r{i}", "text": text} for i, text in enumerate(texts)])
+        return [uid_of(Path(path).stem, f"r{i}") for i in range(len(texts))]
+
+    def pictures(self, files: Mapping[str, bytes], folder: str = "pictures") -> None:
+        """Write an image folder."""
+        for name, data in files.items():
+            target = self.beside / folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    def recipe(self, text: str, name: str = "web") -> Path:
+        """Write a recipe file."""
+        path = self.beside / f"{name}.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def run(
+        self, text: str, name: str = "web", *, set: Sequence[str] = (), **options: Any
+    ) -> dict[str, Any]:
+        """Run a recipe; return what `winnow run --json` prints."""
+        recipe = runs.read_recipe(self.recipe(text, name), set)
+        return runs.run(recipe, self.store, runs.Options(**options))
+
+    def last(self, name: str = "web") -> RunView:
+        """The last run."""
+        return self.view.run(name)
+
+    def kept(self, name: str = "web") -> set[int]:
+        """The uids that the last run kept."""
+        return set(self.last(name).kept().collect()["uid"])
+
+    def pool(self, name: str = "web") -> tables.Pool:
+        """The last version of a pool."""
+        pool = tables.load_pool(self.store, name)
+        assert pool is not None
+        return pool
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+@cache
+def _captioned() -> dict[str, bytes]:
+    """120 pictures: 30 motifs, each as PNG, copied, as JPEG and slightly brighter; captions."""
+    files: dict[str, bytes] = {}
+    rng = np.random.default_rng(7)
+    for motif in range(30):
+        small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((24, 24), Image.Resampling.NEAREST)
+        brighter = Image.fromarray(np.minimum(np.asarray(picture).astype(int) + 3, 255).astype("u1"))
+        variants = {
+            "a.png": _encoded(picture, "PNG"),
+            "b.png": _encoded(picture, "PNG"),
+            "c.jpg": _encoded(picture, "JPEG"),
+            "d.png": _encoded(brighter, "PNG"),
+        }
+        for number, (suffix, data) in enumerate(variants.items()):
+            stem = f"{motif % 3}/{motif:02d}{suffix[0]}"
+            files[f"{stem}{suffix[1:]}"] = data
+            words = ["tile"] * (1 + (motif + number) % 5)
+            if (motif + number) % 7:
+                files[f"{stem}.txt"] = f"{' '.join(words)} number {motif}".encode()
+    return files
+
+
+def _encoded(picture: Image.Image, format_: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format_, quality=85)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def captioned() -> dict[str, bytes]:
+    """Files of an image folder: 120 pictures of 30 motifs, most with a caption beside them."""
+    return dict(_captioned())

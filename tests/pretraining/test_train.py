@@ -1,0 +1,272 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from contracts.errors import ConfigError, DataError
+from contracts.methods import names
+from pretraining.build import build
+from pretraining.checkpoint import Checkpoint, exported
+from pretraining.objective import Objective
+from pretraining.train import moment_at, train
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 8
+every_objective = pytest.mark.parametrize("name", names("pretraining.objectives"))
+
+
+def small(name, **parameters):
+    words = {"width": 16, "depth": 1, "heads": 2, "num_buckets": 64}
+    return build(name, parameters, "small_cnn", {"width": 4}, text_encoder_section=words, seed=0)
+
+
+def made_batches(objective):
+    """Return batches that are a function of the step."""
+
+    def batches_from(start):
+        for step in range(start, STEPS):
+            rng = torch.Generator().manual_seed(step)
+            image = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=rng)
+            batch = {"image": image}
+            if "text" in objective.reads:
+                batch["text"] = objective.tokenize([f"picture {step} {n}" for n in range(8)])
+            yield batch
+
+    return batches_from
+
+
+def trained(objective, save=None, resume=None, **changes):
+    given = {key: changes.pop(key) for key in ("log", "stop", "device") if key in changes}
+    settings = {"steps": STEPS, "lr": 0.01, "seed": 0, "save_every": 1, **changes}
+    return train(objective, made_batches(objective), save, resume, **given, **settings)
+
+
+class Line(Objective):
+    """Loss (w - 3)^2, times what the batch says, with noise from the moment."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.Linear(1, 1)
+
+    def forward(self, batch, moment):
+        noise = torch.rand((), generator=moment.rng)
+        return {"loss": ((self.encoder.weight - 3) ** 2 * batch["image"] + 0 * noise).mean()}
+
+
+def lines(values):
+    return lambda start: iter({"image": torch.tensor(v)} for v in values[start:])
+
+
+@every_objective
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_resuming_at_any_step_equals_never_stopping_bit_for_bit(name, optimizer):
+    saved = []
+    straight = trained(small(name), lambda c: saved.append(c.to_bytes()), optimizer=optimizer)
+    assert len(saved) == STEPS
+    for data in (saved[0], saved[3], saved[6], saved[7]):
+        resumed = trained(small(name), resume=Checkpoint.from_bytes(data), optimizer=optimizer)
+        assert resumed.losses.tolist() == straight.losses.tolist()
+        assert resumed.checkpoint.to_bytes() == straight.checkpoint.to_bytes()
+        assert exported(resumed.objective, {}) == exported(straight.objective, {})
+    assert saved[-1] == straight.checkpoint.to_bytes()
+
+
+CHILD = """
+import os, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[2])
+from test_train import small, trained
+from pretraining.checkpoint import Checkpoint, exported, rebuild
+
+path = Path(sys.argv[1])
+
+def save(checkpoint):
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(checkpoint.to_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+resume = Checkpoint.from_bytes(path.read_bytes()) if path.exists() else None
+print("from", resume.step if resume else 0, flush=True)
+result = trained(
+    small("clip"), save, resume, save_every=2, log=lambda step, _: print("step", step, flush=True)
+)
+rebuild(exported(result.objective, {}))
+print("imported", "torch._dynamo" in sys.modules, "sympy" in sys.modules, flush=True)
+"""
+
+
+def child(path):
+    command = [sys.executable, "-c", CHILD, str(path), str(Path(__file__).parent)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def test_a_killed_training_run_again_ends_with_the_same_bits_and_never_loads_the_compiler(
+    tmp_path,
+):
+    path = tmp_path / "state.safetensors"
+    with child(path) as first:
+        for line in first.stdout:
+            if line == "step 5\n":
+                first.send_signal(signal.SIGKILL)
+                break
+        else:
+            pytest.fail("the child never came to step 5")
+    assert first.returncode == -signal.SIGKILL
+    assert 4 <= Checkpoint.from_bytes(path.read_bytes()).step < STEPS
+    with child(path) as second:
+        lines = second.stdout.read().splitlines()
+    assert second.returncode == 0, lines
+    assert lines[0] in ("from 4", "from 6")
+    assert lines[-1] == "imported False False"
+    assert path.read_bytes() == trained(small("clip"), save_every=2).checkpoint.to_bytes()
+
+
+def test_another_seed_other_views_and_the_same_seed_the_same():
+    losses = [trained(small("simclr"), seed=seed).losses.tolist() for seed in (0, 0, 1)]
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+def test_the_randomness_of_a_step_is_its_own():
+    draws = {
+        torch.rand((), generator=moment_at(s, 9, seed=d).rng).item()
+        for s in range(9)
+        for d in (0, 1, 2**32)
+    }
+    assert len(draws) == 27
+    assert moment_at(3, 12, seed=0).progress == 0.25
+
+
+def test_the_global_generator_is_neither_read_nor_moved():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = trained(small("simclr")).losses.tolist()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert trained(small("simclr")).losses.tolist() == first
+
+
+def test_a_stopped_training_saves_where_it_stands_and_goes_on_from_there():
+    saved, asked = [], []
+
+    def stop():
+        asked.append(len(asked))
+        return len(asked) == 3
+
+    stopped = trained(small("clip"), saved.append, stop=stop, save_every=100)
+    assert [c.step for c in saved] == [3]
+    assert stopped.checkpoint.step == len(stopped.losses) == 3
+    rest = trained(small("clip"), resume=saved[0], save_every=100)
+    assert rest.checkpoint.to_bytes() == trained(small("clip")).checkpoint.to_bytes()
+
+
+def test_it_saves_every_so_many_steps_and_at_the_end():
+    steps = []
+    trained(small("simclr"), lambda c: steps.append(c.step), save_every=3)
+    assert steps == [3, 6, 8]
+
+
+def test_the_log_is_told_each_step_its_scalars_and_its_rate():
+    told = []
+    result = trained(
+        small("clip"), log=lambda step, metrics: told.append((step, metrics)), schedule="constant"
+    )
+    assert [step for step, _ in told] == list(range(1, STEPS + 1))
+    assert [metrics["loss"] for _, metrics in told] == result.losses.tolist()
+    assert set(told[0][1]) == {"loss", "scale", "lr"}
+    assert told[0][1]["lr"] == pytest.approx(0.01 * (0.5 / STEPS) / 0.1)
+    assert told[-1][1]["lr"] == 0.01
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_what_was_saved_is_the_last_good_state():
+    values = [1.0, 1.0, float("nan"), 1.0]
+    saved = []
+    with pytest.raises(DataError, match="the loss is nan at step 3 of 4"):
+        train(Line(), lines(values), saved.append, steps=4, lr=0.1, save_every=1)
+    assert [c.step for c in saved] == [1, 2]
+    assert all(torch.isfinite(t).all() for t in saved[-1].tensors.values())
+
+
+def test_weights_that_are_not_finite_are_never_saved():
+    saved = []
+    with pytest.raises(DataError, match=r"after step 1 of 2: .* not finite"):
+        train(
+            Line(),
+            lines([1e30, 1.0]),
+            saved.append,
+            steps=2,
+            lr=1e30,
+            optimizer="sgd",
+            save_every=1,
+        )
+    assert saved == []
+
+
+def test_batches_that_end_early_are_an_error():
+    with pytest.raises(DataError, match="the batches end after step 2, but 5"):
+        train(Line(), lines([1.0, 1.0]), steps=5, lr=0.1)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_parabola_is_descended(optimizer):
+    result = train(
+        Line(), lines([1.0] * 200), steps=200, lr=0.1, weight_decay=0.0, optimizer=optimizer
+    )
+    assert result.objective.encoder.weight.item() == pytest.approx(3, abs=0.02)
+    assert result.losses[-1] < 1e-3 < result.losses[0]
+    assert result.losses.dtype == np.float64
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_every_difference():
+    saved = []
+    trained(small("simclr"), saved.append)
+    with pytest.raises(ConfigError) as caught:
+        trained(small("simclr", dim=16), resume=saved[0], lr=0.02, schedule="constant")
+    message = str(caught.value)
+    assert "lr is 0.01 there, 0.02 here" in message
+    assert "schedule is 'cosine' there, 'constant' here" in message
+    assert "made is" in message
+    other = Line()
+    other.description = small("simclr").description
+    with pytest.raises(DataError, match="of another model"):
+        trained(other, resume=saved[0])
+
+
+def test_a_resumed_run_computes_with_as_many_threads_as_before_and_says_so():
+    saved = []
+    first = trained(small("simclr"), saved.append)
+    assert first.checkpoint.metadata["numerics"] == {
+        "device": "cpu",
+        "dtype": "float32",
+        "threads": 1,
+    }
+    inside = []
+    torch.set_num_threads(2)
+    trained(small("simclr"), resume=saved[2], log=lambda *_: inside.append(torch.get_num_threads()))
+    assert set(inside) == {1}
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_on_a_gpu_runs_and_resumes_there():
+    saved = []
+    trained(small("clip"), saved.append, device="cuda")
+    resumed = trained(small("clip"), resume=saved[3], device="cuda")
+    assert len(resumed.losses) == STEPS
+    assert resumed.checkpoint.metadata["numerics"]["dtype"] == "bfloat16"
+    with pytest.raises(ConfigError, match="device is 'cuda' there, 'cpu' here"):
+        trained(small("clip"), resume=saved[3])

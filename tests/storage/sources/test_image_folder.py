@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from contracts.errors import DataError
+from storage.source import Columns, Location, Record, Rejected, find
+from storage.sources.image_folder import ImageFolder
+
+
+def _encoded(format: str = "JPEG", colour: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (colour, 99, 7)).save(buffer, format)
+    return buffer.getvalue()
+
+
+JPEG = _encoded()
+
+
+def _read(path: Path | str, **columns) -> list[Record | Rejected]:
+    found = find(path)
+    source = ImageFolder(found.root, found.paths, Columns(**columns))
+    return [item for unit in source.units() for item in source.records(unit)]
+
+
+def _texts(path: Path | str) -> dict[str, str | None]:
+    return {record.source_id: record.text for record in _read(path)}
+
+
+def _marks(path: Path) -> dict[str, str]:
+    return {unit.name: unit.fingerprint for unit in ImageFolder(path, [path], Columns()).units()}
+
+
+def _write(root: Path, files: dict[str, bytes | str]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        data = content.encode() if isinstance(content, str) else content
+        (root / name).write_bytes(data)
+    return root
+
+
+def test_an_image_its_path_and_its_place_make_a_record(tmp_path):
+    _write(tmp_path, {"cats/1.jpg": JPEG, "readme.html": "no"})
+    assert _read(tmp_path) == [
+        Record(
+            "cats/1.jpg",
+            "cats/1.jpg",
+            image=JPEG,
+            location=Location(f"{tmp_path}/cats/1.jpg", 0, len(JPEG)),
+        )
+    ]
+
+
+def test_every_suffix_of_an_image_is_a_candidate_and_a_renamed_one_too(tmp_path):
+    known = "jpg jpeg png gif webp tif bmp ico svg heic avif psd eps pdf apng jfif"
+    names = [f"{i}.{suffix}" for i, suffix in enumerate(known.split())]
+    _write(tmp_path, dict.fromkeys(names, b"whatever") | {"50.txt": JPEG, "51.TIFF": b"II*\0"})
+    _write(tmp_path, {"60.txt": "a text", "61.txt": b"", "62.txt": "BMW", "63.csv": "a,b"})
+    found = _read(tmp_path)
+    assert {item.source_id for item in found} == {*names, "50.txt", "51.TIFF"}
+    assert next(r.notes for r in found if r.source_id == "50.txt") == ("EXT_MISMATCH",)
+
+
+def test_a_suffix_that_the_bytes_belie_is_noted(tmp_path):
+    _write(tmp_path, {"a.jpg": _encoded("PNG"), "b.JPEG": JPEG, "c.png": _encoded("PNG")})
+    assert [record.notes for record in _read(tmp_path)] == [("EXT_MISMATCH",), (), ()]
+
+
+def test_the_caption_is_the_text_beside_the_image(tmp_path):
+    _write(tmp_path, {"a.b.jpg": JPEG, "a.b.txt": "a cat\r\n", "b.png": _encoded("PNG")})
+    assert _texts(tmp_path) == {"a.b.jpg": "a cat", "b.png": None}
+
+
+def test_a_json_object_beside_the_image_gives_text_and_meta(tmp_path):
+    fields = {"caption": "a cat", "license": "CC0-1.0", "url": "http://x", "exif": {"a": [1]}}
+    _write(tmp_path, {"a.jpg": JPEG, "a.json": "\ufeff" + json.dumps(fields)})
+    (record,) = _read(tmp_path)
+    assert (record.text, record.licence) == ("a cat", "CC0-1.0")
+    assert record.meta == {"url": "http://x", "exif": {"a": [1]}}
+
+
+def test_the_text_file_goes_before_json_and_json_before_the_table(tmp_path):
+    _write(
+        tmp_path,
+        {
+            "a.jpg": JPEG,
+            "a.txt": "from text",
+            "a.json": '{"caption": "from json", "n": 2}',
+            "b.jpg": JPEG,
+            "b.json": '{"text": "from json"}',
+            "c.jpg": JPEG,
+            "metadata.csv": "file_name,text,n,m\n"
+            + "".join(f"{stem}.jpg,from table,1,1\n" for stem in "abc"),
+        },
+    )
+    assert _texts(tmp_path) == {"a.jpg": "from text", "b.jpg": "from json", "c.jpg": "from table"}
+    assert _read(tmp_path)[0].meta == {"caption": "from json", "n": 2, "m": "1"}
+
+
+def test_the_recipe_names_the_column_of_the_caption(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "a.json": '{"alt_text": "mine", "text": "other", "n": 7}'})
+    (record,) = _read(tmp_path, text="alt_text", id="n")
+    assert (record.source_id, record.text, record.meta) == ("7", "mine", {"text": "other"})
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "captions.jsonl", "metadata.parquet"])
+def test_a_table_in_the_layout_of_hugging_face_captions_images_below_it(tmp_path, name):
+    rows = pl.DataFrame(
+        {
+            "file_name": ["a.jpg", "./sub/b.jpg", "sub\\c.jpg", "absent.jpg"],
+            "text": ["first, with comma", "second", "NA", "fourth"],
+            "label": ["x", "y", "007", "w"],
+        }
+    )
+    _write(tmp_path, {"set/a.jpg": JPEG, "set/sub/b.jpg": JPEG, "set/sub/c.jpg": JPEG})
+    _write(tmp_path, {"set/d.jpg": JPEG, "a.jpg": JPEG})
+    write = {"csv": rows.write_csv, "jsonl": rows.write_ndjson, "parquet": rows.write_parquet}
+    write[name.rpartition(".")[2]](tmp_path / "set" / name)
+    assert _texts(tmp_path) == {
+        "a.jpg": None,
+        "set/a.jpg": "first, with comma",
+        "set/d.jpg": None,
+        "set/sub/b.jpg": "second",
+        "set/sub/c.jpg": "NA",
+    }
+    assert [r.meta for r in _read(tmp_path / "set")] == [
+        {"label": "x"},
+        {},
+        {"label": "y"},
+        {"label": "007"},
+    ]
+
+
+def test_the_nearest_table_wins(tmp_path):
+    _write(tmp_path, {"metadata.csv": "file_name,text\nsub/a.jpg,far\nsub/b.jpg,far\n"})
+    _write(tmp_path, {"sub/captions.csv": "file_name,text\na.jpg,near\n"})
+    _write(tmp_path, {"sub/a.jpg": JPEG, "sub/b.jpg": JPEG, "subs/a.jpg": JPEG})
+    assert _texts(tmp_path) == {"sub/a.jpg": "near", "sub/b.jpg": "far", "subs/a.jpg": None}
+
+
+def test_several_rows_of_one_image_give_it_several_captions(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "b.jpg": JPEG})
+    _write(tmp_path, {"captions.csv": "file_name,caption\na.jpg,1\nb.jpg,4\na.jpg,2\na.jpg,3\n"})
+    first, second = _read(tmp_path)
+    assert [text["text"] for text in first.texts] == ["1", "2", "3"]
+    assert (first.text, second.text, second.texts) == ("1", "4", None)
+
+
+def test_a_table_without_file_names_is_an_error_that_names_it(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "captions.csv": "image,caption\na.jpg,x\n"})
+    with pytest.raises(DataError, match=r"captions\.csv: .*'file_name'.*take it out"):
+        _read(tmp_path)
+
+
+def test_a_damaged_table_is_an_error_and_a_damaged_row_is_rejected(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "b.jpg": JPEG})
+    _write(tmp_path, {"metadata.csv": b"file_name,text\na.jpg,caf\xe9\nb.jpg,ok\nb.jpg,1,2\n"})
+    items = _read(tmp_path)
+    assert [(i.where, i.code) for i in items if isinstance(i, Rejected)] == [
+        ("metadata.csv#0", "CAPTION_NOT_UTF8"),
+        ("metadata.csv#2", "CSV_RAGGED"),
+    ]
+    assert [i.text for i in items if isinstance(i, Record)] == [None, "ok"]
+    (tmp_path / "metadata.csv").unlink()
+    _write(tmp_path, {"metadata.parquet": b"PAR1"})
+    with pytest.raises(DataError, match=r"metadata\.parquet: SOURCE_UNREADABLE"):
+        _read(tmp_path)
+
+
+def test_a_table_that_is_a_link_is_not_followed(tmp_path):
+    _write(tmp_path, {"out/m.csv": "file_name,text\na.jpg,secret\n", "in/a.jpg": JPEG})
+    (tmp_path / "in/metadata.csv").symlink_to(tmp_path / "out/m.csv")
+    with pytest.raises(DataError, match="SYMLINK"):
+        _read(tmp_path / "in")
+
+
+def test_a_unit_is_an_image_with_what_belongs_to_it(tmp_path):
+    table = "file_name,text\na.jpg,one\nb.jpg,two\n"
+    _write(tmp_path, {"a.jpg": JPEG, "b.jpg": JPEG, "c.jpg": JPEG, "c.txt": "x"})
+    _write(tmp_path, {"metadata.csv": table})
+    before = _marks(tmp_path)
+    assert list(before) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert _marks(tmp_path) == before
+
+    def changed() -> set[str]:
+        after = _marks(tmp_path)
+        return {name for name in after if after[name] != before[name]}
+
+    _write(tmp_path, {"metadata.csv": table.replace("two", "2")})
+    assert changed() == {"b.jpg"}
+    _write(tmp_path, {"metadata.csv": table, "c.txt": "longer"})
+    assert changed() == {"c.jpg"}
+    _write(tmp_path, {"c.txt": "x", "a.json": "{}"})
+    assert "a.jpg" in changed()
+
+
+def test_units_are_told_without_reading_an_image(tmp_path, monkeypatch):
+    _write(tmp_path, {"a.jpg": JPEG, "a.txt": "x", "b.txt": JPEG})
+    monkeypatch.setattr(os, "open", None)
+    assert list(_marks(tmp_path)) == ["a.jpg", "b.txt"]
+
+
+def test_a_glob_takes_captions_that_it_does_not_match(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "a.txt": "one", "b.jpg": JPEG, "b.txt": "two"})
+    assert _texts(f"{tmp_path}/b*.jpg") == {"b.jpg": "two"}
+    assert _texts(f"{tmp_path}/*") == {"a.jpg": "one", "b.jpg": "two"}
+    assert _texts(tmp_path / "a.jpg") == {"a.jpg": "one"}
+
+
+def test_a_name_that_is_not_utf8_makes_an_id_but_no_place(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9"
+    Path(os.fsdecode(path + b".jpg")).write_bytes(JPEG)
+    Path(os.fsdecode(path + b".txt")).write_bytes(b"x")
+    (record,) = _read(tmp_path)
+    assert (record.source_id, record.text, record.location) == ("caf%E9.jpg", "x", None)
+
+
+BAD: dict[str, tuple[dict[str, bytes | str], str, str]] = {
+    "no utf-8": ({"x.jpg": JPEG, "x.txt": b"caf\xe9"}, "CAPTION_NOT_UTF8", "x.jpg"),
+    "long": ({"x.jpg": JPEG, "x.txt": "a" * 10**6}, "CAPTION_TOO_LONG", "x.jpg"),
+    "json": ({"x.jpg": JPEG, "x.json": '{"a":2'}, "JSON_INVALID", "x.json"),
+    "nan": ({"x.jpg": JPEG, "x.json": '{"a":NaN}'}, "JSON_INVALID", "x.json"),
+    "list": ({"x.jpg": JPEG, "x.json": "[1]"}, "JSON_INVALID", "x.json"),
+    "twice": ({"x.jpg": JPEG, "x.json": '{"a":1,"a":2}'}, "JSON_DUP_KEY", "x.json"),
+    "deep": ({"x.jpg": JPEG, "x.json": "[" * 10**5}, "JSON_DEPTH", "x.json"),
+    "surrogate": ({"x.jpg": JPEG, "x.json": r'{"text":"\ud800"}'}, "CAPTION_NOT_UTF8", "x.json"),
+    "type": ({"x.jpg": JPEG, "x.json": '{"text":{"a":1}}'}, "SCHEMA_MISMATCH", "x.jpg"),
+}
+ODD = {
+    "link": ("x.jpg", "SYMLINK"),
+    "outside": ("x", "SYMLINK"),
+    "pipe": ("x.jpg", "SPECIAL_FILE"),
+    "large": ("x.jpg", "TOO_LARGE"),
+    "caption link": ("x.txt", "SYMLINK"),
+}
+
+
+def _make_odd(root: Path, kind: str) -> None:
+    if kind == "link":
+        (root / "x.jpg").symlink_to("/etc/passwd")
+    elif kind == "outside":
+        (root / "x").symlink_to("/etc")
+    elif kind == "pipe":
+        os.mkfifo(root / "x.jpg")
+    elif kind == "large":
+        with (root / "x.jpg").open("wb") as file:
+            file.write(JPEG)
+            file.truncate(300 << 20)
+    else:
+        (root / "x.jpg").write_bytes(JPEG)
+        (root / "x.txt").symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize("kind", [*BAD, *ODD])
+def test_a_bad_item_is_rejected_with_its_reason_and_leaves_the_good_ones_alone(tmp_path, kind):
+    for number in range(20):
+        _write(tmp_path, {f"{number:02d}.jpg": _encoded(colour=number), f"{number:02d}.txt": "ok"})
+    good = _read(tmp_path)
+    assert len(good) == 20
+    if kind in BAD:
+        files, code, where = BAD[kind]
+        _write(tmp_path, files)
+    else:
+        where, code = ODD[kind]
+        _make_odd(tmp_path, kind)
+    items = _read(tmp_path)
+    assert [item for item in items if isinstance(item, Record)] == good
+    (bad,) = (item for item in items if isinstance(item, Rejected))
+    assert (bad.code, bad.where) == (code, where)
+    assert bad.source_id == ("x" if kind == "outside" else "x.jpg")
+
+
+def test_captions_that_are_empty_or_in_utf16_are_mended(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "a.txt": " \u200b\n", "b.jpg": JPEG})
+    _write(tmp_path, {"b.txt": "x\x00".encode("utf-16"), "c.jpg": b""})
+    first, second, third = _read(tmp_path)
+    assert (first.text, first.notes) == (None, ("CAPTION_EMPTY",))
+    assert (second.text, second.notes) == ("x", ("CONTROL_CHARS",))
+    assert third.image == b""
+
+
+_THEIRS = """
+import json, sys
+from datasets import load_dataset
+rows = load_dataset("imagefolder", data_dir=sys.argv[1], split="train", cache_dir=sys.argv[2])
+print(json.dumps([rows["text"][:], rows["n"][:]]))
+"""
+
+
+@pytest.mark.slow
+def test_hugging_face_reads_the_same_captions(tmp_path):
+    _write(tmp_path, {f"set/train/{i}.jpg": _encoded(colour=i) for i in range(5)})
+    rows = "".join(f"{i}.jpg,caption {i},{i}\n" for i in range(5))
+    _write(tmp_path, {"set/train/metadata.csv": "file_name,text,n\n" + rows})
+    command = [sys.executable, "-c", _THEIRS, str(tmp_path / "set"), str(tmp_path / "cache")]
+    theirs = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    ours = _read(tmp_path / "set" / "train")
+    assert [[r.text for r in ours], [int(r.meta["n"]) for r in ours]] == theirs
