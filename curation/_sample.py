@@ -1,4 +1,4 @@
-"""A small hostile table for any step: nulls, ties, many scripts, broken bytes, a giant group."""
+"""A small hostile table for any step: nulls, ties, many scripts, broken bytes, a big group."""
 
 from __future__ import annotations
 

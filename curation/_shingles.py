@@ -40,7 +40,7 @@ SELECTORS = frozenset(
 SPACE, PUNCTUATION, JOINS, ALONE, IGNORED, COMPLEX = range(6)
 KIND, FOLDED = 24, 0xFFFFFF
 
-# The blocks of scripts without spaces: Thai, Lao; Burmese; Khmer; New Tai Lue; Tai Tham; kana and
+# The blocks of scripts without spaces: Thai, Lao; Burmese; Khmer; New Tai Lue; Lanna; kana and
 # Bopomofo; ideographs.
 UNSPACED = (
     (0x0E00, 0x0EFF),
@@ -113,56 +113,62 @@ def tokens(text: str, unit: Unit) -> list[str]:
 
 
 def blocks(texts: pl.Series, unit: Unit) -> Iterator[tuple[slice, Tokens]]:
-    """Yield the token hashes of texts without nulls, about 1 MiB of text at a time."""
+    """Yield the token hashes of texts without nulls, about 1 MiB of text at a time.
+
+    The next block overwrites the hashes of the one before: memory that stays is half the time.
+    """
+    scratch = np.empty(0, dtype=np.uint64)
     ends = texts.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
     start = 0
     while start < len(ends):
         read = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, read + BLOCK_BYTES, side="right")))
-        yield slice(start, stop), _tokens(texts[start:stop], unit)
+        if len(scratch) <= ends[stop - 1] - read:
+            scratch = np.empty(max(BLOCK_BYTES, ends[stop - 1] - read) + 1, dtype=np.uint64)
+        yield slice(start, stop), _tokens(texts[start:stop], unit, scratch)
         start = stop
 
 
-def _tokens(texts: pl.Series, unit: Unit) -> Tokens:
-    tables = _tables()
-    hashes, starts, ends, is_complex = _scan(texts, tables.folding, unit)
-    if is_complex.any():
-        # Characters that NFKC or case folding maps to several, or may compose with neighbours.
-        plain = pl.Series([normalised(text) for text in texts.filter(pl.Series(is_complex))])
-        more, more_starts, more_ends, _ = _scan(plain, tables.plain, unit)
-        starts[is_complex] = more_starts + len(hashes)
-        ends[is_complex] = more_ends + len(hashes)
-        hashes = np.concatenate([hashes, more])
-    return Tokens(hashes, starts, ends)
-
-
 def shingles(tokens: Tokens, ngram: int, salt: int = 0) -> Tokens:
-    """Return the hashes of the n-grams; a shorter text has one, of all its tokens."""
-    hashes = np.empty_like(tokens.hashes)
-    kernels().shingle(*tokens, ngram, np.uint64(salt), hashes)
+    """Turn the tokens, in place, into the hashes of their n-grams; a shorter text has one."""
+    kernels().shingle(*tokens, ngram, np.uint64(salt))
     length = tokens.ends - tokens.starts
-    return Tokens(
-        hashes, tokens.starts, tokens.starts + np.minimum(length, np.maximum(length - ngram + 1, 1))
-    )
+    count = np.minimum(length, np.maximum(length - ngram + 1, 1))
+    return Tokens(tokens.hashes, tokens.starts, tokens.starts + count)
+
+
+def _tokens(texts: pl.Series, unit: Unit, scratch: UInt64s) -> Tokens:
+    tables = _tables()
+    tokens, is_complex = _scan(texts, tables.folding, unit, scratch)
+    if not is_complex.any():
+        return tokens
+    # Characters that NFKC or case folding maps to several, or may compose with neighbours.
+    plain = pl.Series([normalised(text) for text in texts.filter(pl.Series(is_complex))])
+    room = np.empty(int(plain.str.len_bytes().sum()) + 1, dtype=np.uint64)
+    more, _ = _scan(plain, tables.plain, unit, room)
+    tokens.starts[is_complex] = more.starts + len(tokens.hashes)
+    tokens.ends[is_complex] = more.ends + len(tokens.hashes)
+    return tokens._replace(hashes=np.concatenate([tokens.hashes, more.hashes]))
 
 
 def _scan(
-    texts: pl.Series, table: UInt32s, unit: Unit
-) -> tuple[UInt64s, Int64s, Int64s, NDArray[np.bool_]]:
+    texts: pl.Series, table: UInt32s, unit: Unit, out: UInt64s
+) -> tuple[Tokens, NDArray[np.bool_]]:
+    """Return the tokens, written to `out`, and which texts have none for being complex."""
     arrow = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = arrow.buffers()
     limits = np.frombuffer(offsets, dtype=np.int64)[arrow.offset :][: len(texts) + 1]
     octets = np.frombuffer(data or b"", dtype=np.uint8)
-    hashes = np.empty(limits[-1] - limits[0] + 1, dtype=np.uint64)
     starts, ends = np.empty((2, len(texts)), dtype=np.int64)
     is_complex = np.zeros(len(texts), dtype=np.bool_)
     joins = np.zeros(256, dtype=np.uint64)
     ascii_joins = np.flatnonzero(table[:128] >> KIND == JOINS)
     joins[ascii_joins] = mix((table[ascii_joins] & FOLDED).astype(np.uint64))
+    by_character = unit == "char"
     count = kernels().scan(
-        octets, limits, table, joins, unit == "char", hashes, starts, ends, is_complex
+        octets, limits, table, joins, by_character, out, starts, ends, is_complex
     )
-    return hashes[:count], starts, ends, is_complex
+    return Tokens(out[:count], starts, ends), is_complex
 
 
 class _Tables(NamedTuple):
@@ -328,28 +334,28 @@ def _scan_bytes(
 
 
 def _hash_shingles(
-    tokens: UInt64s, starts: Int64s, ends: Int64s, ngram: int, salt: np.uint64, out: UInt64s
+    hashes: UInt64s, starts: Int64s, ends: Int64s, ngram: int, salt: np.uint64
 ) -> None:
-    """Write one hash for each n-gram of tokens, or one for all of a shorter text. Compiled.
+    """Write a hash of each n-gram over its first token, of a shorter text its only. Compiled.
 
-    A polynomial of the tokens modulo 2**64, mixed; those of a text begin where its tokens do.
+    A polynomial of the tokens modulo 2**64, mixed.
     """
     power = np.uint64(1)
     for _ in range(ngram):
         power *= _MULTIPLIER
     for text in range(len(starts)):
-        own = tokens[starts[text] : ends[text]]
-        written = out[starts[text] : ends[text]]
+        own = hashes[starts[text] : ends[text]]
         rolling = np.uint64(0)
         for token in own[:ngram]:
             rolling = rolling * _MULTIPLIER + token
         for i in range(len(own[ngram:]) + 1 if len(own) else 0):
+            first = own[i]
             z = (rolling ^ salt) + _GOLDEN
             z = (z ^ (z >> np.uint64(30))) * _MIX_1
             z = (z ^ (z >> np.uint64(27))) * _MIX_2
-            written[i] = z ^ (z >> np.uint64(31))
+            own[i] = z ^ (z >> np.uint64(31))
             if i + ngram < len(own):
-                rolling = rolling * _MULTIPLIER + own[i + ngram] - own[i] * power
+                rolling = rolling * _MULTIPLIER + own[i + ngram] - first * power
 
 
 def _one_permutation(

@@ -38,12 +38,11 @@ def compare(
     """
     steps = comparison.steps or section.steps
     seeds = [section.seed + i for i in range(comparison.seeds)]
-    everyone = _everyone(runtime)
     arms: dict[str, list[Arm]] = {}
     for name in comparison.arms:
-        arms[name] = [
-            _arm(runtime, name, kept, everyone, seed, arms.get(name, [])) for seed in seeds
-        ]
+        arms[name] = []
+        for seed in seeds:
+            arms[name].append(_arm(runtime, name, kept, seed, arms[name]))
     tasks = [
         Evaluation(
             Training(
@@ -85,30 +84,23 @@ def random_arm(everyone: pl.Series, draws: int, seed: int) -> pl.DataFrame:
     return frame.filter(pl.col("repeats") > 0)
 
 
-def _everyone(runtime: Runtime) -> pl.Series:
-    return runtime.frame([], runtime.seen)["uid"]
+def arm_records(runtime: Runtime, kept: pl.DataFrame, name: str, seed: int) -> pl.DataFrame:
+    """Return uid and repeats of the arm `random` or `all`."""
+    everyone = runtime.frame([], runtime.seen)["uid"]
+    if name == "random":
+        return random_arm(everyone, int(kept["repeats"].sum()), seed)
+    once = pl.lit(1, dtype=pl.UInt16)
+    return pl.DataFrame({"uid": everyone}).with_columns(repeats=once)
 
 
-def _arm(
-    runtime: Runtime,
-    name: str,
-    kept: pl.DataFrame,
-    everyone: pl.Series,
-    seed: int,
-    before: list[Arm],
-) -> Arm:
-    section = runtime.plan.recipe.export
+def _arm(runtime: Runtime, name: str, kept: pl.DataFrame, seed: int, before: list[Arm]) -> Arm:
+    """Return an arm's shards; only the random arm is another for each seed."""
     if name == "untrained":
         return Arm(name, None, 0, 0, "untrained")
-    if name == "random":
-        drawn = random_arm(everyone, int(kept["repeats"].sum()), seed)
-        return export_arm(runtime, name, drawn, section)
-    if before:
+    if before and name != "random":
         return before[0]
-    if name == "recipe":
-        return export_arm(runtime, name, kept, section)
-    once = pl.DataFrame({"uid": everyone}).with_columns(repeats=pl.lit(1, dtype=pl.UInt16))
-    return export_arm(runtime, name, once, section)
+    rows = kept if name == "recipe" else arm_records(runtime, kept, name, seed)
+    return export_arm(runtime, name, rows, runtime.plan.recipe.export)
 
 
 def _metrics(by_arm: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -66,6 +66,8 @@ def protocols(recipe: Recipe) -> tuple[Protocol, ...]:
     found = []
     for i, section in enumerate(recipe.evaluate):
         where = f"evaluate[{i}]"
+        if "protocol" not in section:
+            continue  # Found when the recipe was read.
         with problems.at(where):
             name = str(section["protocol"])
             method = methods.load("evaluation.protocols", name, beside=recipe.beside)
@@ -81,7 +83,7 @@ def protocols(recipe: Recipe) -> tuple[Protocol, ...]:
                     name, parameters, section.get("label"), None, section.get("template", "{}")
                 )
             )
-    if found and recipe.holdout is None:
+    if found and "holdout" not in recipe.raw:
         problems.add("evaluate", "needs [holdout]: the records to evaluate on.")
     problems.raise_any()
     return tuple(found)

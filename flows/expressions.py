@@ -56,7 +56,8 @@ class Expression:
 def _parsed(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     tree = _tree(text)
     operands = list(tree.flatten()) if isinstance(tree, exp.And) else [tree]
-    paths = dict.fromkeys(_path(column) for column in tree.find_all(exp.Column))
+    paths = dict.fromkeys(_path(column) for column in tree.find_all(exp.Column, bfs=False))
+    _polars(text)  # An expression that polars cannot take is wrong wherever it stands.
     return tuple(o.sql(dialect="postgres") for o in operands), tuple(paths)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -45,6 +47,8 @@ FILES = {
     "records": pl.UInt32,
 }
 REMOVED = {"uid": pl.UInt64, "part": pl.String, "reason": pl.String}
+# Marks a unit that had a changed record: it is read again, unchanged, where changes are taken.
+CHANGED = ":changed"
 _COUNTERS = {"accepted", "known", "skipped"}
 TEXTS = pl.List(pl.Struct({"text": pl.String, "lang": pl.String, "origin": pl.String}))
 LOCATION = pl.Struct({"path": pl.String, "offset": pl.Int64, "length": pl.Int64})
@@ -99,6 +103,7 @@ class _Checked:
     """A record proven decodable, with what is known of it; or why it was not accepted."""
 
     record: Record
+    unit: str
     row: dict[str, Any] = field(default_factory=dict)
     code: str | None = None
     detail: str = ""
@@ -160,8 +165,12 @@ class _Ingest:
         self.root = str(spec.found.root.resolve())
         before = old.sources.get(spec.name, {})
         self.roots: list[str] = list(before.get("roots", []))
+        self.new_root = None if self.root in self.roots else self.root
+        if self.new_root is not None:
+            self.roots.append(self.new_root)
         self.types = _MetaTypes(before.get("meta", {}), old, spec.name)
         self.files: list[tuple[str, str, str, int]] = []
+        self.changed: set[str] = set()
         self.rejected: list[tuple[Any, ...]] = []
         self.removed: list[tuple[int, str, str]] = []
         self.parts: list[tables.Part] = []
@@ -172,10 +181,9 @@ class _Ingest:
         self.records_read = 0
 
     def read(self, source: Source) -> dict[str, Any]:
-        isolated = self.kind not in ("json_lines", "csv_text", "text_folder")
-        with Workers(self.workers, isolated=isolated) as workers:
-            items = self._items(source)
-            for item in workers.map_batches(_check_batch, _batches(items), _crashed):
+        with Workers(self.workers, isolated=True) as workers:
+            batches = _batches(self._items(source))
+            for item in workers.map_batches(_check_batch, batches, _crashed, _without_image):
                 self._take(item)
         if not self.records_read and not self.counts["skipped"]:
             raise DataError(f"{self.spec.found.root}: nothing to read for source {self.spec.name}.")
@@ -200,8 +208,11 @@ class _Ingest:
         now = time.time()
         for unit in source.units():
             self.done_bytes += unit.size_bytes
+            # A root's place among the source's: two roots may hold files of one name and date.
+            mark = f"{self.roots.index(self.root)}:{unit.fingerprint}"
+            unchanged = (mark,) if self.spec.update else (mark, mark + CHANGED)
             known = self.known_units.get(unit.name)
-            if known is not None and known[0] == unit.fingerprint and not self.spec.rehash:
+            if known is not None and known[0] in unchanged and not self.spec.rehash:
                 self.counts["known"] += known[1]
                 self.counts["skipped"] += 1
                 continue
@@ -211,9 +222,9 @@ class _Ingest:
             read = 0
             for item in source.records(unit):
                 read += 1
-                yield item if isinstance(item, Rejected) else _Checked(item)
+                yield item if isinstance(item, Rejected) else _Checked(item, unit.name)
             # A quarantined unit is remembered too: it is read again when it changes.
-            self.files.append((self.spec.name, unit.name, unit.fingerprint, read))
+            self.files.append((self.spec.name, unit.name, mark, read))
 
     def _take(self, item: _Checked | Rejected) -> None:
         self.records_read += 1
@@ -239,34 +250,41 @@ class _Ingest:
         conflict = self.known.conflict(uid, row["record"])
         if conflict == "same":
             self.counts["known"] += 1
+            if self.spec.update:  # A second record of this id shall not replace it.
+                self.known.add(uid, row["record"], record.source_id)
             return
-        if conflict == "other" and not self._replaces(uid, record, raw):
+        if conflict == "other" and not self._replaces(uid, item, raw):
             return
-        self.known.add(uid, row["record"])
+        self.known.add(uid, row["record"], record.source_id)
         self._write(row, record)
         self.counts["accepted"] += 1
         self.live += 1
         self.digest = (self.digest + _member(uid, row["record"])) % 2**128
 
-    def _replaces(self, uid: int, record: Record, raw: bytes | None) -> bool:
+    def _replaces(self, uid: int, item: _Checked, raw: bytes | None) -> bool:
         """Decide about other content under a known uid: True where it takes the old one's place."""
+        record = item.record
         where = self.known.where(uid)
         if where is None:
-            detail = "the id occurs twice in this source with different content"
-            self._quarantine(record.source_id, record.where, "DUP_ID", detail, raw)
+            if self.known.collides(uid, record.source_id):
+                code, detail = "UID_COLLISION", f"another id of this source has the uid {uid:016x}"
+            else:
+                code, detail = "DUP_ID", "the id occurs twice in this source with other content"
+            self._quarantine(record.source_id, record.where, code, detail, raw)
             return False
         part, source, source_id, old_hash = where
         if (source, source_id) != (self.spec.name, record.source_id):
             detail = f"{source}:{source_id} has the same uid {uid:016x}"
             self._quarantine(record.source_id, record.where, "UID_COLLISION", detail, raw)
             return False
-        if self.root not in self.roots:
+        if self.root == self.new_root:
             raise ConfigError(
                 f"{self.root}: {record.source_id!r} is known to source {self.spec.name!r} from "
-                f"{', '.join(self.roots)} with other content. If this is another collection, give "
-                f"it a name of its own: --source {self.spec.name}-2."
+                f"{', '.join(self.roots[:-1])} with other content. If this is another collection, "
+                f"give it a name of its own: --source {self.spec.name}-2."
             )
         if not self.spec.update:
+            self.changed.add(item.unit)
             detail = "known with other content; --update takes the new one"
             self._quarantine(record.source_id, record.where, "CHANGED", detail, raw)
             return False
@@ -297,8 +315,7 @@ class _Ingest:
 
     def _commit(self) -> int:
         self._close_part()
-        new_roots = [] if self.root in self.roots else [self.root]
-        if not (self.parts or self.removed or self.rejected or self.files or new_roots):
+        if not (self.parts or self.removed or self.rejected or self.files or self.new_root):
             return self.old.version
         version = self.old.version + 1
         name = f"v{version:05d}"
@@ -315,9 +332,13 @@ class _Ingest:
             if removed is not None:
                 frame = pl.concat([tables.read(self.store, removed), frame])
             removed = tables.put(self.store, frame, pool=self.old.name, table="removed", part=name)
+        files = [
+            (source, unit, mark + CHANGED if unit in self.changed else mark, n)
+            for source, unit, mark, n in self.files
+        ]
         source = {
             "kind": self.kind,
-            "roots": [*self.roots, *new_roots],
+            "roots": self.roots,
             "meta": self.types.described(),
         }
         pool = replace(
@@ -328,7 +349,7 @@ class _Ingest:
             parts=(*self.old.parts, *self.parts),
             removed=removed,
             quarantine=(*self.old.quarantine, *put("quarantine", self.rejected, QUARANTINE)),
-            files=(*self.old.files, *put("files", self.files, FILES)),
+            files=(*self.old.files, *put("files", files, FILES)),
             sources={**self.old.sources, self.spec.name: source},
         )
         failpoint("ingest.commit")
@@ -338,7 +359,11 @@ class _Ingest:
 
 
 class _Known:
-    """Which uids a pool has and the first 8 bytes of each one's record hash: 16 bytes a record."""
+    """Which uids a pool has and the first 8 bytes of each one's record hash: 16 bytes a record.
+
+    Of records of this ingest also a checksum of the id, by which a collision of two ids is told
+    from an id that occurs twice.
+    """
 
     def __init__(self, store: Store, pool: tables.Pool) -> None:
         self._store, self._pool = store, pool
@@ -357,12 +382,12 @@ class _Known:
         order = np.argsort(self._uids)
         self._uids = self._uids[order]
         self._hashes = (np.concatenate(hashes) if hashes else np.empty(0, dtype=">u8"))[order]
-        self._new: dict[int, bytes] = {}
+        self._new: dict[int, tuple[bytes, int]] = {}
 
     def conflict(self, uid: int, record_hash: bytes) -> str | None:
         """Say whether the uid is new (None), known with the `same` record, or with an `other`."""
         if uid in self._new:
-            return "same" if self._new[uid] == record_hash[:8] else "other"
+            return "same" if self._new[uid][0] == record_hash[:8] else "other"
         at = int(np.searchsorted(self._uids, np.uint64(uid)))
         if at == len(self._uids) or self._uids[at] != uid:
             return None
@@ -370,8 +395,12 @@ class _Known:
             "same" if int(self._hashes[at]) == int.from_bytes(record_hash[:8], "big") else "other"
         )
 
-    def add(self, uid: int, record_hash: bytes) -> None:
-        self._new[uid] = record_hash[:8]
+    def add(self, uid: int, record_hash: bytes, source_id: str) -> None:
+        self._new[uid] = record_hash[:8], _checksum(source_id)
+
+    def collides(self, uid: int, source_id: str) -> bool:
+        """Whether the record of this ingest that has the uid has another id."""
+        return self._new[uid][1] != _checksum(source_id)
 
     def where(self, uid: int) -> tuple[str, str, str, bytes] | None:
         """Return part, source, source id and record hash of a uid from before this ingest."""
@@ -468,7 +497,7 @@ def _kind(value: Any) -> str:
 
 
 def _wider(one: str, other: str) -> str:
-    """Return the type that holds both; text holds only text once types are fixed."""
+    """Return the type that holds both: numbers hold integers, text holds anything as JSON."""
     if one == other:
         return one
     return "number" if {one, other} == {"integer", "number"} else "text"
@@ -480,9 +509,10 @@ def _fitting(value: Any, kind: str) -> Any:
     if kind == "number":
         return float(value)
     if kind == "text" and not isinstance(value, str):
-        return value.isoformat() if isinstance(value, date) else canonical(value).decode()
-    if kind == "datetime" and value.tzinfo is not None:
-        return value.astimezone(tz=None).replace(tzinfo=None)
+        if isinstance(value, date):
+            return value.isoformat()
+        no_json = isinstance(value, float) and not math.isfinite(value)
+        return repr(value) if no_json else canonical(value).decode()
     return value
 
 
@@ -626,6 +656,10 @@ def _check(item: _Checked) -> None:
     }
 
 
+def _without_image(batch: list[_Checked | Rejected]) -> bool:
+    return all(isinstance(item, Rejected) or item.record.image is None for item in batch)
+
+
 def _crashed(item: _Checked | Rejected, reason: str) -> _Checked | Rejected:
     if isinstance(item, _Checked):
         item.code, item.detail = reason, "its decoder died or did not end"
@@ -672,6 +706,10 @@ def _known_units(store: Store, pool: tables.Pool, source: str) -> dict[str, tupl
         rows = tables.read(store, item).filter(pl.col("source") == source)
         known |= {unit: (mark, n) for _, unit, mark, n in rows.iter_rows()}
     return known
+
+
+def _checksum(source_id: str) -> int:
+    return zlib.crc32(source_id.encode("utf-8", "surrogateescape"))
 
 
 def _age(unit: Unit, now: float) -> float:

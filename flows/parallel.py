@@ -1,7 +1,7 @@
 """Map a function over units of work: in this process, in child processes, or on a Dask cluster.
 
-Results come in the order of the units, whatever the workers. A unit whose worker dies or hangs
-is cut in half until one item is left, which alone is charged with it.
+Results come in the order of the units, whatever the workers. The items of a unit whose worker dies
+or hangs are run again one by one, and the one that does it again is charged with it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Workers:
         function: Callable[[list[Item]], list[Result]],
         batches: Iterable[list[Item]],
         charge: Callable[[Item, str], Result],
+        harmless: Callable[[list[Item]], bool] = lambda _batch: False,
     ) -> Iterator[Result]:
         """Yield the results of function(batch) item by item, in order.
 
@@ -90,10 +91,13 @@ class Workers:
             batches: lists of items.
             charge: the result of an item that kills its worker (DECODE_CRASH) or hangs it
                 (DECODE_TIMEOUT).
+            harmless: whether a batch may run in this process, where that is as fast.
         """
+        here = InProcess()
         pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
         for batch in batches:
-            pending.append((batch, self.executor().submit(function, batch)))
+            executor = here if harmless(batch) else self.executor()
+            pending.append((batch, executor.submit(function, batch)))
             if len(pending) > 2 * self.count:
                 yield from self._settle(pending, function, charge)
         while pending:
@@ -130,31 +134,29 @@ class Workers:
             # A dead worker breaks every unit under way: all are run again, this one alone first.
             again = [unit for unit, _ in pending]
             self._kill()
-            yield from self._bisect(batch, function, charge)
+            yield from self._one_by_one(batch, function, charge)
             pending.clear()
             pending.extend((unit, self.executor().submit(function, unit)) for unit in again)
         else:
             yield from results
 
-    def _bisect(
+    def _one_by_one(
         self,
         batch: Sequence[Item],
         function: Callable[[list[Item]], list[Result]],
         charge: Callable[[Item, str], Result],
     ) -> Iterator[Result]:
-        try:
-            results = self.executor().submit(function, list(batch)).result(ITEM_S * len(batch))
-        except (BrokenProcessPool, FutureTimeout) as error:
-            self._kill()
-            if len(batch) == 1:
+        for item in batch:
+            # A new process takes seconds to start, which are not the item's.
+            self.executor().submit(_ready).result()
+            try:
+                results = self.executor().submit(function, [item]).result(ITEM_S)
+            except (BrokenProcessPool, FutureTimeout) as error:
+                self._kill()
                 hung = isinstance(error, FutureTimeout)
-                yield charge(batch[0], "DECODE_TIMEOUT" if hung else "DECODE_CRASH")
-                return
-            middle = len(batch) // 2
-            yield from self._bisect(batch[:middle], function, charge)
-            yield from self._bisect(batch[middle:], function, charge)
-        else:
-            yield from results
+                yield charge(item, "DECODE_TIMEOUT" if hung else "DECODE_CRASH")
+            else:
+                yield from results
 
     def _kill(self) -> None:
         executor, self._executor = self._executor, None
@@ -163,6 +165,10 @@ class Workers:
                 with suppress(ProcessLookupError):
                     process.kill()
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _ready() -> None:
+    """Do nothing, in a process that has started."""
 
 
 def _limited() -> None:

@@ -140,7 +140,8 @@ class Plan:
 
     def resolved(self) -> dict[str, Any]:
         """Return the recipe with everything that was added or left to a default."""
-        content: dict[str, Any] = {k: v for k, v in self.recipe.raw.items() if k not in _METHODS}
+        content: dict[str, Any] = {"name": self.recipe.name, "pool": self.recipe.pool}
+        content |= {k: v for k, v in self.recipe.raw.items() if k not in _METHODS}
         for node in self.nodes.values():
             section, _, alias = node.table.partition(".")
             content.setdefault(section, {})[alias] = _described(node)
@@ -166,8 +167,14 @@ def _described(node: Node | None) -> dict[str, Any]:
         content["encoder" if node.kind == "embed" else "step"] = node.method.name
     if node.gate is not None:
         content["only"] = node.gate.text
+    if node.sample is not None:
+        content["sample"] = node.sample
+    if node.of_pool:
+        content["of_pool"] = True
     if node.file is not None:
         content |= {"file": str(node.file), "key": node.key}
+    if node.ids is not None:
+        content["ids"] = str(node.ids)
     content |= {slot: {"name": m.name, **p} for slot, (m, p) in node.slots.items()}
     return content
 
@@ -189,6 +196,7 @@ class _Planner:
     def __init__(self, recipe: Recipe, given: Mapping[str, Any]) -> None:
         self.recipe, self.given = recipe, given
         self.problems = Problems()
+        self.problems.found += recipe.problems
         self.nodes: dict[str, Node] = {}
         self.columns: dict[str, str] = {}
         self.streams: Counter[str] = Counter()
@@ -205,13 +213,12 @@ class _Planner:
         for alias, section in recipe.fit.items():
             self._add("fit", alias, section)
         rules = []
-        for i, rule in enumerate(recipe.select):
-            where = f"select[{i}]"
+        for rule in recipe.select:
             node = None
             if rule.where is not None:
-                self._need(rule.where.paths, f"{where}.where")
+                self._need(rule.where.paths, f"{rule.key}.where")
             else:
-                node = self._selector(rule, where)
+                node = self._selector(rule)
             rules.append((rule, node))
         holdout = recipe.holdout
         if holdout is not None:
@@ -227,12 +234,13 @@ class _Planner:
         self._references(rules)
         self._check_vectors()
         self._check_holdout_near()
-        self.problems.raise_any()
         order = self._ordered()
         settled = tuple((rule, node and self.nodes[node.table]) for rule, node in rules)
         tables = {t: self.nodes[t] for t in order if self.nodes[t].kind != "selector"}
         planned = Plan(recipe, tables, self.columns, settled, tuple(self.bindings))
-        check_types(planned, {})
+        with self.problems.at():
+            check_types(planned, {})
+        self.problems.raise_any()
         return planned
 
     def _add(self, kind: str, alias: str, section: Mapping[str, Any]) -> None:
@@ -289,7 +297,8 @@ class _Planner:
         roles, rest = {}, {}
         for key, value in section.items():
             if key in reads:
-                roles[key] = self._expression(value, f"{table}.{key}")
+                with self.problems.at(f"{table}.{key}"):
+                    roles[key] = _expression(value)
             elif key not in ("encoder", "only"):
                 rest[key] = value
         for role, default in reads.items():
@@ -321,34 +330,40 @@ class _Planner:
             use = self.streams[step.name]
             own["stream"] = step.name if use == 1 else f"{step.name}#{use}"
         of_pool = bool(section.get("of_pool", False)) and "budget_ratio" in own
+        bound: Step | None = None
         try:
-            step = step.bind(**own)
+            bound = step = step.bind(**own)
         except ConfigError as error:
-            problems = [
-                replace(p, key=f"{table}.{p.key.partition('.')[2]}") for p in error.problems
-            ]
-            raise ConfigError(problems) from None
-        slots = {s: self._slot(section, s, table) for s in step.slots}
+            for p in error.problems:
+                self.problems.add(f"{table}.{p.key.partition('.')[2]}", p.message)
         legal = [*control, *step.reads, *step.tables, *step.slots, *parameter_names]
         for key in section:
             if key not in legal and not (key == "of_pool" and kind == "select"):
                 self.problems.add(f"{table}.{key}", f"unknown key.{nearest(key, legal)}")
+        slots = {}
+        for slot in step.slots:
+            with self.problems.at(f"{table}.{slot}"):
+                slots[slot] = self._slot(section, slot, table)
+        roles = self._roles(step, section, table)
+        tables = self._tables(step, section, table)
+        gate = self._gate(section, table)
+        if bound is None:
+            raise ConfigError([])
         node = Node(
-            table, alias, step.kind, method, step.writes, step.bound,
-            self._roles(step, section, table), self._tables(step, section, table), slots,
-            self._gate(section, table), section.get("sample"), of_pool,
+            table, alias, step.kind, method, step.writes, step.bound, roles, tables, slots,
+            gate, section.get("sample"), of_pool,
         )  # fmt: skip
-        for path in node.paths:
-            self._need([path], table)
+        for role, expression in roles.items():
+            self._need(expression.paths, f"{table}.{role}")
         for reference in node.tables.values():
             if reference.startswith("fit."):
                 self._need_fit(reference, table)
         return node
 
-    def _selector(self, rule: Rule, where: str) -> Node | None:
-        with self.problems.at(where):
-            node = self._method("select", where, rule.name, {**rule.section, "by": rule.by})
-            self.nodes[where] = node
+    def _selector(self, rule: Rule) -> Node | None:
+        with self.problems.at(rule.key):
+            node = self._method("select", rule.key, rule.name, {**rule.section, "by": rule.by})
+            self.nodes[rule.key] = node
             return node
         return None
 
@@ -359,7 +374,10 @@ class _Planner:
         chosen = any(spec.optional and role in section for role, spec in step.reads.items())
         for role, spec in step.reads.items():
             if role in section:
-                roles[role] = self._expression(section[role], f"{table}.{role}")
+                with self.problems.at(f"{table}.{role}"):
+                    roles[role] = _expression(section[role])
+                if role not in roles:
+                    continue
                 bound = "recipe"
             elif spec.default is not None and not (spec.optional and chosen):
                 roles[role] = Expression(spec.default)
@@ -401,18 +419,12 @@ class _Planner:
         return method, parse(method.load(), given, where=f"{table}.{slot}")
 
     def _gate(self, section: Mapping[str, Any], table: str) -> Expression | None:
-        if "only" not in section:
-            return None
-        gate = self._expression(section["only"], f"{table}.only")
-        self._need(gate.paths, f"{table}.only")
-        return gate
-
-    def _expression(self, value: Any, where: str) -> Expression:
-        if not isinstance(value, str):
-            raise ConfigError(f"{where}: is an SQL expression in quotes (got {value!r}).")
-        expression = Expression(value)
-        _ = expression.paths
-        return expression
+        with self.problems.at(f"{table}.only"):
+            if "only" in section:
+                gate = _expression(section["only"])
+                self._need(gate.paths, f"{table}.only")
+                return gate
+        return None
 
     def _need(self, paths: Iterable[str], where: str) -> None:
         """Add the sections that columns ask for, with their defaults."""
@@ -469,10 +481,10 @@ class _Planner:
         """Check that every column named is one that its table writes."""
         named: list[tuple[str, str]] = []
         for node in self.nodes.values():
-            gate = node.gate.paths if node.gate is not None else ()
-            named += [(node.table, p) for p in (*node.paths, *gate)]
-        for i, (rule, _) in enumerate(rules):
-            named += [(f"select[{i}]", p) for p in (rule.where.paths if rule.where else ())]
+            bound = {**node.roles, **({} if node.gate is None else {"only": node.gate})}
+            named += [(f"{node.table}.{role}", p) for role, e in bound.items() for p in e.paths]
+        for rule, _ in rules:
+            named += [(f"{rule.key}.where", p) for p in (rule.where.paths if rule.where else ())]
         for where, path in named:
             alias, dot, _ = path.partition(".")
             if not dot or alias == "meta" or path in self.columns:
@@ -528,9 +540,9 @@ class _Planner:
         try:
             return list(graphlib.TopologicalSorter(graph).static_order())
         except graphlib.CycleError as error:
-            raise ConfigError(
-                f"the sections need each other: {' -> '.join(error.args[1])}."
-            ) from None
+            circle = error.args[1]
+            self.problems.add(circle[0], f"the sections need each other: {' -> '.join(circle)}.")
+            return list(self.nodes)
 
 
 def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
@@ -563,12 +575,12 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
             if condition and dtype not in (pl.Boolean, pl.Null):
                 raise ConfigError(f"{expression.text!r} gives {dtype}, not true or false.")
 
-    for i, (rule, node) in enumerate(planned.rules):
+    for rule, node in planned.rules:
         if rule.where is not None:
-            attempt(rule.where, f"select[{i}].where", condition=True)
+            attempt(rule.where, f"{rule.key}.where", condition=True)
         if node is not None:
             for role, expression in node.roles.items():
-                attempt(expression, f"select[{i}].{role}", condition=False)
+                attempt(expression, f"{rule.key}.{role}", condition=False)
     for node in planned.nodes.values():
         for role, expression in node.roles.items():
             attempt(expression, f"{node.table}.{role}", condition=False)
@@ -577,6 +589,14 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
     if planned.recipe.holdout is not None and planned.recipe.holdout.where is not None:
         attempt(Expression(planned.recipe.holdout.where), "holdout.where", condition=True)
     problems.raise_any()
+
+
+def _expression(value: Any) -> Expression:
+    if not isinstance(value, str):
+        raise ConfigError(f"is an SQL expression in quotes (got {value!r}).")
+    expression = Expression(value)
+    _ = expression.paths
+    return expression
 
 
 SMALL_INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.Int8, pl.Int16, pl.Int32)
@@ -592,7 +612,7 @@ def value(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.Series:
     """
     wide = [pl.col(c).cast(pl.Int64) for c, t in frame.schema.items() if t in SMALL_INTEGERS]
     try:
-        return frame.with_columns(wide).select(value=expression).to_series()
+        return frame.with_columns(wide).with_columns(value=expression)["value"]
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{text!r}: {error}") from None
 

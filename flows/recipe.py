@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,12 +99,14 @@ class Rule:
     """One [[select]]: a condition over columns, or a selector.
 
     Attributes:
+        key: its place in the recipe, `select[2]`.
         where: the condition; None for a selector.
         by: the selector's name or reference.
         section: the selector's other keys.
     """
 
     name: str
+    key: str
     where: Expression | None = None
     by: str | None = None
     section: Mapping[str, Any] = field(default_factory=dict)
@@ -117,6 +119,8 @@ class Recipe:
     Attributes:
         beside: the folder of the file, to which its paths are relative.
         raw: the TOML after `--set`, for the record.
+        problems: what is wrong with the fixed sections; `flows.plan` adds what it finds and
+            raises all of it at once.
     """
 
     name: str
@@ -133,6 +137,7 @@ class Recipe:
     pretrain: PretrainSection | None = None
     evaluate: tuple[Mapping[str, Any], ...] = ()
     compare: CompareSection | None = None
+    problems: tuple[Problem, ...] = ()
 
 
 SECTIONS = (
@@ -173,7 +178,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: `key.path=value` with a TOML value, as of `--set`.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: it is not there, is no TOML, or an override names no key.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -189,11 +194,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
-    """Return the recipe that a parsed TOML file means.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
+    """Return the recipe that a parsed TOML file means, with the problems found in it."""
     problems = Problems()
     for key in raw:
         if key not in SECTIONS:
@@ -238,61 +239,70 @@ def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
     for i, table in enumerate(fields["evaluate"]):
         if "protocol" not in table:
             problems.add(f"evaluate[{i}].protocol", "is required.")
-    _check_holdout(fields.get("holdout"), problems)
-    problems.raise_any()
-    return Recipe(beside=beside, raw=raw, **fields)
+    fields["holdout"] = _checked(fields.get("holdout"), problems)
+    return Recipe(beside=beside, raw=raw, problems=tuple(problems.found), **fields)
 
 
 def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:
     rules: list[Rule] = []
+    names = {"holdout"}
     for i, table in enumerate(_tables(raw, "select", problems)):
+        key = f"select[{i}]"
         where, by = table.get("where"), table.get("by")
         if (where is None) == (by is None):
-            problems.add(f"select[{i}]", "has either `where` or `by`.")
-            continue
-        if not isinstance(where if by is None else by, str):
-            problems.add(f"select[{i}]", "`where` and `by` are texts.")
+            problems.add(key, "has either `where` or `by`.")
             continue
         rest = {k: v for k, v in table.items() if k not in ("name", "where", "by")}
-        if where is not None:
-            if rest:
-                unknown = sorted(rest)
-                problems.add(f"select[{i}].{unknown[0]}", f"`where` takes no {unknown}.")
-            rules.append(Rule(table.get("name", where), Expression(where)))
-            with problems.at(f"select[{i}].where"):
-                _ = rules[-1].where.clauses  # type: ignore[union-attr]
-        else:
-            assert by is not None
-            first = next((v for v in rest.values() if isinstance(v, str)), "")
-            rules.append(Rule(table.get("name", f"{by}({first})"), by=by, section=rest))
-    names = [rule.name for rule in rules]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            problems.add(f"select[{i}].name", f"{name!r} is taken: give this rule a name.")
-        if name == "holdout":
-            problems.add(f"select[{i}].name", "'holdout' is rule 0: choose another name.")
+        first = next((v for v in rest.values() if isinstance(v, str)), "")
+        name = table.get("name", where if by is None else f"{by}({first})")
+        if not isinstance(name, str) or not isinstance(where if by is None else by, str):
+            problems.add(key, "`name`, `where` and `by` are texts.")
+            continue
+        if name in names:
+            what = "is rule 0" if name == "holdout" else "is taken"
+            problems.add(f"{key}.name", f"{name!r} {what}: give this rule another name.")
+        names.add(name)
+        if where is None:
+            rules.append(Rule(name, key, by=by, section=rest))
+            continue
+        for unknown in rest:
+            hint = nearest(unknown, ["name", "where", "by"])
+            problems.add(f"{key}.{unknown}", f"unknown key beside `where`.{hint}")
+        with problems.at(f"{key}.where"):
+            _ = Expression(where).clauses
+            rules.append(Rule(name, key, Expression(where)))
     return tuple(rules)
 
 
-def _check_holdout(section: HoldoutSection | None, problems: Problems) -> None:
+def _checked(section: HoldoutSection | None, problems: Problems) -> HoldoutSection | None:
     if section is None:
-        return
+        return None
     if section.pool is not None:
         if section.where or section.by_group or section.ratio:
             problems.add("holdout.pool", "another pool needs no where, by_group or ratio.")
     elif section.where is None and section.ratio is None:
         problems.add("holdout", "give `where`, `pool`, or `ratio`.")
     if section.where is not None:
-        with problems.at("holdout.where"):
+        try:
             _ = Expression(section.where).paths
+        except ConfigError as error:
+            problems.add("holdout.where", str(error))
+            return replace(section, where=None)
+    return section
 
 
 def _section(kind: Any, table: Any, where: str, problems: Problems) -> Any:
     if not isinstance(table, Mapping):
         problems.add(where, f"is a section, [{where}].")
         return None
-    with problems.at(where):
+    try:
         return kind(**parse(kind, table, where=where))
+    except ConfigError as error:
+        problems.found += error.problems
+    # The rest is kept, so that what it names is looked at too.
+    wrong = {p.key.removeprefix(f"{where}.").partition(".")[0] for p in problems.found}
+    with suppress(ConfigError):
+        return kind(**parse(kind, {k: v for k, v in table.items() if k not in wrong}, where=where))
     return None
 
 
@@ -320,7 +330,7 @@ def _set(raw: dict[str, Any], override: str) -> None:
             if not step.isdigit() or int(step) >= len(here):
                 raise ConfigError(f"--set {path}: there is no item {step}.")
             here = here[int(step)]
-        else:
+        elif isinstance(here, dict):
             here = here.setdefault(step, {})
     if not isinstance(here, dict):
         raise ConfigError(f"--set {path}: {'.'.join(parents)} is no section.")

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
-from flows import compare, evaluate, pretrain
+from flows import compare, datacard, evaluate, pretrain
 from flows import export as exporting
 from flows import recipe as recipes
 from flows.holdout import holdout
@@ -22,7 +22,7 @@ from flows.plan import Plan, check_types, plan
 from flows.recipe import Recipe, SourceSection
 from flows.runtime import Count, Mask, Runtime
 from flows.select import Verdict, judge
-from storage import source, tables
+from storage import commit, source, tables
 from storage.store import Object, Store, key_of
 
 STAGES = ("ingest", "embed", "annotate", "select", "export", "pretrain", "evaluate", "report")
@@ -109,8 +109,12 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
     options = options or Options()
     if options.until not in STAGES:
         raise ConfigError(f"--until {options.until}: is no stage.{nearest(options.until, STAGES)}")
-    planned = plan(recipe, options.given)
-    check_stages(planned)
+    problems = recipes.Problems()
+    with problems.at():
+        planned = plan(recipe, options.given)
+    with problems.at():
+        check_stages(recipe)
+    problems.raise_any()
     with store.lease():
         if options.at is None:
             ingest_sources(recipe, store, options)
@@ -185,15 +189,14 @@ def pool_schema(store: Store, pool: tables.Pool) -> dict[str, Any]:
     return found
 
 
-def check_stages(planned: Plan) -> None:
+def check_stages(recipe: Recipe) -> None:
     """Check the sections of pretraining and evaluation against the signatures they configure.
 
     Raises:
         ConfigError: with every problem found.
     """
-    recipe = planned.recipe
     problems = recipes.Problems()
-    if recipe.compare is not None and recipe.pretrain is None:
+    if recipe.compare is not None and "pretrain" not in recipe.raw:
         problems.add("compare", "needs [pretrain]: what the arms are trained with.")
     if recipe.compare is not None and not recipe.evaluate:
         problems.add("compare", "needs [[evaluate]]: what the arms are compared by.")
@@ -250,6 +253,7 @@ def _finish(this: Run) -> dict[str, Any]:
     )
     last = store.ref("run", recipe.name)
     if last is not None and last["content"] == content and _complete(last):
+        _show(store, last)
         return {**last["result"], "changed": False}
     this.version = (last["version"] if last is not None else 0) + 1
     funnel = [asdict(result) for result in verdict.results]
@@ -269,6 +273,9 @@ def _finish(this: Run) -> dict[str, Any]:
         _pretrain(this)
     if not options.publish:
         return this.result
+    if options.reaches("report"):
+        reports = store.root / "reports" / recipe.name
+        this.result["report"] = str(reports / f"v{this.version:04d}.html")
     ref = {
         "run": recipe.name,
         "version": this.version,
@@ -285,10 +292,23 @@ def _finish(this: Run) -> dict[str, Any]:
         "held": this.held is not None,
         "result": this.result,
     }
-    store.create_ref("run", recipe.name, this.version, json.loads(json.dumps(ref)))
-    if this.exported is not None:
-        exporting.point_latest(this.exported.folder)
+    ref = json.loads(json.dumps(ref))
+    store.create_ref("run", recipe.name, this.version, ref)
+    commit.failpoint("run.version")
+    _show(store, ref)
     return this.result
+
+
+def _show(store: Store, ref: Mapping[str, Any]) -> None:
+    """Do what a version's readers look at first; again where a killed run left it undone."""
+    result = ref["result"]
+    if result.get("export"):
+        exporting.point_latest(Path(result["export"]))
+    if result.get("report") and not Path(result["report"]).is_file():
+        from flows import report, views
+
+        report.write(views.RunView(store, ref), Path(result["report"]))
+        commit.failpoint("run.report")
 
 
 def _store_verdict(this: Run, verdict: Verdict) -> tuple[list[Object], dict[str, Object]]:
@@ -326,9 +346,18 @@ def _export(this: Run) -> None:
         "pool_digest": this.pool.digest,
         "records": this.verdict.kept.height,
     }
+    verdict = this.verdict
+    text = datacard.card(this.runtime, verdict.kept, verdict.results, recipe.name, this.version)
     this.exported = exporting.export(
-        this.runtime, this.verdict.kept, section, folder, facts=facts, previous=previous
+        this.runtime, verdict.kept, section, folder, facts=facts, card=text, previous=previous
     )
+    for arm in section.arms:
+        if arm != "recipe":
+            rows = compare.arm_records(this.runtime, verdict.kept, arm, section.seed)
+            exporting.export(
+                this.runtime, rows, section, folder.parent / arm / folder.name,
+                facts={**facts, "arm": arm}, previous=previous and _arm_before(previous, arm),
+            )  # fmt: skip
     this.result["shards"] = this.exported.described()
     this.result["export"] = str(folder)
     draws = int(this.verdict.kept["repeats"].sum())
@@ -357,6 +386,11 @@ def _pretrain(this: Run) -> None:
             this.runtime, kept, section, comparison, wanted, records
         )
     this.result["checkpoint"] = str(this.store.path(pretrain.trained(training)))
+
+
+def _arm_before(previous: Path, arm: str) -> Path:
+    """Return the folder of an arm's export beside that of the recipe."""
+    return previous.parent / arm / previous.name
 
 
 def export_folder(store: Store, recipe: Recipe) -> Path:

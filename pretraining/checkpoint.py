@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -102,7 +103,9 @@ def description_of(data: bytes) -> dict[str, Any]:
     return {**metadata["description"], "made": metadata["made"]}
 
 
-def rebuild(data: bytes, *, allow: Collection[str] = ()) -> dict[str, nn.Module]:
+def rebuild(
+    data: bytes, *, allow: Collection[str] = (), beside: Path | None = None
+) -> dict[str, nn.Module]:
     """Return the exported modules by name, with their weights, in evaluation mode.
 
     The bytes are taken to be hostile: nothing in them is run, a module is laid out without
@@ -112,6 +115,7 @@ def rebuild(data: bytes, *, allow: Collection[str] = ()) -> dict[str, nn.Module]
     Args:
         data: what `exported` returned.
         allow: references such as `my.module:Encoder` that the caller trusts.
+        beside: the folder to which such a reference is relative.
 
     Raises:
         DataError: it is no such file, is damaged, of a newer format, names unknown methods or
@@ -125,7 +129,7 @@ def rebuild(data: bytes, *, allow: Collection[str] = ()) -> dict[str, nn.Module]
         if refused:
             raise DataError(f"the checkpoint names foreign code, {refused}: allow it explicitly.")
         with torch.device("meta"):
-            objective = assemble(description)
+            objective = assemble(description, beside=beside)
     except (ValidationError, ConfigError) as error:
         raise DataError(
             f"the checkpoint does not describe an encoder known here: {error}"

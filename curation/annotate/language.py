@@ -19,8 +19,8 @@ def language(rows: pl.DataFrame) -> pl.DataFrame:
     """Name the most likely of the languages that have an ISO 639-1 code.
 
     A naive Bayes model of byte n-grams; its scores, divided by the square root of the length in
-    bytes, go through a softmax over the languages. So a short caption gets a low confidence even
-    where its label is right: a threshold of 0.2 for captions means 0.5 or more for documents.
+    bytes, go through a softmax over the languages, so that a caption gets a lower confidence than
+    a document of the same language.
 
     Reference: Lui and Baldwin 2012, langid.py, ACL system demonstrations; model of py3langid.
     Writes:

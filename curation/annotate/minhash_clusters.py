@@ -1,4 +1,4 @@
-"""Near-duplicate clusters of texts: MinHash bands that meet, verified before they are joined."""
+"""Near-duplicate clusters of texts: MinHash bands that meet, verified before joining."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def _sets(rows: pl.DataFrame, ngram: int, unit: _shingles.Unit) -> _Sets:
         kept = grams.ends.copy()
         _compiled().make_sets(grams.hashes, grams.starts, kept)
         starts[block], ends[block] = grams.starts + at, kept + at
-        parts.append(grams.hashes)
+        parts.append(grams.hashes.copy())
         at += len(grams.hashes)
     hashes = np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
     return _Sets(hashes, starts[record], ends[record])

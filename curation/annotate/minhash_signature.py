@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contracts.errors import ConfigError
 from contracts.params import Count, Seed
@@ -55,47 +56,43 @@ def minhash_signature(
     Raises:
         ConfigError: `datasketch` with a seed of 2**32 or more.
     """
-    known = rows["text"].is_not_null()
-    texts = rows["text"].filter(known)
-    signatures = _fast if mode == "fast" else _datasketch
-    found, is_empty = signatures(texts, num_perm, ngram, unit, seed)
+    texts = rows["text"].fill_null("")
     values = np.zeros((rows.height, num_perm), dtype=np.uint32)
-    values[known.to_numpy()] = found
-    there = known.to_numpy().copy()
-    there[there] = ~is_empty
-    return pl.DataFrame(pl.Series("values", values, dtype=pl.Array(pl.UInt32, num_perm))).select(
-        pl.when(pl.Series(there)).then("values").alias("values")
-    )
+    sign = _fast if mode == "fast" else _datasketch
+    is_empty = pl.Series(sign(texts, values, ngram, unit, seed))
+    found = pl.DataFrame(pl.Series("values", values, dtype=pl.Array(pl.UInt32, num_perm)))
+    return found.select(pl.when(~is_empty).then("values")) if is_empty.any() else found
 
 
 def _fast(
-    texts: pl.Series, num_perm: int, ngram: int, unit: _shingles.Unit, seed: int
-) -> tuple[UInt32s, np.ndarray[Any, np.dtype[np.bool_]]]:
+    texts: pl.Series, values: UInt32s, ngram: int, unit: _shingles.Unit, seed: int
+) -> NDArray[np.bool_]:
+    """Write the signatures, and return which texts have none."""
+    num_perm = values.shape[1]
     stream = "minhash_signature"
     salt = int(random_bits(np.zeros(1, dtype=np.uint64), seed, stream)[0])
     offsets = shuffled(np.arange(num_perm, dtype=np.uint64), seed, stream).astype(np.uint64)
-    values = np.empty((len(texts), num_perm), dtype=np.uint32)
     is_empty = np.empty(len(texts), dtype=np.bool_)
     for block, tokens in _shingles.blocks(texts, unit):
         grams = _shingles.shingles(tokens, ngram, salt)
         _shingles.kernels().one_permutation(*grams, offsets, values[block])
         is_empty[block] = grams.starts == grams.ends
-    return values, is_empty
+    return is_empty
 
 
 def _datasketch(
-    texts: pl.Series, num_perm: int, ngram: int, unit: _shingles.Unit, seed: int
-) -> tuple[UInt32s, np.ndarray[Any, np.dtype[np.bool_]]]:
+    texts: pl.Series, values: UInt32s, ngram: int, unit: _shingles.Unit, seed: int
+) -> NDArray[np.bool_]:
+    """Write the signatures, and return which texts have none."""
     from datasketch import MinHash
 
     if seed >= 2**32:
         raise ConfigError(f"minhash_signature: datasketch takes seeds below 2**32, not {seed}.")
-    none = MinHash(num_perm=num_perm, seed=seed)
-    values = np.empty((len(texts), num_perm), dtype=np.uint32)
+    none = MinHash(num_perm=values.shape[1], seed=seed)
     is_empty = np.empty(len(texts), dtype=np.bool_)
     for row, text in enumerate(texts):
         sketch = none.copy()
         grams = _shingles.grams(text, unit, ngram)
         sketch.update_batch([gram.encode() for gram in grams])
         values[row], is_empty[row] = sketch.hashvalues, not grams
-    return values, is_empty
+    return is_empty

@@ -59,7 +59,7 @@ class Stream:
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, fewer only at the end."""
         packed = self._pieces is not None
-        data = b"".join(self._taken(size)) if packed else self._file.read(size)
+        data = b"".join(self._taken(size)) if packed else self._plain(size)
         self.position += len(data)
         if len(data) < size:
             self._check_unchanged()
@@ -74,6 +74,13 @@ class Stream:
             skipped = sum(map(len, self._taken(size)))
         self.position += skipped
         return skipped
+
+    def _plain(self, size: int) -> bytes:
+        try:
+            return self._raw(size)
+        except Refused as fault:
+            self.fault = fault
+            return b""
 
     def _taken(self, size: int) -> Iterator[bytes]:
         assert self._pieces is not None
@@ -102,13 +109,19 @@ class Stream:
 
     # -------------------------------------------------------------- decompression
 
+    def _raw(self, size: int = CHUNK_BYTES) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise Refused("UNREADABLE", error.strerror or "") from None
+
     def _gunzip(self) -> Iterator[bytes]:
         """Yield the pieces of every gzip member; zero bytes after the last are padding."""
-        data, given = self._file.read(CHUNK_BYTES), 0
+        data, given = self._raw(), 0
         while data:
             inflater = zlib.decompressobj(wbits=31)
             while not inflater.eof:
-                data = data or self._file.read(CHUNK_BYTES)
+                data = data or self._raw()
                 if not data:
                     raise Refused("SOURCE_TRUNCATED", "ends inside a gzip stream")
                 try:
@@ -120,14 +133,14 @@ class Stream:
                 self._check_ratio(given)
                 if piece:
                     yield piece
-            data = inflater.unused_data or self._file.read(CHUNK_BYTES)
+            data = inflater.unused_data or self._raw()
             if not data.startswith(_GZIP[: len(data)]):
                 if not data.strip(b"\0") and not self._rest_holds_bytes():
                     return
                 raise Refused("SOURCE_TRUNCATED", "other bytes after the end of a gzip stream")
 
     def _rest_holds_bytes(self) -> bool:
-        return any(part.strip(b"\0") for part in iter(lambda: self._file.read(CHUNK_BYTES), b""))
+        return any(part.strip(b"\0") for part in iter(self._raw, b""))
 
     def _unzstd(self) -> Iterator[bytes]:
         """Yield the pieces of every zstd frame."""
@@ -135,7 +148,7 @@ class Stream:
         decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
         while True:
             # The longest frame header is 18 bytes.
-            data += self._file.read(18 - len(data)) if len(data) < 18 else b""
+            data += self._raw(18 - len(data)) if len(data) < 18 else b""
             if not data:
                 return
             try:
@@ -147,7 +160,7 @@ class Stream:
                 raise Refused("BOMB_WINDOW", detail)
             frame = decompressor.decompressobj()
             while not frame.eof:
-                data = data or self._file.read(CHUNK_BYTES)
+                data = data or self._raw()
                 if not data:
                     raise Refused("SOURCE_TRUNCATED", "ends inside a zstd frame")
                 head, data = data[:_SLICE_BYTES], data[_SLICE_BYTES:]

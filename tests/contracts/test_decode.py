@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -179,6 +180,19 @@ def test_frames_and_metadata_are_bounded_in_every_format_that_has_them():
         assert decode.inspect(data, Limits(metadata_bytes=2500))
         with pytest.raises(Undecodable, match="BOMB_METADATA"):
             decode.inspect(data, Limits(metadata_bytes=1500))
+
+
+def test_every_reason_code_is_explained():
+    page = (ROOT / "docs" / "reasons.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"^\| ([A-Z0-9_]+) \|", page, re.MULTILINE))
+    used = {row.code for row in ROWS.values() if row.code}
+    used |= {note for row in ROWS.values() for note in row.notes}
+    for folder in ("contracts", "storage", "flows"):
+        for path in (ROOT / folder).rglob("*.py"):
+            code = path.read_text(encoding="utf-8")
+            used |= set(re.findall(r'(?:Refused|Undecodable)\(\s*"([A-Z0-9_]+)"', code))
+    assert {"TRUNCATED", "BOMB_SCANS", "ALPHA"} <= used
+    assert used <= explained
 
 
 # ------------------------------------------------------------------ pixels

@@ -92,7 +92,7 @@ def test_every_character_is_folded_alone_as_it_is_within_a_word():
 def test_shingles_are_hashes_of_n_grams_and_of_the_whole_of_a_shorter_text():
     texts = pl.Series(["a b c d", "b c d", "a b", "x a b c y", ""])
     ((_, tokens),) = _shingles.blocks(texts, "word")
-    found = _shingles.shingles(tokens, 3)
+    found = _shingles.shingles(tokens, 3)  # in place
     sets = [set(found.hashes[a:b].tolist()) for a, b in zip(found.starts, found.ends, strict=True)]
     assert [len(one) for one in sets] == [2, 1, 1, 3, 0]
     abc = sets[0] & sets[3]

@@ -99,7 +99,9 @@ def _captioned() -> dict[str, bytes]:
     for motif in range(30):
         small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
         picture = Image.fromarray(small).resize((24, 24), Image.Resampling.NEAREST)
-        brighter = Image.fromarray(np.minimum(np.asarray(picture).astype(int) + 3, 255).astype("u1"))
+        brighter = Image.fromarray(
+            np.minimum(np.asarray(picture).astype(int) + 3, 255).astype("u1")
+        )
         variants = {
             "a.png": _encoded(picture, "PNG"),
             "b.png": _encoded(picture, "PNG"),

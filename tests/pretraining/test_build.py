@@ -70,12 +70,16 @@ def test_all_problems_of_all_sections_are_reported_together_under_their_keys():
             "clip",
             {"temperature": -1.0},
             "small_cnn",
-            {"widht": 3},
+            {"widths": 3},
             text_encoder_section={"depth": -1},
             seed=0,
         )
     keys = [problem.key for problem in caught.value.problems]
-    assert keys == ["pretrain.temperature", "pretrain.encoder.widht", "pretrain.text_encoder.depth"]
+    assert keys == [
+        "pretrain.temperature",
+        "pretrain.encoder.widths",
+        "pretrain.text_encoder.depth",
+    ]
     assert "Nearest: width" in str(caught.value)
 
 

@@ -98,7 +98,7 @@ def encoder_of(metadata):
         (lambda m: encoder_of(m).update(name="resnet_152"), "no method 'resnet_152'"),
         (lambda m: encoder_of(m).update(name="os:system"), "foreign code"),
         (lambda m: m["made"]["objective"].update(name="./x.py:Evil"), "foreign code"),
-        (lambda m: encoder_of(m)["parameters"].update(widht=3), "unknown key"),
+        (lambda m: encoder_of(m)["parameters"].update(widths=3), "unknown key"),
         (lambda m: encoder_of(m)["parameters"].update(width="4"), "valid integer"),
         (lambda m: encoder_of(m)["parameters"].update(depth=10**9), "less than or equal to 64"),
         (lambda m: encoder_of(m)["parameters"].update(width=10**6), "another model"),
@@ -140,15 +140,16 @@ def test_files_that_are_no_weights_are_refused_by_name_and_nothing_in_them_runs(
     assert not canary.exists()
 
 
-def test_foreign_code_is_imported_only_where_the_caller_allows_it(tmp_path, monkeypatch):
+def test_foreign_code_is_imported_only_where_the_caller_allows_it(tmp_path):
     source = "from pretraining.encoders.vit import ViT\n\nclass Mine(ViT):\n    pass\n"
     (tmp_path / "my_encoder.py").write_text(source)
-    monkeypatch.syspath_prepend(tmp_path)
     small = {"width": 16, "heads": 2, "depth": 1}
-    data = exported(build("simclr", {}, "my_encoder:Mine", small, seed=0), {})
-    with pytest.raises(DataError, match=r"foreign code, \['my_encoder:Mine'\]"):
-        rebuild(data)
-    assert type(rebuild(data, allow=["my_encoder:Mine"])["encoder"]).__name__ == "Mine"
+    name = "./my_encoder.py:Mine"
+    data = exported(build("simclr", {}, name, small, seed=0, beside=tmp_path), {})
+    with pytest.raises(DataError, match=r"foreign code, \['./my_encoder.py:Mine'\]"):
+        rebuild(data, beside=tmp_path)
+    encoder = rebuild(data, allow=[name], beside=tmp_path)["encoder"]
+    assert type(encoder).__name__ == "Mine"
 
 
 def test_what_could_not_be_rebuilt_is_not_exported():

@@ -282,7 +282,7 @@ def test_a_large_pool_gives_what_each_of_its_families_gives_alone(rule: str):
 
 @pytest.mark.parametrize(("step", "radius"), [(2, 2), (1, 6)])
 def test_a_giant_component_is_covered_as_all_pairs_say(step: int, radius: int):
-    """A chain of strings that each differ from the last, in more than one table's reach."""
+    """A chain: each string differs little from the last, its ends are as far as any two."""
     from curation import _hamming
 
     chance = np.random.default_rng(step)

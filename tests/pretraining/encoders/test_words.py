@@ -69,3 +69,13 @@ def test_blocks_let_a_word_depend_on_its_neighbours():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ConfigError, match="width 10 is not a multiple of heads, 4"):
         Words(width=10, heads=4)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@torch.no_grad()
+def test_padding_says_nothing(depth):
+    encoder = Words(width=16, depth=depth, heads=2).eval()
+    tokens = encoder.tokenize(["a red dog", ""])
+    vectors = encoder(tokens)
+    encoder.embedding[0] = 9.0
+    assert torch.equal(encoder(tokens), vectors)
