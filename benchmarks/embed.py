@@ -26,7 +26,7 @@ from contracts import decode
 from embeddings._inference import batch_rows, find_device, inference
 from embeddings.checkpoint import Checkpoint
 from embeddings.color_layout import ColorLayout, describe
-from embeddings.efficientnet_lite import EfficientnetLite, _prepare
+from embeddings.efficientnet_lite import EfficientnetLite
 from embeddings.open_clip import OpenClip
 
 
@@ -114,7 +114,7 @@ def main() -> None:
         model = clip(device, "float32")
         encoders.append(("open_clip ViT-B-32", model, model.prepare, model.forward_image))
     lite = EfficientnetLite(str(device))
-    encoders.append(("efficientnet_lite", lite, _prepare, lite.forward))
+    encoders.append(("efficientnet_lite", lite, lite.prepare, lite.forward))
     small = Checkpoint({"encoder": SmallConv()}, {"side_px": 64}, str(device))
     encoders.append(("checkpoint (small)", small, small.prepare, small.forward))
 

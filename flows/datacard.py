@@ -30,9 +30,8 @@ def card(
     lines = [
         f"# {run}, version {version}",
         "",
-        f"{kept.height:,} records{f' in {draws:,} draws' if draws != kept.height else ''}, selected "
-        f"from the {pool.records:,} of pool `{pool.name}` version {pool.version} "
-        f"(digest `{pool.digest}`).",
+        f"{kept.height:,} records in {draws:,} draws, selected from the {pool.records:,} of "
+        f"pool `{pool.name}` version {pool.version} (digest `{pool.digest}`).",
         "",
         "## Sources",
         "",

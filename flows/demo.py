@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import shutil
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import ConfigError
+from flows.recipe import PACKAGED
 from storage import commit
 
 SIDE_PX = 96
@@ -54,9 +54,7 @@ def prepare(folder: Path, progress: Callable[[int, int], None] = lambda _done, _
         commit.write(listed, b"".join(_json(row) for row in rows))
     recipe = folder / "demo.toml"
     if not recipe.is_file():
-        packaged = importlib.resources.files("recipes") / "demo.toml"
-        with importlib.resources.as_file(packaged) as path:
-            shutil.copyfile(path, recipe)
+        shutil.copyfile(PACKAGED / "demo.toml", recipe)
     return recipe
 
 

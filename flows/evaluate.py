@@ -143,7 +143,9 @@ def _measure(task: Evaluation, store: Store, weights: Object) -> dict[str, Any]:
     from pretraining.checkpoint import description_of, rebuild
 
     data = store.path(weights).read_bytes()
-    modules, description = rebuild(data), description_of(data)
+    own = [n for n in (task.training.section.objective, task.training.encoder_name) if ":" in n]
+    modules = rebuild(data, allow=own, beside=task.training.beside)
+    description = description_of(data)
     rows = tables.read(store, task.records)
 
     def encode(tower: str, frame: pl.DataFrame) -> np.ndarray[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import ConfigError, DataError, nearest
+from flows.recipe import PACKAGED
 from flows.toml import dumps
 from storage import commit
 from storage.source import Columns, Found, Record, Rejected, detect, find, probe
@@ -92,11 +92,10 @@ def packaged(name: str) -> str:
     Raises:
         ConfigError: there is none of that name.
     """
-    folder = importlib.resources.files("recipes")
-    names = [p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml")]
+    names = [path.stem for path in PACKAGED.glob("*.toml")]
     if name not in names:
         raise ConfigError(f"--like {name}: there is no such recipe.{nearest(name, names)}")
-    lines = (folder / f"{name}.toml").read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = (PACKAGED / f"{name}.toml").read_text(encoding="utf-8").splitlines(keepends=True)
     kept: list[str] = []
     skipping = True
     for line in lines:
@@ -165,7 +164,8 @@ def _described(one: Look) -> dict[str, Any]:
     }
 
 
-_PIXELS = """# Pictures that are equal pixel by pixel, whatever their files: keep one.
+_PIXELS = """\
+# Pictures that are equal pixel by pixel, whatever their files: keep one.
 [annotate.pixels]
 step = "content_hash"
 payload = "image"
@@ -181,7 +181,8 @@ by = "one_per_cluster"
 cluster = "same_pixels.cluster"
 
 """
-_NEAR_PICTURES = """# Pictures that look alike: perceptual hashes at most 4 of 64 bits apart. Flat pictures
+_NEAR_PICTURES = """\
+# Pictures that look alike: perceptual hashes at most 4 of 64 bits apart. Flat pictures
 # are left out of it, since they all hash alike.
 [annotate.look]
 step = "perceptual_hash"
@@ -197,7 +198,8 @@ by = "one_per_cluster"
 cluster = "alike.cluster"
 
 """
-_CAPTIONS = """# Captions of at least two words; a record without one is dropped too.
+_CAPTIONS = """\
+# Captions of at least two words; a record without one is dropped too.
 [[select]]
 name = "has a caption"
 where = "caption_stats.words >= 2"
@@ -213,7 +215,8 @@ where = "caption_stats.words >= 2"
 # where = "alignment.cosine > 0.25"
 
 """
-_SAME_TEXTS = """# Texts that are equal but for case and white space: keep one.
+_SAME_TEXTS = """\
+# Texts that are equal but for case and white space: keep one.
 [annotate.digest_of_text]
 step = "content_hash"
 payload = "text"
@@ -229,7 +232,8 @@ by = "one_per_cluster"
 cluster = "same_text.cluster"
 
 """
-_NEAR_TEXTS = """# Texts that share most of their 5-word shingles: keep one.
+_NEAR_TEXTS = """\
+# Texts that share most of their 5-word shingles: keep one.
 [[select]]
 name = "one of each near-duplicate"
 by = "one_per_cluster"
@@ -245,11 +249,13 @@ cluster = "minhash_clusters.cluster"
 # where = "language.label = 'en' AND language.confidence > 0.5"
 
 """
-_EXPORT = """[export]
+_EXPORT = """\
+[export]
 format = {formats}
 
 """
-_EVALUATION = """# Is the selection better than a random one of equal size? Hold some records out, train and
+_EVALUATION = """\
+# Is the selection better than a random one of equal size? Hold some records out, train and
 # compare (minutes on a CPU at this size):
 # [holdout]
 # ratio = 0.1

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from flows.parallel import one_thread
 from flows.plan import Node, value
 from storage import files, tables
 from storage.store import Object, Store
@@ -49,6 +50,7 @@ class Task:
 
 def measure(task: Task) -> list[tuple[Object, dict[str, Any]]]:
     """Measure a part; return for each node its object and what is recorded of the making."""
+    one_thread()
     store = Store(task.root)
     masks = [_mask(work, task.part.rows) for work in task.work]
     measurers = [measurer(store, work, task.device) for work in task.work]
@@ -125,7 +127,9 @@ def load_table(store: Store, table: Object | Path) -> pl.DataFrame:
 
 @lru_cache(maxsize=8)
 def _built(method: Any, parameters: tuple[tuple[str, Any], ...], device: str | None) -> Any:
-    return method.load()(device, **dict(parameters))
+    made = method.load()(device, **dict(parameters))
+    one_thread()
+    return made
 
 
 def _frozen(parameters: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -7,6 +7,8 @@ or hangs are run again one by one, and the one that does it again is charged wit
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -25,6 +27,19 @@ Result = TypeVar("Result")
 # A worker that decodes hostile bytes may hold this much, and each item this long.
 MEMORY_BYTES = 2 << 30
 ITEM_S = 10.0
+
+
+def one_thread() -> None:
+    """Compute with one thread in this process; parallelism comes from parts and seeds.
+
+    Sums of floats depend on how threads split them, so the bits of a vector or of a training
+    would otherwise depend on the machine's cores and on the number of workers.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 class InProcess(Executor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from contracts import methods
 from contracts.errors import ConfigError, Problem, nearest
 from contracts.params import names_of
 from flows import export as exporting
+from flows.parallel import one_thread
 from flows.recipe import ExportSection, PretrainSection
 from flows.runtime import Runtime
 from storage import commit, shards
@@ -49,12 +51,21 @@ class Training:
     beside: Path
     device: str | None = None
 
+    @property
+    def encoder_name(self) -> str:
+        """The encoder's file or reference."""
+        return _encoder(self.section)[0]
+
     def made_by(self) -> dict[str, Any]:
         """Return what the weights depend on."""
         section = {k: v for k, v in asdict(self.section).items() if k not in ("steps", "seed")}
         return {
             "method": "pretrain",
             "version": 1,
+            "sources": [
+                methods.source_hash(name, beside=self.beside)
+                for name in (self.section.objective, self.encoder_name)
+            ],
             "section": section if self.steps else {k: section[k] for k in _INITIAL},
             "arm": self.arm.content if self.steps else "untrained",
             "steps": self.steps,
@@ -85,18 +96,24 @@ def build(section: PretrainSection, seed: int, beside: Path) -> Any:
     """Return the objective with its initial weights."""
     from pretraining.build import build as built
 
-    encoder = section.encoder
-    given = {"name": encoder} if isinstance(encoder, str) else dict(encoder)
-    name = given.pop("name", "small_cnn")
+    name, parameters = _encoder(section)
     return built(
         section.objective,
         dict(section.own),
-        str(name),
-        given,
+        name,
+        parameters,
         text_encoder_section=dict(section.text_encoder or {}),
         seed=seed,
         beside=beside,
     )
+
+
+def _encoder(section: PretrainSection) -> tuple[str, dict[str, Any]]:
+    """Return the encoder's name and parameters: `encoder = "vit"`, or a section with `name`."""
+    if isinstance(section.encoder, str):
+        return section.encoder, {}
+    given = dict(section.encoder)
+    return str(given.pop("name", "small_cnn")), given
 
 
 def export_arm(
@@ -163,41 +180,41 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     from pretraining.checkpoint import Checkpoint, exported
     from pretraining.train import train
 
+    one_thread()
     section = task.section
     objective = build(section, task.seed, task.beside)
     description = {"side_px": section.side_px, "steps": task.steps, "arm": task.arm.name}
     if not task.steps:
         return exported(objective, description), {}
     assert task.arm.folder is not None
-    samples = shards.ShardSamples(task.arm.folder)
     state = store.root / "training" / f"{key}.safetensors"
     resume = Checkpoint.from_bytes(state.read_bytes()) if state.is_file() else None
     device = task.device or _device()
-    done = train(
-        objective,
-        lambda start: batches(
-            samples,
-            reads=objective.reads,
-            side_px=section.side_px,
-            batch=section.batch,
-            seed=task.seed,
-            start=start,
+    with closing(shards.ShardSamples(task.arm.folder)) as samples:
+        done = train(
+            objective,
+            lambda start: batches(
+                samples,
+                reads=objective.reads,
+                side_px=section.side_px,
+                batch=section.batch,
+                seed=task.seed,
+                start=start,
+                steps=task.steps,
+                tokenize=getattr(objective, "tokenize", None),
+            ),
+            lambda checkpoint: _save(state, checkpoint.to_bytes()),
+            resume,
+            device,
             steps=task.steps,
-            tokenize=getattr(objective, "tokenize", None),
-        ),
-        lambda checkpoint: _save(state, checkpoint.to_bytes()),
-        resume,
-        device,
-        steps=task.steps,
-        lr=section.lr,
-        schedule=section.schedule,
-        warmup_ratio=section.warmup_ratio,
-        optimizer=section.optimizer,
-        weight_decay=section.weight_decay,
-        seed=task.seed,
-        save_every=SAVE_EVERY,
-    )
-    samples.close()
+            lr=section.lr,
+            schedule=section.schedule,
+            warmup_ratio=section.warmup_ratio,
+            optimizer=section.optimizer,
+            weight_decay=section.weight_decay,
+            seed=task.seed,
+            save_every=SAVE_EVERY,
+        )
     return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
 
 

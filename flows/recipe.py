@@ -146,6 +146,9 @@ SECTIONS = (
 )  # fmt: skip
 
 
+PACKAGED = Path(__file__).resolve().parent.parent / "recipes"
+
+
 class Problems:
     """Collect what is wrong, so that a user sees all of it at once."""
 

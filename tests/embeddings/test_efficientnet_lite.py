@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from contracts.errors import ConfigError
-from embeddings.efficientnet_lite import EfficientnetLite, _prepare
+from embeddings.efficientnet_lite import EfficientnetLite
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def sample(name: str) -> bytes:
 def test_the_features_are_those_from_which_the_package_tells_a_palace_from_a_daisy(
     encoder: EfficientnetLite,
 ) -> None:
-    pixels = np.stack([_prepare(sample(name)) for name in ("china.jpg", "flower.jpg")])
+    pixels = np.stack([encoder.prepare(sample(name)) for name in ("china.jpg", "flower.jpg")])
     with torch.inference_mode():
         x_BCHW = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         features = encoder.forward(x_BCHW)

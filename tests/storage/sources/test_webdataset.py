@@ -649,15 +649,16 @@ def test_wherever_a_tar_is_cut_or_flipped_the_whole_samples_before_are_kept(
 
 # ------------------------------------------------------------------ memory, real data
 
-_MEASURED = """
-import resource, sys
+_MEASURED = r"""
+import re, sys
 from pathlib import Path
 from storage.source import Columns
 from storage.sources.webdataset import Webdataset
 path = Path(sys.argv[1])
 source = Webdataset(path.parent, [path], Columns())
 count = sum(1 for unit in source.units() for _ in source.records(unit))
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# ru_maxrss would count the parent's memory, from before the child's own program began.
+print(count, re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
