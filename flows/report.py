@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import importlib.metadata
-import importlib.resources
 import itertools
 import math
 import platform
@@ -115,7 +114,7 @@ def _template() -> jinja2.Template:
         "tick": "{:,.10g}".format,
         "clip": _clipped,
     }
-    text = importlib.resources.files("flows").joinpath("report.html").read_text("utf-8")
+    text = Path(__file__).with_name("report.html").read_text("utf-8")
     return environment.from_string(text)
 
 
