@@ -130,11 +130,19 @@ class Workers:
         if self.count == 1 and not self.isolated:
             return InProcess()
         # Forked children hang once the parent has used polars: spawn.
-        return ProcessPoolExecutor(
+        executor = ProcessPoolExecutor(
             self.count,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_limited if self.isolated else None,
         )
+        try:
+            executor.submit(os.getpid).result()
+        except BrokenProcessPool:
+            raise ConfigError(
+                "worker processes cannot start: they import the main script again. Put the call "
+                "under `if __name__ == '__main__':`, in a file, not on standard input."
+            ) from None
+        return executor
 
     def _settle(
         self,
