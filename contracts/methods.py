@@ -11,7 +11,9 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,20 @@ def source_hash(name: str, *, beside: Path | None = None) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def code_hash(function: Callable[..., Any]) -> str:
+    """Return the sha256 of a function's source text, as a notebook's cell has it.
+
+    Raises:
+        ConfigError: Python does not know its source, so nothing would tell two versions apart.
+    """
+    try:
+        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
+    except (OSError, TypeError):
+        raise ConfigError(
+            f"{function.__name__}: its source cannot be read: write it into a file or a cell."
+        ) from None
+
+
 def _folder(folder: str) -> Path:
     return Path(__file__).resolve().parent.parent.joinpath(*folder.split("."))
 
@@ -122,7 +138,10 @@ def _by_reference(reference: str, beside: Path) -> Any:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[alias] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except (ImportError, SyntaxError) as error:
+            raise ConfigError(f"{reference}: cannot import {path}: {error}") from error
     if not hasattr(module, name):
         public = [n for n in vars(module) if not n.startswith("_")]
         raise ConfigError(f"{reference}: {module_name} has no {name!r}.{nearest(name, public)}")

@@ -64,11 +64,12 @@ def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
             for i, part in enumerate(runtime.pool.parts)
             if masks[i].any()
         )
-        for _ in runtime.workers.map(_scatter, parts):
+        workers = runtime.hands(node)
+        for _ in workers.map(_scatter, parts):
             pass
         filled = sorted(path for path in folder.iterdir())
         gathers = (Gather(node, path, arguments) for path in filled)
-        partials = [found for found in runtime.workers.map(_gather, gathers) if found is not None]
+        partials = [found for found in workers.map(_gather, gathers) if found is not None]
         uids = runtime.frame([], masks)["uid"]
         return step.gather(uids, partials)
     finally:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from flows.run import Reporter
     from storage.store import Store
 
+CTRL_C = 130  # What typer makes of a KeyboardInterrupt.
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=False,
@@ -41,7 +43,9 @@ def main() -> None:
     except CurationError as error:
         print(f"winnow: {_visible(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        if end.code != CTRL_C:
+            raise
         print("winnow: interrupted; run it again and it resumes.", file=sys.stderr)  # noqa: T201
         sys.exit(INTERRUPTED)
 

@@ -51,6 +51,7 @@ class _Piece:
     format: str
     rows: pl.DataFrame
     spool: Path | None
+    has_text: bool
     section: ExportSection
     folder: Path
 
@@ -93,8 +94,8 @@ def export(
         "facts": facts,
     }
     key = key_of(content)
-    known = shards.manifest(folder)
-    if known is not None and known.get("key") == key and not shards.damaged(folder):
+    known = None if shards.damaged(folder) else shards.manifest(folder)
+    if known is not None and known.get("key") == key:
         return Exported(folder, known["sha256"], _shards(known))
     building = folder.parent / f".building-{folder.name}"
     with commit.lease(folder.parent / ".export.lease"):
@@ -175,8 +176,9 @@ def _rows(runtime: Runtime, kept: pl.DataFrame, section: ExportSection) -> pl.Da
         canonical({"uid": hex_uid(row["uid"]), **{n: _plain(row[c]) for c, n in names}})
         for row in rows.iter_rows(named=True)
     ]
-    digests = rows["record"].to_list()
-    content = [d + canonical(j.decode()) for d, j in zip(digests, jsons, strict=True)]
+    # What a sample's bytes are made of, so that a shard stays only where all of it did.
+    image = canonical([section.image, section.max_side_px])
+    content = [image + r + j for r, j in zip(rows["record"], jsons, strict=True)]
     return rows.select(
         "uid", "repeats", "part", "row", "source", "source_id",
         text=pl.col("text") if "text" in own else pl.lit(None, dtype=pl.String),
@@ -216,6 +218,8 @@ def _write(
     pieces: list[_Piece] = []
     indexes: dict[int, pl.DataFrame] = {}
     old_index = None
+    # Every sample of an export has every member, whichever shard it is in.
+    has_text = any(bool(rows["text"].is_not_null().any()) for rows in layout.groups)
     spool = _Spool(runtime, layout, building / ".spool")
     try:
         for name in formats:
@@ -232,9 +236,8 @@ def _write(
                 if linked is not None:
                     written.append(linked)
                     continue
-                pieces.append(
-                    _Piece(number, file, name, rows, spool.file(number), section, building)
-                )
+                place = spool.file(number)
+                pieces.append(_Piece(number, file, name, rows, place, has_text, section, building))
         if pieces:
             spool.fill({piece.number for piece in pieces})
         for shard, index in runtime.workers.map(_write_piece, iter(pieces)):
@@ -351,7 +354,6 @@ def _write_piece(piece: _Piece) -> tuple[Shard, pl.DataFrame | None]:
 def _samples(piece: _Piece) -> Iterator[Sample]:
     places = _spooled(piece.spool)
     file = piece.spool.open("rb") if places and piece.spool is not None else None
-    has_text = bool(piece.rows["text"].is_not_null().any())
     try:
         for row in piece.rows.iter_rows(named=True):
             image, suffix = None, ""
@@ -362,7 +364,7 @@ def _samples(piece: _Piece) -> Iterator[Sample]:
                 suffix = encode.suffix(image)
             elif piece.spool is None and row["text"] is None:
                 raise DataError(f"record {row['uid']:016x} has neither payload nor text.")
-            text = row["text"] or "" if has_text else None
+            text = row["text"] or "" if piece.has_text else None
             yield Sample(row["uid"], image, suffix, text, json.loads(row["json"]))
     finally:
         if file is not None:
@@ -384,7 +386,7 @@ def _file_name(format_: str, number: int, count: int) -> str:
 
 
 def _link(source: Path, format_: str, target: Path) -> Shard | None:
-    """Hard-link a shard of the previous export that lost nothing; None where it had none."""
+    """Hard-link a shard of the previous export that lost nothing; None where it is not there."""
     content = shards.manifest(source.parent)
     number = int(source.name)
     assert content is not None
@@ -395,6 +397,8 @@ def _link(source: Path, format_: str, target: Path) -> Shard | None:
     }
     for item in content["files"]:
         if names[format_](item["name"]):
+            if not has_size(source.parent / item["name"], item["size_bytes"]):
+                return None
             commit.make_folder(target.parent)
             with commit.reporting(target):
                 os.link(source.parent / item["name"], target)
@@ -408,8 +412,14 @@ def _shards(content: Mapping[str, Any]) -> tuple[Shard, ...]:
     return tuple(Shard(**f) for f in content["files"] if _is_shard(f["name"]))
 
 
+def has_size(path: Path, size_bytes: int) -> bool:
+    """Whether a file is there with the size that a manifest says."""
+    return path.is_file() and path.stat().st_size == size_bytes
+
+
 def _is_shard(name: str) -> bool:
-    return name.endswith((".tar", ".jsonl")) or name.startswith("data/") or name == "subset.npy"
+    ids = name in ("subset.npy", "uids.parquet")
+    return ids or name.endswith((".tar", ".jsonl")) or name.startswith("data/")
 
 
 def _plain(value: Any) -> Any:

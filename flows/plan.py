@@ -58,10 +58,14 @@ class Method:
 
     def identity(self) -> dict[str, Any]:
         """Return what a key says of the method."""
+        if self.given is not None:
+            source: str | None = methods.code_hash(self.given.function)
+        else:
+            source = methods.source_hash(self.name, beside=self.beside)
         return {
             "method": self.name,
             "version": getattr(self.load(), "version", 1),
-            "source": methods.source_hash(self.name, beside=self.beside),
+            "source": source,
         }
 
 

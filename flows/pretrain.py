@@ -203,7 +203,7 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
                 steps=task.steps,
                 tokenize=getattr(objective, "tokenize", None),
             ),
-            lambda checkpoint: _save(state, checkpoint.to_bytes()),
+            lambda checkpoint: _save(store, state, checkpoint.to_bytes()),
             resume,
             device,
             steps=task.steps,
@@ -218,8 +218,8 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
 
 
-def _save(path: Path, data: bytes) -> None:
-    commit.write(path, data)
+def _save(store: Store, path: Path, data: bytes) -> None:
+    commit.write(path, data, temporary=store.temporary)
     commit.failpoint("pretrain.saved")
 
 

@@ -22,8 +22,8 @@ from flows.plan import Plan, check_types, plan
 from flows.recipe import Recipe, SourceSection
 from flows.runtime import Count, Mask, Runtime
 from flows.select import Verdict, judge
-from storage import commit, source, tables
-from storage.store import Object, Store, key_of
+from storage import commit, shards, source, tables
+from storage.store import Object, Store, canonical, key_of
 
 STAGES = ("ingest", "embed", "annotate", "select", "export", "pretrain", "evaluate", "report")
 
@@ -253,7 +253,7 @@ def _finish(this: Run) -> dict[str, Any]:
     )
     last = store.ref("run", recipe.name)
     if last is not None and last["content"] == content and _complete(last):
-        _show(store, last)
+        _show(store, last, options.given)
         return {**last["result"], "changed": False}
     this.version = (last["version"] if last is not None else 0) + 1
     funnel = [asdict(result) for result in verdict.results]
@@ -292,14 +292,15 @@ def _finish(this: Run) -> dict[str, Any]:
         "held": this.held is not None,
         "result": this.result,
     }
-    ref = json.loads(json.dumps(ref))
+    # As it will be read again, so that a report does not depend on whether its run was killed.
+    ref = json.loads(canonical(ref))
     store.create_ref("run", recipe.name, this.version, ref)
     commit.failpoint("run.version")
-    _show(store, ref)
+    _show(store, ref, options.given)
     return this.result
 
 
-def _show(store: Store, ref: Mapping[str, Any]) -> None:
+def _show(store: Store, ref: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Do what a version's readers look at first; again where a killed run left it undone."""
     result = ref["result"]
     if result.get("export"):
@@ -307,7 +308,7 @@ def _show(store: Store, ref: Mapping[str, Any]) -> None:
     if result.get("report") and not Path(result["report"]).is_file():
         from flows import report, views
 
-        report.write(views.RunView(store, ref), Path(result["report"]))
+        report.write(views.RunView(store, ref, given), Path(result["report"]))
         commit.failpoint("run.report")
 
 
@@ -401,10 +402,15 @@ def export_folder(store: Store, recipe: Recipe) -> Path:
 
 
 def _complete(last: Mapping[str, Any]) -> bool:
-    """Whether what a version promised is still there."""
-    result = last["result"]
-    paths = [shard["path"] for shard in result.get("shards", [])]
-    return all(Path(path).is_file() for path in paths)
+    """Whether what a version promised is still there; its bytes are for `verify` to read."""
+    folder = last["result"].get("export")
+    if folder is None:
+        return True
+    content = shards.manifest(Path(folder))
+    return content is not None and all(
+        exporting.has_size(Path(folder) / item["name"], item["size_bytes"])
+        for item in content["files"]
+    )
 
 
 def _nothing_kept(verdict: Verdict) -> str:

@@ -38,10 +38,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class Count:
-    """Records of one table: found measured before, and measured now."""
+    """Records of one table: found measured before, and measured now.
+
+    Attributes:
+        without: of a file: live records to which it brings nothing.
+        unused: of a file: its rows that no live record has the key of.
+    """
 
     found: int = 0
     computed: int = 0
+    without: int = 0
+    unused: int = 0
 
 
 @dataclass
@@ -191,6 +198,11 @@ class Runtime:
         content["tables"] = {name: self._table_hash(node, name) for name in sorted(node.tables)}
         return content
 
+    def hands(self, *nodes: Node) -> Workers:
+        """Return where nodes are measured: a notebook's function is in this process alone."""
+        ours = any(node.method is not None and node.method.given is not None for node in nodes)
+        return Workers() if ours else self.workers
+
     def _closure(self, wanted: Sequence[str] | None) -> set[str]:
         todo = list(self.plan.nodes if wanted is None else wanted)
         needed: set[str] = set()
@@ -267,7 +279,7 @@ class Runtime:
                 notes = self.beside(index, paths)
                 task = Task(self.store.root, self.pool.name, part, notes, tuple(work), self.device)
                 tasks.append((index, task, missing))
-        results = self.workers.map(measure, (task for _, task, _ in tasks))
+        results = self.hands(*nodes).map(measure, (task for _, task, _ in tasks))
         for (index, _, missing), made in zip(tasks, results, strict=True):
             for (node, made_by), (item, recorded) in zip(missing, made, strict=True):
                 found[node.table][index] = self._publish(made_by, [item], recorded)
@@ -297,14 +309,21 @@ class Runtime:
             return node.step(rows, *self.arguments(node))
 
         self._aligned(node, compute)
+        self.say(node.table, self.counts[node.table])
 
     def _groupwise(self, node: Node) -> None:
         def compute(masks: list[Mask]) -> pl.DataFrame:
             return buckets.run(self, node, masks)
 
         self._aligned(node, compute)
+        self.say(node.table, self.counts[node.table])
 
-    def _aligned(self, node: Node, compute: Callable[[list[Mask]], pl.DataFrame]) -> None:
+    def _aligned(
+        self,
+        node: Node,
+        compute: Callable[[list[Mask]], pl.DataFrame],
+        recorded: Mapping[str, Any] | None = None,
+    ) -> Manifest:
         """Find a table over all rows, or compute it and cut it along the pool's parts."""
         made_by, masks = self._whole(node)
         manifest = self.store.find(key_of(made_by))
@@ -324,11 +343,11 @@ class Runtime:
                         self.store, cut, pool=self.pool.name, table=node.table, part=part.name
                     )
                 )
-            manifest = self._publish(made_by, parts, {"numerics": "cpu"})
+            manifest = self._publish(made_by, parts, {"numerics": "cpu", **(recorded or {})})
             failpoint("runtime.table")
         self.notes[node.table] = manifest.parts
         self.made_by[node.table] = [manifest.key]
-        self.say(node.table, count)
+        return manifest
 
     def _fit(self, node: Node) -> None:
         """Find the model that is pinned for this derivation, or fit it and pin it."""
@@ -398,6 +417,7 @@ class Runtime:
     def _file(self, node: Node) -> None:
         """Bring values of one's own beside the pool, matched by uid, source id or a meta column."""
         assert node.file is not None
+        recorded: dict[str, int] = {}
 
         def compute(masks: list[Mask]) -> pl.DataFrame:
             brought = files.load(node.file, ids=node.ids)  # type: ignore[arg-type]
@@ -405,6 +425,9 @@ class Runtime:
             mine = self.frame([] if node.key in ("uid", "row") else [node.key], everyone)
             if node.key == "row":
                 mine = mine.with_row_index("row")
+                if "row" not in brought.columns:
+                    brought = brought.with_row_index("row")
+            mine = mine.filter(pl.Series(np.concatenate(self.live)))
             column = node.key.removeprefix("meta.")
             if mine.schema[node.key] != brought.schema[column]:
                 brought = brought.cast({column: mine.schema[node.key]})
@@ -412,15 +435,20 @@ class Runtime:
             if wanted[node.key].n_unique() != wanted.height:
                 raise DataError(f"{node.file}: {column} repeats: it must name one record.")
             matched = mine.join(wanted, on=node.key, how="left", maintain_order="left")
-            hits = mine.join(wanted, on=node.key, how="semi").height
-            if not hits:
+            recorded["without"] = mine.join(wanted, on=node.key, how="anti").height
+            recorded["unused"] = wanted.join(mine, on=node.key, how="anti").height
+            if recorded["unused"] == wanted.height:
                 raise DataError(
                     f"{node.file}: none of its {wanted.height:,} {column} is among the "
                     f"{mine.height:,} of the pool {self.pool.name}."
                 )
             return matched.select("uid", *node.writes)
 
-        self._aligned(node, compute)
+        manifest = self._aligned(node, compute, recorded)
+        count = self.counts[node.table]
+        count.without = manifest.recorded["without"]
+        count.unused = manifest.recorded["unused"]
+        self.say(node.table, count)
 
     def _table(self, node: Node, name: str) -> Object | Path:
         reference = node.tables[name]

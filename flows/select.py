@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from contracts.errors import DataError
+from curation.step import Step
 from flows.plan import Node, Plan, value
 from flows.recipe import Rule
 from flows.runtime import Mask, Runtime
@@ -150,7 +151,7 @@ def _where(
     passed = np.logical_and.reduce(results)
     failing = np.argmin(np.stack(results), axis=0).astype(np.int32)
     lost = candidates & ~passed
-    first_null = np.choose(failing, nulls) if len(nulls) > 1 else nulls[0]
+    first_null = np.stack(nulls)[failing, np.arange(len(failing))]
     clauses = tuple(
         Clause(
             text, int((lost & (failing == i)).sum()), int((lost & (failing == i) & nulls[i]).sum())
@@ -178,7 +179,11 @@ def _by(
         whole = int(sum(mask.sum() for mask in runtime.seen))
         ratio = float(node.parameters["budget_ratio"])
         step = step.bind(budget_ratio=None, budget=max(1, int(whole * ratio + 1e-9)))
-    kept = step(rows, *runtime.arguments(node))
+    arguments = runtime.arguments(node)
+    kept = step(rows, *arguments)
+    draws = uids.to_frame("uid").with_columns(draws=repeats).filter(pl.Series(candidates))
+    if "repeats" not in kept.columns and draws["draws"].sum() > draws.height:
+        kept = _within(step, rows, arguments, kept, draws)
     passed = uids.is_in(kept["uid"].implode()).to_numpy()
     total: int | None = None
     if "repeats" in kept.columns:
@@ -194,6 +199,35 @@ def _by(
         rule.name, int(candidates.sum()), int((candidates & ~passed).sum()), repeats=total
     )
     return passed, repeats, found, result
+
+
+def _within(
+    step: Step, rows: pl.DataFrame, arguments: list[Any], kept: pl.DataFrame, draws: pl.DataFrame
+) -> pl.DataFrame:
+    """Return what a selector keeps where its budget counts draws: the most that fits into it.
+
+    The budget in records is bisected, so a budget of draws is exact to less than one record's
+    repeats for a selector whose smaller budgets are subsets of its larger ones.
+    """
+    budget, ratio = step.bound.get("budget"), step.bound.get("budget_ratio")
+    if budget is None and ratio is None:
+        return kept
+
+    def drawn(found: pl.DataFrame) -> int:
+        return int(found.select("uid").join(draws, on="uid")["draws"].sum())
+
+    total = int(draws["draws"].sum())
+    wanted = budget if budget is not None else int(total * float(ratio or 0.0) + 1e-9)
+    fits, low, high = kept.clear(), 0, min(wanted, rows.height)
+    while low < high:
+        middle = (low + high + 1) // 2
+        parameters = {"budget_ratio": None} if "budget_ratio" in step.bound else {}
+        found = step(rows, *arguments, budget=middle, **parameters)
+        if drawn(found) <= wanted:
+            fits, low = found, middle
+        else:
+            high = middle - 1
+    return fits
 
 
 def _explained(explain: Any, candidates: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:

@@ -30,8 +30,8 @@ class Winnow:
 
     _opened: ClassVar[weakref.WeakSet[Winnow]] = weakref.WeakSet()
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, given: Mapping[str, Any] | None = None) -> None:
+        self.store, self._given = store, given or {}
         self._opened.add(self)
 
     @classmethod
@@ -66,7 +66,7 @@ class Winnow:
         ref = self.store.ref("run", name, version)
         if ref is None:
             raise ConfigError(f"there is no run {name!r}.{nearest(name, names)}")
-        return RunView(self.store, ref)
+        return RunView(self.store, ref, self._given)
 
     def __repr__(self) -> str:
         lines = [f"winnow store {self.store.root}"]
@@ -121,10 +121,11 @@ class PoolView:
         """Return `uid` and `image` (encoded bytes) of some records, in pool order."""
         wanted = pl.Series(list(uids), dtype=pl.UInt64)
         frames = [pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary})]
-        for part in self._pool.parts:
+        for part, live in zip(self._pool.parts, self._runtime.live, strict=True):
             if part.payload is None:
                 continue
-            mask = tables.read(self._store, part.records, ["uid"])["uid"].is_in(wanted.implode())
+            named = tables.read(self._store, part.records, ["uid"])["uid"].is_in(wanted.implode())
+            mask = named & pl.Series(live)
             frames += [
                 group.select("uid", "image")
                 for group in tables.payloads(self._store, part, "image", rows=mask.to_list())
@@ -149,8 +150,10 @@ class PoolView:
 class RunView:
     """One version of a run: its verdict, and the notes that it rests on."""
 
-    def __init__(self, store: Store, ref: Mapping[str, Any]) -> None:
-        self._store, self._ref = store, ref
+    def __init__(
+        self, store: Store, ref: Mapping[str, Any], given: Mapping[str, Any] | None = None
+    ) -> None:
+        self._store, self._ref, self._given = store, ref, given or {}
 
     @property
     def name(self) -> str:
@@ -255,7 +258,7 @@ class RunView:
         raw = dict(self._ref["recipe"])
         raw["select"] = _changed(raw["select"], changes)
         beside = Path(self._ref["beside"])
-        return plan(recipes.parsed(raw, beside=beside, name=self.name))
+        return plan(recipes.parsed(raw, beside=beside, name=self.name), self._given)
 
     def _runtime_of(self, planned: Plan, held: list[Mask] | None) -> Runtime:
         pool = tables.load_pool(self._store, self._ref["pool"], self._ref["pool_version"])
@@ -327,7 +330,11 @@ class Recut:
 
     def save(self, path: str | Path) -> None:
         """Write the changed recipe as a TOML file."""
-        Path(path).write_text(dumps(self.plan.resolved()), encoding="utf-8")
+        target = Path(path).resolve()
+        content = self.plan.resolved()
+        if target.parent != self.plan.recipe.beside:
+            content = _anchored(content, self.plan.recipe.beside)
+        target.write_text(dumps(content), encoding="utf-8")
 
     def __repr__(self) -> str:
         kept, total = self.verdict.kept.height, self.verdict.rows.height
@@ -551,8 +558,25 @@ def _shards(run: RunView, uid: int) -> list[str]:
     numbers = {f"{n:05d}" for n in placed["shard"]}
     return [
         s["path"] for s in run.result.get("shards", [])
-        if any(n in Path(s["path"]).name for n in numbers)
+        if any(Path(s["path"]).name.removeprefix("train-")[:5] == n for n in numbers)
     ]  # fmt: skip
+
+
+def _anchored(content: Any, beside: Path, key: str = "") -> Any:
+    """Return a recipe whose relative paths are absolute: it may be read from another folder."""
+    if isinstance(content, Mapping):
+        return {k: _anchored(v, beside, k) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [_anchored(v, beside, key) for v in content]
+    if not isinstance(content, str):
+        return content
+    if key == "path":
+        return content if "://" in content else str(beside / content)
+    if content.startswith("file:"):
+        return f"file:{beside / content.removeprefix('file:')}"
+    if content.startswith(("./", "../")) and ".py:" in content:
+        return str(beside / content)
+    return content
 
 
 def _changed(

@@ -147,16 +147,28 @@ class Staged:
     def discard(self) -> None:
         """Remove the temporary file, unless it was published."""
         if not self.closed:
-            self._file.close()
+            # On a full disk closing fails too, on what is still in its buffer.
+            with suppress(OSError):
+                self._file.close()
             self.path.unlink(missing_ok=True)
             self.closed = True
 
 
 def write(path: Path, data: bytes, *, temporary: Path | None = None) -> None:
-    """Write a small file whole, replacing what is there."""
-    with Staged(temporary or path.parent) as staged:
+    """Write a small file whole, replacing what is there.
+
+    Without a temporary folder it is staged beside its place, in a folder that is emptied first
+    and removed after: two writers need a temporary folder on the same file system.
+    """
+    beside = path.parent / ".writing"
+    if temporary is None:
+        empty(beside)
+    with Staged(temporary or beside) as staged:
         staged.write(data)
         staged.publish(path)
+    if temporary is None:
+        with suppress(OSError):
+            beside.rmdir()
 
 
 def create(path: Path, data: bytes, *, temporary: Path) -> bool:

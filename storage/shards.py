@@ -260,20 +260,30 @@ def seal(folder: Path, shards: Sequence[Shard], facts: Mapping[str, Any]) -> str
 
 
 def manifest(folder: Path) -> dict[str, Any] | None:
-    """Return an export's manifest, None where there is no whole one."""
+    """Return an export's manifest, None where there is none.
+
+    Raises:
+        DataError: it is damaged.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    content: dict[str, Any] = json.loads(path.read_bytes())
-    seal_ = content.pop("sha256", None)
-    if hashlib.sha256(canonical(content)).hexdigest() != seal_:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        seal = content.pop("sha256")
+    except (ValueError, KeyError, AttributeError):
+        raise DataError(f"{path}: is damaged: not a sealed JSON file.") from None
+    if hashlib.sha256(canonical(content)).hexdigest() != seal:
         raise DataError(f"{path}: is damaged: its content does not match its own sha256.")
-    return {**content, "sha256": seal_}
+    return {**content, "sha256": seal}
 
 
 def damaged(folder: Path) -> list[Path]:
     """Return the files of an export that are missing or not what its manifest says."""
-    content = manifest(folder)
+    try:
+        content = manifest(folder)
+    except DataError:
+        content = None
     if content is None:
         return [folder / MANIFEST]
     found = []

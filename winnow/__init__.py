@@ -26,11 +26,16 @@ _PACKAGES = ("contracts", "curation", "embeddings", "storage", "pretraining", "e
 _DECORATORS = ("rowwise", "groupwise", "poolwise", "fit", "selector")
 
 
-def open(store: str | Path = ".winnow") -> Winnow:
-    """Open a store for reading: its pools, runs and versions."""
+def open(store: str | Path = ".winnow", *, methods: Sequence[Any] = ()) -> Winnow:
+    """Open a store for reading: its pools, runs and versions.
+
+    Args:
+        store: the store's folder.
+        methods: the steps of a notebook that its runs were given.
+    """
     from flows.views import Winnow
 
-    return Winnow(_store(store))
+    return Winnow(_store(store), {step.name: step for step in methods})
 
 
 def method(name: str) -> Step:
