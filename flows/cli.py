@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ Dask = Annotated[str | None, typer.Option("--dask", help="Address of a Dask sche
 
 def main() -> None:
     """Run the command; an error of ours is one message and its exit code, never a traceback."""
+    # A scheduler's polite stop is an interruption like any other: exit 75, resumed by a rerun.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except CurationError as error:
@@ -222,6 +225,50 @@ def why(
         return
     for answer in answers:
         _out(views.why_text(answer))
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, typer.Argument(help="A run or a pool; the only run.")] = None,
+    where: Annotated[str | None, typer.Option(help="SQL over the records' columns.")] = None,
+    dropped: Annotated[str | None, typer.Option(help="What a rule dropped.")] = None,
+    quarantined: Annotated[str | None, typer.Option(help="Not accepted, by reason code.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 20,
+    images: Annotated[Path | None, typer.Option(help="Write the pictures to this folder.")] = None,
+    store: StorePath = None,
+    as_json: Json = False,
+) -> None:
+    """Show records: of a pool, kept or dropped by a run, or quarantined."""
+    from flows import views
+    from flows.show import records_as_rows
+
+    opened = views.Winnow(_store(store, Path.cwd()))
+    rows = records_as_rows(
+        opened, name, where=where, dropped=dropped, quarantined=quarantined, n=n, images=images
+    )
+    if as_json:
+        _json(rows)
+        return
+    for row in rows:
+        _out("  ".join(f"{k}={str(v)[:80]}" for k, v in row.items() if v not in (None, [], {})))
+
+
+@app.command()
+def report(
+    name: Annotated[str | None, typer.Argument(help="The run; may be left out.")] = None,
+    version: Annotated[int | None, typer.Option(help="The last by default.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Where to write it.")] = None,
+    store: StorePath = None,
+    as_json: Json = False,
+) -> None:
+    """Write the HTML report of a run."""
+    from flows import report as reports
+    from flows import views
+
+    view = views.Winnow(_store(store, Path.cwd())).run(name, version)
+    path = to or Path(f"{view.name}-v{view.version:04d}.html")
+    reports.write(view, path)
+    _json({"report": str(path.resolve())}) if as_json else _out(str(path.resolve()))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,10 @@ import polars as pl
 from contracts import encode
 from contracts.errors import ConfigError
 from contracts.uid import hex_uid
+from flows.expressions import Expression
+from flows.plan import value
 from flows.views import PoolView, Winnow
+from storage import commit
 
 SIDE_PX = 160
 
@@ -65,6 +69,61 @@ def show(records: Any, n: int = 24) -> Gallery:
             found = pool.images(uids)
             return Gallery(rows, dict(zip(found["uid"], found["image"], strict=True)))
     raise ConfigError("no pool of an open store has these records: winnow.open(STORE) first.")
+
+
+def records_as_rows(
+    opened: Winnow,
+    name: str | None,
+    *,
+    where: str | None,
+    dropped: str | None,
+    quarantined: str | None,
+    n: int,
+    images: Path | None,
+) -> list[dict[str, Any]]:
+    """Return records as plain rows, as `winnow show` prints them.
+
+    Args:
+        opened: the store.
+        name: a run or a pool; where it is left out, the only run, else the only pool.
+        where: an SQL condition over the records' columns.
+        dropped: a rule of the run.
+        quarantined: a reason code; what the pool did not accept.
+        n: how many.
+        images: a folder to write the records' pictures to, as JPEG.
+
+    Raises:
+        ConfigError: nothing has the name, or the condition does not fit the columns.
+    """
+    runs, pools = opened.store.names("run"), opened.store.names("pool")
+    if name is None:
+        name = (runs if len(runs) == 1 else pools if len(pools) == 1 else [None])[0]
+    is_run = name in runs and (dropped is not None or name not in pools or quarantined is None)
+    if is_run:
+        run = opened.run(name)
+        pool = run.pool
+        frame = run.kept() if dropped is None else run.dropped(dropped)
+    else:
+        pool = opened.pool(name or "")
+        frame = pool.frame()
+    if quarantined is not None:
+        rows = pool.quarantine().filter(pl.col("code") == quarantined).head(n)
+        return [{**row, "digest": (row["digest"] or b"").hex()} for row in rows.to_dicts()]
+    if where is not None:
+        condition = Expression(where)
+        flat = frame.collect()
+        frame = flat.filter(value(flat, condition.polars, where).fill_null(False)).lazy()
+    rows = frame.head(n).collect()
+    if images is not None:
+        found = pool.images(rows["uid"].to_list())
+        for uid, data in found.iter_rows():
+            if data is not None:
+                commit.write(images / f"{hex_uid(uid)}.jpg", encode.jpeg(data))
+    hidden = ("digest", "record", "location")
+    return [
+        {"uid": hex_uid(row["uid"])} | {k: v for k, v in row.items() if k not in ("uid", *hidden)}
+        for row in rows.to_dicts()
+    ]
 
 
 def _open_pools() -> list[PoolView]:
