@@ -153,6 +153,8 @@ def ingest(
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe.")] = Path("winnow.toml"),
     until: Annotated[str, typer.Option(help="The last stage to do.")] = "report",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    sample: Annotated[int, typer.Option(min=1, help="Records that a dry run measures.")] = 1000,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the recipe.")
     ] = None,
@@ -173,6 +175,12 @@ def run(
     options = runs.Options(
         workers=workers, dask=dask, device=device, until=until, at=at, reporter=reporter
     )
+    if dry_run:
+        from flows import dry
+
+        foreseen = dry.dry_run(read, opened, options, sample)
+        _json(foreseen) if as_json else _out(dry.text(foreseen))
+        return
     if os.environ.get("PREFECT_API_URL"):
         from flows import deployments
 

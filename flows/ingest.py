@@ -116,11 +116,20 @@ def ingest(
     *,
     workers: int = 1,
     progress: Progress | None = None,
+    source: Source | None = None,
 ) -> dict[str, Any]:
     """Read a source into a pool; the caller holds the store's lease.
 
     Reading the same source again adds nothing; new files add their records. A version is made
     only when something changed, and shows all of the source's new records or none.
+
+    Args:
+        store: where the pool is.
+        pool: its name.
+        spec: the source.
+        workers: processes that decode.
+        progress: is told how far it is.
+        source: reads the records, in place of the kind that the spec names or the files show.
 
     Returns:
         pool, version, read, accepted, known and quarantined by reason code, where
@@ -135,9 +144,11 @@ def ingest(
     checked_name(spec.name, "source")
     old = tables.load_pool(store, pool) or tables.Pool(pool)
     kind = spec.kind or detect(spec.found)
-    source: Source = methods.load("storage.sources", kind)(
-        spec.found.root, spec.found.paths, spec.columns
-    )
+    if source is None:
+        made: Source = methods.load("storage.sources", kind)(
+            spec.found.root, spec.found.paths, spec.columns
+        )
+        source = made
     run = _Ingest(store, old, spec, kind, workers, progress or Progress())
     try:
         return run.read(source)

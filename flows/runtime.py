@@ -59,7 +59,8 @@ class Runtime:
         held: for each part the held-out rows; None where nothing is held out yet.
         gates: whether `only` is heeded (not for a target pool).
         counts: by table, what was found and what was computed.
-        say: called with a table's name and its counts when it is complete.
+        say: called with a table's name and its counts before it is computed; of a file after.
+        dry: count what would be found and computed, and compute nothing.
     """
 
     store: Store
@@ -70,6 +71,7 @@ class Runtime:
     gates: bool = True
     device: str | None = None
     say: Callable[[str, Count], None] = lambda _table, _count: None
+    dry: bool = False
     counts: dict[str, Count] = field(default_factory=dict)
     notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
     models: dict[str, Object] = field(default_factory=dict)
@@ -106,6 +108,8 @@ class Runtime:
         while sorter.is_active():
             ready = sorted(sorter.get_ready(), key=list(self.plan.nodes).index)
             todo = [self.plan.nodes[t] for t in ready if t not in self.notes | self.models]
+            if self.dry:
+                todo = [node for node in todo if self._can_look_up(node)]
             rowwise = [n for n in todo if n.kind in ("rowwise", "embed")]
             with_payload = [n for n in rowwise if set(n.paths) & {"image", "payload"}]
             if with_payload:
@@ -123,6 +127,14 @@ class Runtime:
                 }[node.kind]
                 make(node)
             sorter.done(*ready)
+
+    def _can_look_up(self, node: Node) -> bool:
+        """Whether all that a node reads is there; else count its rows as to be computed."""
+        known = all(t in self.notes or t in self.models for t in self.plan.needs(node))
+        if not known:
+            rows = int(sum(mask.sum() for mask in self.live))
+            self.counts[node.table] = Count(computed=1 if node.kind == "fit" else rows)
+        return known
 
     def frame(
         self, paths: Sequence[str], masks: Sequence[Mask] | None = None, part: int | None = None
@@ -279,6 +291,11 @@ class Runtime:
                 notes = self.beside(index, paths)
                 task = Task(self.store.root, self.pool.name, part, notes, tuple(work), self.device)
                 tasks.append((index, task, missing))
+        for node in nodes:
+            self.say(node.table, self.counts.setdefault(node.table, Count()))
+        if self.dry:
+            nodes = [node for node in nodes if None not in found[node.table]]
+            tasks = []
         results = self.hands(*nodes).map(measure, (task for _, task, _ in tasks))
         for (index, _, missing), made in zip(tasks, results, strict=True):
             for (node, made_by), (item, recorded) in zip(missing, made, strict=True):
@@ -288,7 +305,6 @@ class Runtime:
             manifests = [m for m in found[node.table] if m is not None]
             self.notes[node.table] = tuple(m.parts[0] for m in manifests)
             self.made_by[node.table] = [m.key for m in manifests]
-            self.say(node.table, self.counts.setdefault(node.table, Count()))
 
     def _whole(self, node: Node) -> tuple[dict[str, Any], list[Mask]]:
         """Return what a table over all parts is made by, and which rows it may look at."""
@@ -309,21 +325,19 @@ class Runtime:
             return node.step(rows, *self.arguments(node))
 
         self._aligned(node, compute)
-        self.say(node.table, self.counts[node.table])
 
     def _groupwise(self, node: Node) -> None:
         def compute(masks: list[Mask]) -> pl.DataFrame:
             return buckets.run(self, node, masks)
 
         self._aligned(node, compute)
-        self.say(node.table, self.counts[node.table])
 
     def _aligned(
         self,
         node: Node,
         compute: Callable[[list[Mask]], pl.DataFrame],
         recorded: Mapping[str, Any] | None = None,
-    ) -> Manifest:
+    ) -> Manifest | None:
         """Find a table over all rows, or compute it and cut it along the pool's parts."""
         made_by, masks = self._whole(node)
         manifest = self.store.find(key_of(made_by))
@@ -333,6 +347,11 @@ class Runtime:
             count.found += rows
         else:
             count.computed += rows
+        if node.kind != "file":
+            self.say(node.table, count)
+        if manifest is None:
+            if self.dry:
+                return None
             found = compute(masks)
             parts = []
             for part in self.pool.parts:
@@ -359,6 +378,10 @@ class Runtime:
             count.found += 1
         else:
             count.computed += 1
+        self.say(node.table, count)
+        if manifest is None:
+            if self.dry:
+                return
             made_by, masks = self._whole(node)
             manifest = self.store.find(key_of(made_by))
             if manifest is None:
@@ -377,7 +400,6 @@ class Runtime:
             failpoint("runtime.fit")
         self.models[node.table] = manifest.parts[0]
         self.made_by[node.table] = [manifest.key]
-        self.say(node.table, count)
 
     def _fitted(self, node: Node, masks: list[Mask]) -> pl.DataFrame:
         step = node.step
@@ -446,6 +468,8 @@ class Runtime:
 
         manifest = self._aligned(node, compute, recorded)
         count = self.counts[node.table]
+        if manifest is None:
+            return
         count.without = manifest.recorded["without"]
         count.unused = manifest.recorded["unused"]
         self.say(node.table, count)
