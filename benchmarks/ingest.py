@@ -75,7 +75,7 @@ def main() -> None:
             task = (str(pictures), str(Path(folder) / "store"), arguments.workers, answers)
             process = context.Process(target=ingest, args=task)
             process.start()
-            seconds, accepted, own, children = json.loads(answers.get())
+            seconds, accepted, own, children = json.loads(answers.get(timeout=600))
             process.join()
         peaks.append(own)
         print(

@@ -7,6 +7,7 @@ worker, process or library version.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -39,12 +40,8 @@ def hex_uid(uid: int) -> str:
 
 def parse_uid(text: str) -> int | None:
     """Return the uid that 16 hexadecimal digits name, None where the text is something else."""
-    if len(text) != 16:
-        return None
-    try:
-        return int(text, 16)
-    except ValueError:
-        return None
+    # `int` alone would also take "0x", a sign, underscores and digits of other scripts.
+    return int(text, 16) if re.fullmatch("[0-9a-fA-F]{16}", text) else None
 
 
 def mix(values: UIDs) -> UIDs:

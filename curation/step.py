@@ -30,6 +30,7 @@ from contracts.params import Scorer, parse, schema_of
 from contracts.uid import uniform
 from curation import _graph
 
+MAX_REPEATS = 2**16 - 1
 Kind = Literal["rowwise", "groupwise", "poolwise", "fit", "selector"]
 Parameters = dict[str, Any]
 Frame = pl.DataFrame | pl.LazyFrame
@@ -267,6 +268,7 @@ class Step:
             return self._typed(uids.to_frame("uid"))
         if self.merge is not None:
             found = self.merge(found)
+            self._check_uids(found, uids)
         return self._typed(in_order(uids, found))
 
     def fold(self, partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -307,12 +309,22 @@ class Step:
                 f"{self.name} returned the columns {kept.columns}. A selector returns "
                 "`uid: UInt64` first, then its evidence."
             )
-        if kept["uid"].n_unique() != kept.height:
-            raise ContractError(f"{self.name} returned a uid twice.")
-        strangers = kept.join(candidates, on="uid", how="anti").height
-        if strangers:
-            raise ContractError(f"{self.name} returned {strangers} uids that are no candidates.")
+        self._check_uids(kept, candidates["uid"])
+        for name, dtype in self.writes.items():
+            if name not in kept.columns or not _fits(kept.schema[name], dtype):
+                raise ContractError(
+                    f"{self.name} declares {name}: {dtype} as evidence, but returned {kept.schema}."
+                )
+        if "repeats" in kept.columns and not kept["repeats"].is_between(1, MAX_REPEATS).all():
+            raise ContractError(f"{self.name} returned repeats out of 1 to {MAX_REPEATS}.")
         return kept.sort("uid")
+
+    def _check_uids(self, found: pl.DataFrame, known: pl.Series) -> None:
+        if found["uid"].n_unique() != found.height:
+            raise ContractError(f"{self.name} returned a uid twice.")
+        strangers = found.height - int(found["uid"].is_in(known.implode()).sum())
+        if strangers:
+            raise ContractError(f"{self.name} returned {strangers} uids that it was not given.")
 
     def _annotated(self, rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
         if found.height != rows.height:

@@ -28,6 +28,9 @@ from storage.store import Object, Store, canonical, checked_name
 
 PART_ROWS = 100_000
 PART_BYTES = 256 << 20
+# Texts lie in the records, which are held in memory until the part closes.
+PART_TEXT_BYTES = 64 << 20
+FLUSH_ROWS = 1000
 BATCH_RECORDS = 64
 BATCH_BYTES = 8 << 20
 TYPING_ROWS = 10_000
@@ -534,16 +537,23 @@ class _PartWriter:
         self.store, self.pool, self.name, self.types = store, pool, name, types
         self.rows = 0
         self.payload_bytes = 0
+        self.text_bytes = 0
         self.series: str | None = None
-        self._waiting: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._waiting: list[dict[str, Any]] = []
         self._batches: list[pl.DataFrame] = []
+        self._metas: list[dict[str, Any]] = []
+        self._meta_batches: list[pl.Series] = []
         self._payload: tables.TableWriter | None = None
         self._images: list[tuple[int, bytes | None]] = []
         self._images_bytes = 0
 
     def full(self, series: str | None) -> bool:
         """Whether the next record begins another part; a series is never split."""
-        enough = self.rows >= PART_ROWS or self.payload_bytes >= PART_BYTES
+        enough = (
+            self.rows >= PART_ROWS
+            or self.payload_bytes >= PART_BYTES
+            or self.text_bytes >= PART_TEXT_BYTES
+        )
         return enough and (series is None or series != self.series)
 
     def add(self, row: dict[str, Any], record: Record) -> None:
@@ -554,16 +564,18 @@ class _PartWriter:
             self._flush_images()
         if has_payload or self._payload is not None or self._images:
             if not self._images and self._payload is None and self.rows:
-                self._images = [(r["uid"], None) for r, _ in self._rows_so_far()]
+                self._images = [(uid, None) for uid in self._uids_so_far()]
             self._images.append((row["uid"], image))
             self._images_bytes += size
-        self._waiting.append((row, record.meta))
+        self._waiting.append(row)
+        self._metas.append(record.meta)
         self.rows += 1
         self.payload_bytes += size
+        self.text_bytes += len(record.text or "")
         self.series = record.series
-        if self.types.fixed and len(self._waiting) >= TYPING_ROWS:
+        if len(self._waiting) >= FLUSH_ROWS:
             self._flush_rows()
-        if len(self._images) >= tables.ROW_GROUP_ROWS:
+        if len(self._images) >= FLUSH_ROWS:
             self._flush_images()
 
     def publish(self) -> tables.Part:
@@ -579,37 +591,36 @@ class _PartWriter:
         unused = [
             c for c in frame.columns if c not in ALWAYS and frame[c].null_count() == len(frame)
         ]
-        records = tables.put(
-            self.store, frame.drop(unused), pool=self.pool, table="records", part=self.name
-        )
+        frame = frame.drop(unused)
+        if self._meta_batches:
+            frame = frame.with_columns(pl.concat(self._meta_batches).alias("meta"))
+        records = tables.put(self.store, frame, pool=self.pool, table="records", part=self.name)
         return tables.Part(self.name, records, payload)
 
     def discard(self) -> None:
         if self._payload is not None:
             self._payload.discard()
 
-    def _rows_so_far(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    def _uids_so_far(self) -> Iterator[int]:
         for batch in self._batches:
-            yield from (({"uid": uid}, {}) for uid in batch["uid"])
-        yield from self._waiting
+            yield from batch["uid"]
+        yield from (row["uid"] for row in self._waiting)
 
     def _flush_rows(self) -> None:
-        if not self._waiting:
+        """Turn what waits into columns, which take a fraction of its memory."""
+        if self._waiting:
+            rows = self._waiting
+            columns = {c: pl.Series([r.get(c) for r in rows], dtype=t) for c, t in RECORD.items()}
+            self._batches.append(pl.DataFrame(columns))
+            self._waiting = []
+        if not self.types.fixed or not self._metas:
             return
-        rows = [row for row, _ in self._waiting]
-        columns = {c: pl.Series([r.get(c) for r in rows], dtype=t) for c, t in RECORD.items()}
-        frame = pl.DataFrame(columns)
         struct = self.types.struct()
         if struct is not None:
             kinds = sorted(self.types.known.items())
-            metas = [
-                {c: _fitting(meta.get(c), kind) for c, kind in kinds} for _, meta in self._waiting
-            ]
-            frame = frame.with_columns(meta=pl.Series(metas, dtype=struct))
-        else:
-            frame = frame.with_columns(meta=pl.lit(None, dtype=pl.Struct({"none": pl.String})))
-        self._batches.append(frame)
-        self._waiting = []
+            metas = [{c: _fitting(m.get(c), kind) for c, kind in kinds} for m in self._metas]
+            self._meta_batches.append(pl.Series(metas, dtype=struct))
+        self._metas = []
 
     def _flush_images(self) -> None:
         if not self._images:

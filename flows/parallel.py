@@ -112,7 +112,7 @@ class Workers:
         pending: deque[tuple[list[Item], Future[list[Result]]]] = deque()
         for batch in batches:
             executor = here if harmless(batch) else self.executor()
-            pending.append((batch, executor.submit(function, batch)))
+            pending.append((batch, _submitted(executor, function, batch)))
             if len(pending) > 2 * self.count:
                 yield from self._settle(pending, function, charge)
         while pending:
@@ -159,7 +159,8 @@ class Workers:
             self._kill()
             yield from self._one_by_one(batch, function, charge)
             pending.clear()
-            pending.extend((unit, self.executor().submit(function, unit)) for unit in again)
+            executor = self.executor()
+            pending.extend((unit, _submitted(executor, function, unit)) for unit in again)
         else:
             yield from results
 
@@ -170,10 +171,9 @@ class Workers:
         charge: Callable[[Item, str], Result],
     ) -> Iterator[Result]:
         for item in batch:
-            # A new process takes seconds to start, which are not the item's.
-            self.executor().submit(_ready).result()
+            executor = self.executor()
             try:
-                results = self.executor().submit(function, [item]).result(ITEM_S)
+                results = executor.submit(function, [item]).result(ITEM_S)
             except (BrokenProcessPool, FutureTimeout) as error:
                 self._kill()
                 hung = isinstance(error, FutureTimeout)
@@ -190,8 +190,16 @@ class Workers:
             executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _ready() -> None:
-    """Do nothing, in a process that has started."""
+def _submitted(
+    executor: Executor, function: Callable[[Item], Result], unit: Item
+) -> Future[Result]:
+    """Submit a unit; where an earlier one has broken the pool, the future says so."""
+    try:
+        return executor.submit(function, unit)
+    except BrokenProcessPool as error:
+        future: Future[Result] = Future()
+        future.set_exception(error)
+        return future
 
 
 def _limited() -> None:

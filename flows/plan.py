@@ -206,6 +206,7 @@ class _Planner:
         self.streams: Counter[str] = Counter()
         self.bindings: list[tuple[str, str, str, str]] = []
         self.waiting: list[tuple[str, str, str | None]] = []
+        self.begun: set[str] = set()
         self.broken: set[str] = set()
 
     def plan(self) -> Plan:
@@ -249,12 +250,14 @@ class _Planner:
 
     def _add(self, kind: str, alias: str, section: Mapping[str, Any]) -> None:
         table = f"{kind}.{alias}"
-        if table in self.nodes or table in self.broken:
+        if table in self.nodes or table in self.broken or table in self.begun:
             return
         if alias in POOL_COLUMNS:
             self.problems.add(table, f"{alias!r} is a column of every pool: choose another alias.")
             return
         before = len(self.problems.found)
+        # Sections that need each other come back here; `_ordered` reports them.
+        self.begun.add(table)
         with self.problems.at(table):
             if "file" in section:
                 node = self._file(table, alias, section)
@@ -489,6 +492,12 @@ class _Planner:
             named += [(f"{node.table}.{role}", p) for role, e in bound.items() for p in e.paths]
         for rule, _ in rules:
             named += [(f"{rule.key}.where", p) for p in (rule.where.paths if rule.where else ())]
+        holdout, export = self.recipe.holdout, self.recipe.export
+        if holdout is not None and holdout.where is not None:
+            named += [("holdout.where", p) for p in Expression(holdout.where).paths]
+        if holdout is not None and holdout.by_group is not None:
+            named.append(("holdout.by_group", holdout.by_group))
+        named += [("export.columns", p) for p in (export.columns if export else ())]
         for where, path in named:
             alias, dot, _ = path.partition(".")
             if not dot or alias == "meta" or path in self.columns:
