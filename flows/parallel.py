@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from contracts import decode
-from contracts.errors import ConfigError, ServiceError
+from contracts.errors import ConfigError, ServiceError, StorageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -83,14 +83,24 @@ class Workers:
             self._executor = None
 
     def map(self, function: Callable[[Item], Result], units: Iterable[Item]) -> Iterator[Result]:
-        """Yield function(unit) for each unit, in order, a bounded number ahead."""
+        """Yield function(unit) for each unit, in order, a bounded number ahead.
+
+        Raises:
+            StorageError: a worker process died.
+        """
         pending: deque[Future[Result]] = deque()
-        for unit in units:
-            pending.append(self.executor().submit(function, unit))
-            if len(pending) > 2 * self.count:
+        try:
+            for unit in units:
+                pending.append(self.executor().submit(function, unit))
+                if len(pending) > 2 * self.count:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise StorageError(
+                "a worker process died, as a rule for want of memory. Run again with fewer "
+                "--workers: what is done is kept."
+            ) from error
 
     def map_batches(
         self,

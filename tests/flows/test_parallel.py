@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import DataError
+from contracts.errors import DataError, StorageError
 from flows import parallel
 from flows.parallel import Workers
 
@@ -89,6 +89,11 @@ def test_an_item_that_kills_its_worker_costs_itself_alone(poison: type[Poison], 
     with Workers(count, isolated=True) as workers:
         found = list(workers.map_batches(negated, _batches(items), _charged))
     assert found == [(6, "DECODE_CRASH") if i == 6 else -i for i in range(12)]
+
+
+def test_a_worker_that_dies_where_nothing_hostile_is_read_ends_the_run_with_advice():
+    with Workers(2) as workers, pytest.raises(StorageError, match="fewer --workers"):
+        list(workers.map(abs, [1, Killer(2), 3]))
 
 
 def test_a_pool_that_broke_while_units_were_read_is_started_again():
