@@ -72,11 +72,12 @@ PAYLOADS = (
     "＜script＞alert(1)＜/script＞",
 )
 VOID = {"meta", "img", "br"}
-TAGS = VOID | set(
-    "html head title style body header nav a main section h1 h2 h3 p bdi dl div dt dd small span i "
-    "table thead tbody tr th td code pre details summary figure figcaption "
-    "svg g text line rect circle".split()
-)
+TAGS = VOID | {
+    "html", "head", "title", "style", "body", "header", "nav", "a", "main", "section", "h1", "h2",
+    "h3", "p", "bdi", "dl", "div", "dt", "dd", "small", "span", "i", "table", "thead", "tbody",
+    "tr", "th", "td", "code", "pre", "details", "summary", "figure", "figcaption", "svg", "g",
+    "text", "line", "rect", "circle",
+}  # fmt: skip
 ATTRIBUTES = {
     "lang", "charset", "http-equiv", "content", "name", "id", "class", "href", "src", "alt", "role",
     "aria-label", "style", "scope", "open", "viewbox", "x", "y", "x1", "x2", "y1", "y2", "width",
