@@ -182,6 +182,8 @@ class Workers:
     ) -> Iterator[Result]:
         for item in batch:
             executor = self.executor()
+            # What a new process imports for the function is not the item's time.
+            executor.submit(_imported, function).result()
             try:
                 results = executor.submit(function, [item]).result(ITEM_S)
             except (BrokenProcessPool, FutureTimeout) as error:
@@ -198,6 +200,10 @@ class Workers:
                 with suppress(ProcessLookupError):
                     process.kill()
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _imported(_function: Callable[..., Any]) -> None:
+    """Do nothing: the function's module was imported to get here."""
 
 
 def _submitted(

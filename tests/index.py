@@ -1,6 +1,6 @@
 """The README's table of methods, made of the methods' own first lines.
 
-    python tests/index.py        rewrites it
+python tests/index.py        rewrites it
 """
 
 from __future__ import annotations

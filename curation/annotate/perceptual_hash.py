@@ -1,4 +1,4 @@
-"""Perceptual hashes: bits that stay alike when a picture is scaled, recompressed or retouched."""
+"""Perceptual hashes: bits that stay alike when a picture is scaled or recompressed."""
 
 from __future__ import annotations
 

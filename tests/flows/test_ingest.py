@@ -65,8 +65,8 @@ def reader(tmp_path: Path) -> Reader:
     return Reader(tmp_path)
 
 
-def _row(n: int, **more: Any) -> dict[str, Any]:
-    return {"id": f"r{n}", "text": f"text {n}"} | more
+def _row(number: int, **more: Any) -> dict[str, Any]:
+    return {"id": f"r{number}", "text": f"text {number}"} | more
 
 
 def _picture(level: int, size: tuple[int, int] = (4, 3), format_: str = "PNG") -> bytes:
@@ -271,7 +271,7 @@ def test_an_id_that_occurs_twice_with_other_content_is_quarantined(reader: Reade
 def test_two_ids_with_one_uid_are_a_collision_that_costs_the_second(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, together: bool
 ):
-    monkeypatch.setattr(ingesting, "uid_of", lambda source, source_id: 42)
+    monkeypatch.setattr(ingesting, "uid_of", lambda *_: 42)
     files = ("d/a.jsonl", "d/a.jsonl") if together else ("d/a.jsonl", "d/b.jsonl")
     if together:
         reader.lines("d/a.jsonl", _row(0), _row(1))
@@ -319,14 +319,13 @@ def test_a_row_after_the_first_ten_thousand_fits_or_is_quarantined(
 
 
 def test_within_the_first_rows_a_mixture_becomes_text(reader: Reader):
-    path = reader.folder / "mixed"
-    path.mkdir()
-    for name, values in {"a": ["x"], "b": [1.5], "c": [float("nan")]}.items():
-        table = pa.table({"id": [name], "text": [f"text {name}"], "v": values})
-        pq.write_table(table, path / f"{name}.parquet")
-    assert reader.read("mixed")["accepted"] == 3
-    frame = reader.pool().frame("source_id", "meta.v").collect()
-    assert frame.select("source_id", "meta.v").rows() == [("a", "x"), ("b", "1.5"), ("c", "nan")]
+    reader.lines("d/a.jsonl", _row(0, v="x"), _row(1, v=1.5), _row(2, v=[1, None]))
+    table = {"id": ["r3", "r4"], "text": ["a", "b"], "v": [float("nan"), 2.0]}
+    pq.write_table(pa.table(table), reader.folder / "d/b.parquet")
+    assert reader.read("d/a.jsonl", name="mixed")["accepted"] == 3
+    assert reader.read("d/b.parquet", name="mixed")["accepted"] == 2
+    values = reader.pool().frame("meta.v").collect()["meta.v"].to_list()
+    assert values == ["x", "1.5", "[1,null]", "nan", "2.0"]
 
 
 def test_two_sources_with_another_type_of_one_column_are_refused_and_nothing_is_visible(
@@ -482,13 +481,13 @@ class Poisoned:
 
     poison: Any = Poison
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
+    def __init__(self, root: Path, *_: Any) -> None:
         self._root = root
 
     def units(self) -> Iterator[Unit]:
         yield Unit("all", self._root, 1, "once")
 
-    def records(self, unit: Unit) -> Iterator[Record | Rejected]:
+    def records(self, _unit: Unit) -> Iterator[Record | Rejected]:
         for n in range(6):
             data = _picture(n)
             yield Record(f"r{n}", f"all#{n}", image=self.poison(data) if n == 3 else data)
@@ -500,9 +499,9 @@ class Poisoned:
 def test_a_decoder_that_dies_or_hangs_costs_one_record(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, poison: Any, code: str
 ):
-    monkeypatch.setattr(parallel, "ITEM_S", 0.5)
+    monkeypatch.setattr(parallel, "ITEM_S", 1.0)
     monkeypatch.setattr(Poisoned, "poison", poison)
-    monkeypatch.setattr(ingesting.methods, "load", lambda folder, name: Poisoned)
+    monkeypatch.setattr(ingesting.methods, "load", lambda *_: Poisoned)
     spec = SourceSpec(Found(reader.folder, [reader.folder], "hostile"), "hostile", kind="poisoned")
     with reader.store.lease():
         found = ingest(reader.store, "web", spec)
