@@ -408,7 +408,7 @@ def _thresholds(clause: str, column: str, whole: bool) -> list[float]:
     if isinstance(tree, exp.Between):
         sides = [-1, 1]
     elif type(tree) in _SIDES:
-        sides = [_SIDES[type(tree)] * 1]
+        sides = [_SIDES[type(tree)] * (-1 if operands[0].is_number else 1)]
     else:
         return []
     return [
