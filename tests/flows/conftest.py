@@ -18,7 +18,7 @@ from contracts.uid import uid_of
 from flows import run as runs
 from flows.views import RunView, Winnow
 from storage import tables
-from storage.store import Store
+from storage.store import Object, Store
 
 
 @dataclass
@@ -127,3 +127,51 @@ def _encoded(picture: Image.Image, format_: str) -> bytes:
 def captioned() -> dict[str, bytes]:
     """Files of an image folder: 120 pictures of 30 motifs, most with a caption beside them."""
     return dict(_captioned())
+
+
+@dataclass
+class Watch:
+    """What a run found and computed, table by table, and which objects it opened.
+
+    Attributes:
+        counts: table to (records found, records computed).
+        opened: paths of objects below the store.
+    """
+
+    counts: dict[str, tuple[int, int]]
+    opened: list[str]
+
+    @property
+    def computed(self) -> set[str]:
+        """The tables of which something was computed."""
+        return {table for table, (_, computed) in self.counts.items() if computed}
+
+    @property
+    def payloads(self) -> list[str]:
+        """The payload objects that were opened."""
+        return [path for path in self.opened if "/payload/" in path]
+
+    def reset(self) -> None:
+        self.counts.clear()
+        self.opened.clear()
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Watch the runs of this process: what is measured, and which objects are opened."""
+    seen = Watch({}, [])
+    path, say = Store.path, runs.Reporter.__init__
+
+    def opening(store: Store, item: Object) -> Path:
+        seen.opened.append(item.path)
+        return path(store, item)
+
+    def saying(reporter: runs.Reporter, *args: Any, **options: Any) -> None:
+        say(reporter, *args, **options)
+        reporter.table = lambda table, count: seen.counts.update(
+            {table: (count.found, count.computed)}
+        )
+
+    monkeypatch.setattr(Store, "path", opening)
+    monkeypatch.setattr(runs.Reporter, "__init__", saying)
+    return seen
