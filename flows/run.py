@@ -221,11 +221,13 @@ def _stages(
         store, planned, pool, workers, held, device=options.device, say=reporter.table
     )
     this = Run(store, planned, options, pool, runtime, held)
-    reporter.stage("embed")
-    runtime.make([t for t, node in planned.nodes.items() if node.kind == "embed"])
     if options.reaches("annotate"):
+        # With the embeddings: encoders and steps read the payload together, once.
         reporter.stage("annotate")
         runtime.make()
+    else:
+        reporter.stage("embed")
+        runtime.make([t for t, node in planned.nodes.items() if node.kind == "embed"])
     if options.reaches("select"):
         reporter.stage("select")
         this.verdict = judge(runtime)
@@ -246,6 +248,8 @@ def _finish(this: Run) -> dict[str, Any]:
         {
             "pool": [this.pool.name, this.pool.digest],
             "recipe": this.plan.resolved(),
+            "notes": {t: [o.sha256 for o in found] for t, found in this.runtime.notes.items()},
+            "models": {t: o.sha256 for t, o in this.runtime.models.items()},
             "verdict": [p.sha256 for p in parts],
             "evidence": {name: item.sha256 for name, item in evidence.items()},
             "stages": stages,

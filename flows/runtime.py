@@ -76,6 +76,7 @@ class Runtime:
     notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
     models: dict[str, Object] = field(default_factory=dict)
     made_by: dict[str, list[str]] = field(default_factory=dict)
+    targets: dict[str, Object] = field(default_factory=dict)
 
     @cached_property
     def live(self) -> list[Mask]:
@@ -160,15 +161,7 @@ class Runtime:
     def arguments(self, node: Node) -> list[Any]:
         """Return a node's further tables and scorers, in order."""
         step = node.step
-        named = {name: self._table(node, name) for name in node.tables}
-        loaded = [
-            self._target(node, name)
-            if step.tables[name].pool and node.tables.get(name, "").startswith("pool:")
-            else load_table(self.store, named[name])
-            if name in named
-            else None
-            for name in step.tables
-        ]
+        loaded = [self._loaded(node, name) for name in step.tables]
         return [*loaded, *[scorer(node, slot, self.device) for slot in step.slots]]
 
     def beside(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
@@ -474,7 +467,15 @@ class Runtime:
         count.unused = manifest.recorded["unused"]
         self.say(node.table, count)
 
+    def _loaded(self, node: Node, name: str) -> pl.DataFrame | None:
+        if name not in node.tables:
+            return None
+        if node.tables[name].startswith("pool:"):
+            return self._target(node, name)
+        return load_table(self.store, self._table(node, name))
+
     def _table(self, node: Node, name: str) -> Object | Path:
+        """Return a further table as an object or a file, which any process can read."""
         reference = node.tables[name]
         if reference.startswith("fit."):
             return self.models[reference]
@@ -483,7 +484,13 @@ class Runtime:
             if not path.exists():
                 raise ConfigError(f"{node.table}.{name}: there is no file {path}.")
             return path
-        raise ConfigError(f"{node.table}.{name}: {reference} cannot be used here.")
+        key = f"{node.table}.{name}"
+        if key not in self.targets:
+            target = self._target(node, name)
+            self.targets[key] = tables.put(
+                self.store, target, pool=self.pool.name, table=key, part="target"
+            )
+        return self.targets[key]
 
     def _table_hash(self, node: Node, name: str) -> str:
         reference = node.tables[name]
@@ -507,7 +514,7 @@ class Runtime:
             self.store, self.plan, self._pool(node.tables[name]), self.workers,
             gates=False, device=self.device, models=dict(self.models), made_by=dict(self.made_by),
         )  # fmt: skip
-        roles = {role: e for role, e in node.roles.items() if role in columns}
+        roles = {role: e for role, e in node.roles.items() if not columns or role in columns}
         paths = tuple(dict.fromkeys(p for e in roles.values() for p in e.paths))
         target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
         flat = target.frame(paths)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 
 import winnow
-from contracts.errors import ConfigError, ContractError, DataError, StorageError
+from contracts.errors import ConfigError, DataError, StorageError
 from contracts.uid import uid_of
 from curation.step import Role, rowwise
 from flows import ingest as ingesting
@@ -87,10 +88,10 @@ def test_another_threshold_measures_nothing_and_reads_no_payload(
     project: Any, captioned: dict[str, bytes], watch: Any
 ):
     project.pictures(captioned)
-    first = project.run(PICTURES.format(0.3))
+    first = project.run(PICTURES.format(0.3), until="select")
     assert watch.payloads
     watch.reset()
-    second = project.run(PICTURES.format(0.5))
+    second = project.run(PICTURES.format(0.5), until="select")
     assert watch.computed == set()
     assert watch.payloads == []
     assert second["version"] == 2
@@ -101,7 +102,7 @@ def test_steps_on_the_payload_read_it_once_together(
     project: Any, captioned: dict[str, bytes], watch: Any
 ):
     project.pictures(captioned)
-    project.run(PICTURES.format(0.3))
+    project.run(PICTURES.format(0.3), until="select")
     assert len(watch.payloads) == 1
 
 
@@ -124,11 +125,11 @@ def test_a_new_section_measures_itself_alone(project: Any, watch: Any):
 
 def test_another_parameter_or_role_is_another_measurement(project: Any, watch: Any):
     _write(project, range(20), alt=lambda i: f"alt {i}")
-    section = '[annotate.digest]\nstep = "content_hash"\npayload = "{}"\nmode = "{}"\n'
+    section = '[annotate.same]\nstep = "content_hash"\npayload = "{}"\nmode = "{}"\n'
     for payload, mode in (("text", "text"), ("text", "bytes"), ("meta.alt", "text")):
         watch.reset()
         project.run(TEXTS + section.format(payload, mode))
-        assert watch.computed == {"annotate.digest"}
+        assert watch.computed == {"annotate.same"}
     watch.reset()
     project.run(TEXTS + section.format("text", "text"))
     assert watch.computed == set()
@@ -164,36 +165,24 @@ def test_a_fit_stays_pinned_while_the_pool_grows(project: Any, watch: Any):
     assert {"fit.kmeans", "annotate.nearest_centroid"} <= watch.computed
 
 
-def test_a_method_that_is_not_deterministic_is_caught_when_its_notes_are_lost(project: Any):
-    _write(project, range(4))
-    code = """
-import itertools, polars as pl
+CLOCK = """
+import polars as pl, time
 from curation.step import Role, rowwise
-COUNT = itertools.count()
-@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"n": pl.Int64})
-def counting(rows):
-    return rows.select(n=pl.lit(next(COUNT)).repeat_by(1).explode()) if not rows.height else \
-        pl.DataFrame({"n": [next(COUNT) for _ in range(rows.height)]})
+
+@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"at": pl.Int64})
+def clock(rows):
+    return pl.DataFrame({"at": [time.perf_counter_ns() for _ in range(rows.height)]})
 """
-    (project.beside / "mine.py").write_text(code)
-    text = TEXTS + '[annotate.mine]\nstep = "./mine.py:counting"\n'
+
+
+def test_a_method_that_is_not_deterministic_is_caught_when_its_notes_are_made_again(project: Any):
+    _write(project, range(4))
+    (project.beside / "mine.py").write_text(CLOCK)
+    text = TEXTS + '[annotate.mine]\nstep = "./mine.py:clock"\n'
     project.run(text)
     (note,) = project.store.root.glob("objects/web/annotate.mine/*.parquet")
     note.unlink()
-    (project.beside / "mine.py").write_text(code + "\n")  # another file is another method
-    project.run(text)
-    (project.beside / "mine.py").write_text(code.replace("count()", "count(7)"))
-    project.run(text)
-    for path in project.store.root.glob("objects/web/annotate.mine/*.parquet"):
-        path.unlink()
-    (project.beside / "mine.py").write_text(code)
-    with pytest.raises((StorageError, ContractError)):
-        (project.beside / "mine.py").write_text(
-            code.replace("itertools.count()", "iter(__import__('time').time_ns, 0)")
-        )
-        project.run(text)
-        for path in project.store.root.glob("objects/web/annotate.mine/*.parquet"):
-            path.unlink()
+    with pytest.raises(StorageError, match="clock was made before with other content"):
         project.run(text)
 
 
@@ -384,6 +373,31 @@ def test_a_target_pool_that_is_not_there_is_a_config_error(project: Any):
         )
 
 
+NEAREST = """
+import polars as pl
+from curation.step import Role, Table, rowwise
+
+@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"among": pl.Boolean},
+         tables={"target": Table(columns=("text",))})
+def among(rows, target):
+    return rows.select(among=pl.col("text").is_in(target["text"].implode()))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_rowwise_step_may_have_a_target_pool(project: Any, workers: int):
+    (project.beside / "mine.py").write_text(NEAREST)
+    _write(project, range(6))
+    project.lines("wanted.jsonl", [{"id": "t", "text": WORDS[3]}])
+    winnow.ingest(project.beside / "wanted.jsonl", id="id", store=project.store.root)
+    project.run(
+        TEXTS + '[annotate.mine]\nstep = "./mine.py:among"\ntarget = "pool:wanted"\n'
+        '[[select]]\nwhere = "mine.among"\n',
+        workers=workers,
+    )
+    assert project.kept() == _uids(3)
+
+
 # ------------------------------------------------------------------ one's own methods
 
 OWN = """
@@ -391,10 +405,9 @@ import os
 import polars as pl
 from curation.step import Role, groupwise, rowwise
 
-@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"length": pl.UInt32, "pid": pl.Int64})
+@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"length": pl.UInt32, "pid": pl.UInt32})
 def lengths(rows):
-    return rows.select(length=pl.col("text").str.len_chars(), pid=pl.lit(os.getpid()).cast(pl.Int64)
-                       .repeat_by(pl.len()).explode().head(pl.len()))
+    return rows.select(length=pl.col("text").str.len_chars(), pid=pl.col("text").str.len_chars() * 0 + os.getpid())
 
 @groupwise(version=1, by="key", reads={"key": Role(pl.Int64)}, writes={"members": pl.UInt32})
 def members(groups):
@@ -405,13 +418,7 @@ def members(groups):
 @pytest.fixture
 def own(project: Any) -> Path:
     path: Path = project.beside / "mine.py"
-    path.write_text(
-        OWN.replace(
-            "pid=pl.lit(os.getpid()).cast(pl.Int64)\n                       "
-            ".repeat_by(pl.len()).explode().head(pl.len())",
-            'pid=pl.col("text").is_null().cast(pl.Int64) * 0 + os.getpid()',
-        )
-    )
+    path.write_text(OWN)
     return path
 
 
@@ -426,8 +433,6 @@ def test_steps_of_a_file_beside_the_recipe_run_in_worker_processes(
         'step = "./mine.py:members"\nkey = "meta.g"\n[[select]]\nwhere = "mine.length > 9"\n',
         workers=2,
     )
-    import os
-
     notes = _notes(project, "mine.length", "mine.pid", "ours.members")
     assert [length for length, _, _ in notes.values()] == [len(text) for text in WORDS]
     assert os.getpid() not in {pid for _, pid, _ in notes.values()}
@@ -510,7 +515,7 @@ def test_a_record_without_a_value_in_its_source_has_null(project: Any):
 def test_a_column_of_meta_that_no_source_has_is_refused_before_anything_is_measured(
     project: Any, watch: Any
 ):
-    _write(project, range(4), url=lambda i: "u")
+    _write(project, range(4), url=lambda _: "u")
     with pytest.raises(ConfigError, match=r"no column 'meta\.urll'\. Nearest: meta\.url"):
         project.run(TEXTS + RULE.format(1) + '[[select]]\nwhere = "meta.urll = 1"\n')
     assert watch.counts == {}
