@@ -404,31 +404,42 @@ def _reporter(silent: bool) -> Reporter:
 
 @contextmanager
 def _ingest_bar(spec: Any) -> Iterator[Any]:
-    """Show records read, rate and time on a terminal only."""
+    """Say what is needed and free; show bytes done, rate and time left on a terminal only."""
     from flows.ingest import Progress
 
+    def say(_todo: int, needed: int, free: int) -> None:
+        _say(f"  {spec.name}: {needed:,} bytes needed, {free:,} free")
+
     if not sys.stderr.isatty():
-        yield Progress()
+        yield Progress(plan=say)
         return
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
-        SpinnerColumn,
+        DownloadColumn,
         TextColumn,
-        TimeElapsedColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
     )
     from rich.progress import Progress as Bars
 
     columns = (
-        SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
     )
     with Bars(*columns, transient=True) as bars:
         task = bars.add_task(f"reading {spec.name}", total=None)
-        yield Progress(lambda _bytes, records: bars.update(task, completed=records))
+
+        def plan(todo: int, needed: int, free: int) -> None:
+            say(todo, needed, free)
+            bars.update(task, total=todo)
+
+        def show(done: int, records: int) -> None:
+            bars.update(task, completed=done, description=f"reading {spec.name}: {records:,}")
+
+        yield Progress(show, plan)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from contracts.errors import ConfigError, DataError
 from contracts.uid import digest_of, uid_of
 from flows.parallel import Workers
 from storage import tables
-from storage.commit import failpoint
+from storage.commit import failpoint, free_bytes
 from storage.source import Columns, Found, Record, Rejected, Source, Unit, detect
 from storage.store import Object, Store, canonical, checked_name
 
@@ -96,9 +96,17 @@ class SourceSpec:
 
 @dataclass
 class Progress:
-    """What a caller may show: called with bytes of the source done and records read."""
+    """What a caller may show.
+
+    Attributes:
+        show: called with bytes of the source done and records read.
+        plan: called before the work with the bytes to read, the bytes that the store will need
+            for them and the bytes that are free there; None where nobody asks, which saves
+            listing the source twice.
+    """
 
     show: Callable[[int, int], None] = lambda _bytes, _records: None
+    plan: Callable[[int, int, int], None] | None = None
 
 
 @dataclass
@@ -195,6 +203,10 @@ class _Ingest:
         self.records_read = 0
 
     def read(self, source: Source) -> dict[str, Any]:
+        if self.progress.plan is not None:
+            todo = sum(unit.size_bytes for unit in source.units() if not self._unchanged(unit))
+            needed = todo if self.spec.payload == "copy" else 0
+            self.progress.plan(todo, needed, free_bytes(self.store.root))
         with Workers(self.workers, isolated=True) as workers:
             batches = _batches(self._items(source))
             for item in workers.map_batches(_check_batch, batches, _crashed, _without_image):
@@ -217,22 +229,30 @@ class _Ingest:
         if self.part is not None:
             self.part.discard()
 
+    def _mark(self, unit: Unit) -> str:
+        # A root's place among the source's: two roots may hold files of one name and date.
+        return f"{self.roots.index(self.root)}:{unit.fingerprint}"
+
+    def _unchanged(self, unit: Unit) -> bool:
+        """Whether a unit was read before as it is, so that it is skipped unread."""
+        mark = self._mark(unit)
+        unchanged = (mark,) if self.spec.update else (mark, mark + CHANGED)
+        known = self.known_units.get(unit.name)
+        return known is not None and known[0] in unchanged and not self.spec.rehash
+
     def _items(self, source: Source) -> Iterator[_Checked | Rejected]:
         """Yield raw records of the units that are new or changed, and rejections."""
         now = time.time()
         for unit in source.units():
-            self.done_bytes += unit.size_bytes
-            # A root's place among the source's: two roots may hold files of one name and date.
-            mark = f"{self.roots.index(self.root)}:{unit.fingerprint}"
-            unchanged = (mark,) if self.spec.update else (mark, mark + CHANGED)
-            known = self.known_units.get(unit.name)
-            if known is not None and known[0] in unchanged and not self.spec.rehash:
-                self.counts["known"] += known[1]
+            mark = self._mark(unit)
+            if self._unchanged(unit):
+                self.counts["known"] += self.known_units[unit.name][1]
                 self.counts["skipped"] += 1
                 continue
             if self.spec.settle_s and _age(unit, now) < self.spec.settle_s:
                 self.counts["skipped"] += 1
                 continue
+            self.done_bytes += unit.size_bytes
             read = 0
             for item in source.records(unit):
                 read += 1

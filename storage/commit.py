@@ -49,13 +49,17 @@ def reporting(path: Path, needed: int = 0) -> Iterator[None]:
         raise StorageError(_explained(path, error, needed)) from error
 
 
+def free_bytes(path: Path) -> int:
+    """Return the free bytes of the file system that holds a path, which need not exist yet."""
+    folder = next(p for p in (path, *path.parents) if p.exists())
+    return shutil.disk_usage(folder).free
+
+
 def _explained(path: Path, error: OSError, needed: int) -> str:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{path}: {error.strerror or error}."
-    folder = next(p for p in (path, *path.parents) if p.exists())
-    free = shutil.disk_usage(folder).free
     return (
-        f"{path}: {error.strerror}: {needed:,} bytes needed so far, {free:,} free. "
+        f"{path}: {error.strerror}: {needed:,} bytes needed so far, {free_bytes(path):,} free. "
         "Free some space and run again: it resumes."
     )
 

@@ -407,7 +407,8 @@ from curation.step import Role, groupwise, rowwise
 
 @rowwise(version=1, reads={"text": Role(pl.String)}, writes={"length": pl.UInt32, "pid": pl.UInt32})
 def lengths(rows):
-    return rows.select(length=pl.col("text").str.len_chars(), pid=pl.col("text").str.len_chars() * 0 + os.getpid())
+    length = pl.col("text").str.len_chars()
+    return rows.select(length=length, pid=length * 0 + os.getpid())
 
 @groupwise(version=1, by="key", reads={"key": Role(pl.Int64)}, writes={"members": pl.UInt32})
 def members(groups):
