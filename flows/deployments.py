@@ -13,12 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Read by prefect when it is imported: no telemetry, and no minutes of retries to a dead server.
+# Read by prefect when it is imported: no telemetry, no minutes of retries to a dead server, and
+# on a busy machine more than 20 s for a server of its own to start.
 for _name, _value in {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_API_REQUEST_TIMEOUT": "10",
     "PREFECT_CLIENT_MAX_RETRIES": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }.items():
     os.environ.setdefault(_name, _value)
 

@@ -136,7 +136,7 @@ def test_an_encoder_says_what_made_its_vectors(encoder: Any) -> None:
 
 def test_the_device_is_no_parameter_of_a_recipe(encoder: Any) -> None:
     parameters = set(schema_of(type(encoder)).model_fields)
-    assert parameters <= {"model", "pretrained", "precision", "dimension", "tower"}
+    assert parameters <= {"model", "pretrained", "precision", "dimension", "tower", "side_px"}
 
 
 @pytest.mark.gpu

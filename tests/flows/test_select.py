@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from contracts.errors import ConfigError, DataError
+from contracts.errors import ConfigError, ContractError, DataError
 from contracts.uid import uid_of, uniform
 from flows.select import Verdict
 
@@ -99,9 +99,7 @@ def test_every_record_is_kept_or_dropped_by_one_rule(rows: Any):
         elif i % 4 == 0 or i / 10 >= 1.5:
             by_hand[f"r{i}"] = "x"
     assert {key: fate for key, fate in fates.items() if fate in ("words", "x")} == by_hand
-    assert found["dropped"] == {"words": 4, "x": 8 - 1, "some": 20 - 4 - 7 - 5} or found[
-        "dropped"
-    ] == {name: list(fates.values()).count(name) for name in ("words", "x", "some")}
+    assert found["dropped"] == {"words": 4, "x": 7, "some": 4}
     assert found["records"] == found["kept"] + sum(found["dropped"].values()) == len(fates) == 20
     assert found["kept"] == 5
 
@@ -187,9 +185,7 @@ def test_a_selector_never_sees_a_record_that_is_held_out(rows: Any):
 
 
 def test_a_selector_that_breaks_its_promise_ends_the_run(rows: Any):
-    from contracts.errors import ContractError
-
-    with pytest.raises(ContractError, match="20 uids that it was not given|uids that"):
+    with pytest.raises(ContractError, match="20 uids that it was not given"):
         rows.run(HEAD + rule("bad", by="./mine.py:stranger", n="meta.n"))
     assert rows.view.store.names("run") == []
 
