@@ -68,7 +68,8 @@ class Table:
     pool: bool = False
 
 
-Reads = Mapping[str, Role]
+# A bare polars type stands for a role of that type.
+Reads = Mapping[str, Any]
 Writes = Mapping[str, Any]
 
 
@@ -125,7 +126,8 @@ class Step:
     @property
     def reads(self) -> dict[str, Role]:
         """The roles, under the bound parameters or the defaults."""
-        return dict(self.reads_of(self._known()) if callable(self.reads_of) else self.reads_of)
+        reads = self.reads_of(self._known()) if callable(self.reads_of) else self.reads_of
+        return {role: r if isinstance(r, Role) else Role(r) for role, r in reads.items()}
 
     @property
     def writes(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Workers:
     dask: str | None = None
     isolated: bool = False
     _executor: Executor | None = field(default=None, repr=False)
+    _client: Any = field(default=None, repr=False)
 
     def __enter__(self) -> Workers:
         return self
@@ -79,8 +80,12 @@ class Workers:
     def close(self) -> None:
         """Stop the workers."""
         if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
+            # Dask's executor knows no cancel_futures; its client is closed instead.
+            if self.dask is None:
+                self._executor.shutdown(wait=True, cancel_futures=True)
+            elif self._client is not None:
+                self._client.close()
+            self._executor = self._client = None
 
     def map(self, function: Callable[[Item], Result], units: Iterable[Item]) -> Iterator[Result]:
         """Yield function(unit) for each unit, in order, a bounded number ahead.
@@ -136,23 +141,25 @@ class Workers:
 
     def _start(self) -> Executor:
         if self.dask is not None:
-            return _dask(self.dask)
+            self._client = _dask(self.dask)
+            executor: Executor = self._client.get_executor()
+            return executor
         if self.count == 1 and not self.isolated:
             return InProcess()
         # Forked children hang once the parent has used polars: spawn.
-        executor = ProcessPoolExecutor(
+        processes = ProcessPoolExecutor(
             self.count,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_limited if self.isolated else None,
         )
         try:
-            executor.submit(os.getpid).result()
+            processes.submit(os.getpid).result()
         except BrokenProcessPool:
             raise ConfigError(
                 "worker processes cannot start: they import the main script again. Put the call "
                 "under `if __name__ == '__main__':`, in a file, not on standard input."
             ) from None
-        return executor
+        return processes
 
     def _settle(
         self,
@@ -222,14 +229,13 @@ def _limited() -> None:
     decode.limit_process(MEMORY_BYTES, cpu_s=24 * 3600)
 
 
-def _dask(address: str) -> Executor:
+def _dask(address: str) -> Any:
     try:
         from distributed import Client
 
         client: Any = Client
-        executor: Executor = client(address, timeout="30s").get_executor()
+        return client(address, timeout="30s")
     except ImportError as error:
         raise ConfigError("--dask needs dask: pip install 'dask[distributed]'.") from error
     except (OSError, TimeoutError) as error:
         raise ServiceError(f"{address}: no Dask scheduler answers: {error}") from error
-    return executor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -28,16 +27,16 @@ from storage.store import Object, Store
 class Winnow:
     """A store, opened for reading."""
 
-    _opened: ClassVar[weakref.WeakSet[Winnow]] = weakref.WeakSet()
+    _opened: ClassVar[dict[Path, Winnow]] = {}
 
     def __init__(self, store: Store, given: Mapping[str, Any] | None = None) -> None:
         self.store, self._given = store, given or {}
-        self._opened.add(self)
+        self._opened[store.root] = self
 
     @classmethod
     def opened(cls) -> list[Winnow]:
         """Return the stores that are open in this process."""
-        return list(cls._opened)
+        return list(cls._opened.values())
 
     def pool(self, name: str, version: int | None = None) -> PoolView:
         """Return a version of a pool, the latest where none is given.
@@ -62,7 +61,7 @@ class Winnow:
         if name is None and len(names) == 1:
             name = names[0]
         if name is None:
-            raise ConfigError(f"name the run: there is {', '.join(names) or 'none'}.")
+            raise ConfigError(f"name the run (--run): there is {', '.join(names) or 'none'}.")
         ref = self.store.ref("run", name, version)
         if ref is None:
             raise ConfigError(f"there is no run {name!r}.{nearest(name, names)}")

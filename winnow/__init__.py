@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from curation.step import Step, fit, groupwise, poolwise, rowwise, selector
+    from curation.step import Role, Step, Table, fit, groupwise, poolwise, rowwise, selector
     from flows.views import Winnow
     from storage.store import Store
 
 __all__ = [
-    "fit", "groupwise", "ingest", "method", "open", "poolwise", "rowwise", "run", "selector",
-    "show",
+    "Role", "Table", "fit", "groupwise", "ingest", "method", "open", "poolwise", "rowwise", "run",
+    "selector", "show",
 ]  # fmt: skip
 
 _PACKAGES = ("contracts", "curation", "embeddings", "storage", "pretraining", "evaluation", "flows")
-_DECORATORS = ("rowwise", "groupwise", "poolwise", "fit", "selector")
+_OF_STEPS = ("rowwise", "groupwise", "poolwise", "fit", "selector", "Role", "Table")
 
 
 def open(store: str | Path = ".winnow", *, methods: Sequence[Any] = ()) -> Winnow:
@@ -116,7 +116,7 @@ def _store(path: str | Path) -> Store:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _DECORATORS:
+    if name in _OF_STEPS:
         return getattr(importlib.import_module("curation.step"), name)
     raise AttributeError(f"module 'winnow' has no attribute {name!r}")
 

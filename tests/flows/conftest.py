@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,6 +91,12 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Make further projects, also for fixtures that several tests share."""
+    return lambda: Project(tmp_path_factory.mktemp("project"))
+
+
 @cache
 def _captioned() -> dict[str, bytes]:
     """120 pictures: 30 motifs, each as PNG, copied, as JPEG and slightly brighter; captions."""
@@ -123,7 +129,7 @@ def _encoded(picture: Image.Image, format_: str) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def captioned() -> dict[str, bytes]:
     """Files of an image folder: 120 pictures of 30 motifs, most with a caption beside them."""
     return dict(_captioned())

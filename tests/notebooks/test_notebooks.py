@@ -60,7 +60,6 @@ def test_a_notebook_imports_nothing_of_ours_but_winnow(path: Path):
     assert not {name.partition(".")[0] for name in named} & ours
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs_in_an_empty_folder_and_shows_what_it_says(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
