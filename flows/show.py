@@ -62,7 +62,7 @@ def show(records: Any, n: int = 24) -> Gallery:
         return Gallery(rows, {})
     uids = rows["uid"].to_list()
     for pool in _open_pools():
-        mine = pool.frame("text").filter(pl.col("uid").is_in(uids)).collect()
+        mine = pool.texts().filter(pl.col("uid").is_in(uids))
         if mine.height:
             if "text" not in rows.columns:
                 rows = rows.join(mine, on="uid", how="left", maintain_order="left")

@@ -31,12 +31,13 @@ class Winnow:
 
     def __init__(self, store: Store, given: Mapping[str, Any] | None = None) -> None:
         self.store, self._given = store, given or {}
+        self._opened.pop(store.root, None)
         self._opened[store.root] = self
 
     @classmethod
     def opened(cls) -> list[Winnow]:
-        """Return the stores that are open in this process."""
-        return list(cls._opened.values())
+        """Return the stores that were opened in this process, the last one first."""
+        return list(reversed(cls._opened.values()))
 
     def pool(self, name: str, version: int | None = None) -> PoolView:
         """Return a version of a pool, the latest where none is given.
@@ -115,6 +116,10 @@ class PoolView:
             raise ConfigError(f"there is no column {unknown[0]!r}.{nearest(unknown[0], known)}")
         wanted = columns or tuple(c for c in known if c not in ("uid", "record"))
         return self._runtime.frame([c for c in wanted if c != "uid"]).lazy()
+
+    def texts(self) -> pl.DataFrame:
+        """Return `uid` and `text`, null where the pool has none."""
+        return self._runtime.frame(["text"])
 
     def images(self, uids: Sequence[int]) -> pl.DataFrame:
         """Return `uid` and `image` (encoded bytes) of some records, in pool order."""
@@ -521,7 +526,10 @@ def _only(runtime: Runtime, uid: int) -> list[Mask]:
 
 
 def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:
-    """Return the kept record that a dropped one duplicates, the kind of edge and the distance."""
+    """Return the kept record that a dropped one duplicates, the kind of edge and the distance.
+
+    Where a later rule dropped the twin as a duplicate too, the twin's twin is followed.
+    """
     nothing = {"duplicate_of": None, "edge": None, "distance": None}
     rule = next((r for r, n in run.plan.rules if r.name == dropped_by and n is not None), None)
     if rule is None:
@@ -536,6 +544,9 @@ def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:
     node = next(n for r, n in run.plan.rules if r is rule)
     assert node is not None
     edge = next((p.split(".")[0] for p in node.paths if "." in p), row["edge"])
+    fate = run.verdict.filter(pl.col("uid") == row["twin"])["dropped_by"][0]
+    if fate is not None:
+        return nothing if fate == dropped_by else _twin(run, row["twin"], fate)
     return {"duplicate_of": hex_uid(row["twin"]), "edge": edge, "distance": row["distance"]}
 
 

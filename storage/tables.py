@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from contracts.errors import DataError
 from contracts.uid import digest_of
-from storage.commit import Staged
+from storage import commit
 from storage.store import Object, Store
 
 Note = tuple[Object, str]
@@ -103,7 +103,7 @@ class TableWriter:
         self, store: Store, schema: pa.Schema, *, pool: str, table: str, part: str
     ) -> None:
         self._store, self._at = store, {"pool": pool, "table": table, "part": part}
-        self._staged: Staged = store.stage()
+        self._staged: commit.Staged = store.stage()
         self.rows = 0
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._staged, mode="w"), schema, compression="zstd", version="2.6"
@@ -165,8 +165,14 @@ def read(store: Store, item: Object, columns: Sequence[str] | None = None) -> pl
 
 
 def schema(store: Store, item: Object) -> dict[str, Any]:
-    """Return an object's columns and polars types, a struct's fields as `meta.url`, unread."""
-    arrow = pq.ParquetFile(store.root / item.path).schema_arrow
+    """Return an object's columns and polars types, a struct's fields as `meta.url`, unread.
+
+    Raises:
+        StorageError: the file is gone or unreadable.
+    """
+    path = store.root / item.path
+    with commit.reporting(path):
+        arrow = pq.ParquetFile(path).schema_arrow
     empty = pl.from_arrow(arrow.empty_table())
     assert isinstance(empty, pl.DataFrame)
     found: dict[str, Any] = {}

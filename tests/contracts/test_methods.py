@@ -96,7 +96,7 @@ def test_a_module_is_loaded_by_reference():
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("./mine.py:lenght", "has no 'lenght'. Nearest: length"),
+        ("./mine.py:lengt", "has no 'lengt'. Nearest: length"),
         ("./none.py:length", "there is no file"),
         ("./broken.py:length", "cannot import"),
         ("./needs.py:length", "cannot import"),

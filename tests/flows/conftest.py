@@ -65,11 +65,17 @@ class Project:
         return path
 
     def run(
-        self, text: str, name: str = "web", *, set: Sequence[str] = (), **options: Any
+        self,
+        text: str,
+        name: str = "web",
+        *,
+        set: Sequence[str] = (),
+        until: str = "export",
+        **options: Any,
     ) -> dict[str, Any]:
-        """Run a recipe; return what `winnow run --json` prints."""
+        """Run a recipe, its report left out; return what `winnow run --json` prints."""
         recipe = runs.read_recipe(self.recipe(text, name), set)
-        return runs.run(recipe, self.store, runs.Options(**options))
+        return runs.run(recipe, self.store, runs.Options(until=until, **options))
 
     def last(self, name: str = "web") -> RunView:
         """The last run."""

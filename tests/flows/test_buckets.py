@@ -77,7 +77,7 @@ def whole(project: Any) -> pl.DataFrame:
     return _notes(project)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_many_buckets_of_many_parts_give_the_notes_of_one(
     project: Any, whole: pl.DataFrame, cut: list[int], workers: int
 ):

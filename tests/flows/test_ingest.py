@@ -494,7 +494,11 @@ class Poisoned:
 
 
 @pytest.mark.parametrize(
-    ("poison", "code"), [(Poison, "DECODE_CRASH"), (Sleeper, "DECODE_TIMEOUT")]
+    ("poison", "code"),
+    [
+        (Poison, "DECODE_CRASH"),
+        pytest.param(Sleeper, "DECODE_TIMEOUT", marks=pytest.mark.slow),
+    ],
 )
 def test_a_decoder_that_dies_or_hangs_costs_one_record(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, poison: Any, code: str

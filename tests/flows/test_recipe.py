@@ -36,7 +36,7 @@ step = "caption_statss"
 [annotate.near]
 step = "minhash_clusters"
 threshold = 1.5
-treshold = 3
+thresholds = 3
 [annotate.clusters]
 step = "exact_clusters"
 digest = 5
@@ -93,7 +93,7 @@ EXPECTED = {
     "annotate.text": "'text' is a column of every pool",
     "annotate.caption": "Nearest: caption_stats.",
     "annotate.near.threshold": "less than or equal to 1 (got 1.5)",
-    "annotate.near.treshold": "Nearest: threshold.",
+    "annotate.near.thresholds": "Nearest: threshold.",
     "annotate.clusters.digest": "SQL expression in quotes (got 5)",
     "annotate.clusters.only": "Nearest: caption_stats.words",
     "annotate.brought": "nowhere.parquet",
