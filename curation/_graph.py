@@ -58,14 +58,12 @@ def fold_edges(uids: pl.Series, edges: pl.DataFrame | None, *, weight: str) -> p
             edges.select(uid="b", nearest="a", weight=weight),
         ]
     )
-    best = (
-        both.sort(
-            ["uid", "weight", "nearest"],
-            descending=[False, weight != "distance", False],
-            nulls_last=True,
-        )
-        .unique("uid", keep="first", maintain_order=True)
-        .rename({"weight": weight})
+    value = pl.col("weight")
+    best = both.group_by("uid").agg(value.min() if weight == "distance" else value.max())
+    nearest = (
+        both.join(best, on=["uid", "weight"], how="semi", nulls_equal=True)
+        .group_by("uid")
+        .agg(pl.col("nearest").min(), value.first().alias(weight))
     )
-    found = clusters.join(best, on="uid", how="left", maintain_order="left")
+    found = clusters.join(nearest, on="uid", how="left", maintain_order="left")
     return uids.to_frame("uid").join(found, on="uid", how="left", maintain_order="left")

@@ -173,9 +173,10 @@ def group_split(case: Case) -> None:
     rows = case.step.select(case.table)
     arguments = case.step._arguments((), case.others)
     expected = case.run()
-    keyed = pl.concat([case.step.scatter(rows[:23]), case.step.scatter(rows[23:])])
+    later = case.step.scatter(rows[23:]).with_columns(pl.col("row") + 23)
+    keyed = pl.concat([case.step.scatter(rows[:23]), later])
     for count in (1, 2, 3, 7):
-        partials = [case.step.run_groups(b, *arguments) for b in _buckets(keyed, count)]
+        partials = [case.step.run_groups(rows, b, *arguments) for b in _buckets(keyed, count)]
         found = case.step.gather(rows["uid"], partials[::-1])
         _expect(case, "group_split", found, expected, f"{count} buckets")
         if case.step.merge is not None:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contracts.errors import ConfigError, ContractError
 from contracts.params import Scorer, parse, schema_of
@@ -31,6 +32,7 @@ from contracts.uid import uniform
 from curation import _graph
 
 MAX_REPEATS = 2**16 - 1
+BLOCK_BYTES = 64 << 20
 Kind = Literal["rowwise", "groupwise", "poolwise", "fit", "selector"]
 Parameters = dict[str, Any]
 Frame = pl.DataFrame | pl.LazyFrame
@@ -190,7 +192,7 @@ class Step:
         if step.kind == "rowwise":
             return step._annotated(rows, step.function(rows, *arguments, **step.bound))
         if step.kind == "groupwise":
-            partial = step.run_groups(step.scatter(rows), *arguments)
+            partial = step.run_groups(rows, step.scatter(rows), *arguments)
             return step.gather(rows["uid"], [partial])
         if step.kind == "poolwise":
             ordered = rows.sort("uid")
@@ -233,33 +235,53 @@ class Step:
         return rows
 
     def scatter(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Groupwise: return the rows with their `key`, one row a key; null is a group of one."""
+        """Groupwise: return `row`, a row's number, and `key`; a null key is a group of one."""
+        number = pl.Series("row", np.arange(rows.height, dtype=np.uint32))
         if self.keys is not None:
-            keys = self.keys(rows, **self.bound)
-            return rows.with_columns(key=keys).explode("key", empty_as_null=True).drop_nulls("key")
+            keyed = pl.DataFrame([number, self.keys(rows, **self.bound).alias("key")])
+            return keyed.explode("key", empty_as_null=True).drop_nulls("key")
         assert self.by is not None, f"{self.name} declares neither by nor keys"
-        return rows.with_columns(key=pl.col(self.by))
+        return pl.DataFrame([number, rows[self.by].alias("key")])
 
-    def run_groups(self, keyed: pl.DataFrame, *arguments: Any) -> pl.DataFrame:
-        """Groupwise: run the function on whole groups.
+    def run_groups(self, rows: pl.DataFrame, keyed: pl.DataFrame, *arguments: Any) -> pl.DataFrame:
+        """Groupwise: run the function on whole groups, some `BLOCK_BYTES` of rows at a time.
 
         The function sees the roles and `group: UInt32`, sorted by (group, order roles, uid).
+
+        Args:
+            rows: `uid` and the roles.
+            keyed: as `scatter` returns it, of whole groups.
+            arguments: the further tables and slots.
 
         Returns:
             Rows: `uid` and the written columns (or the partial ones that `merge` folds).
             Edges: `a`, `b` and the weight.
         """
-        rows = keyed.sort("key", *self.order, "uid", nulls_last=True)
-        starts = rows["key"].is_null() | rows["key"].ne_missing(rows["key"].shift(1))
-        if rows.height:
-            starts[0] = True
-        rows = rows.with_columns(group=starts.cast(pl.UInt32).cum_sum()).drop("key")
-        found = self.function(rows, *arguments, **self.bound)
         if self.edges is not None:
-            return self._edges(rows, found)
-        if self.merge is not None:
-            return found
-        return self._annotated(rows, found)
+            # A group of one has no edge, and most groups are of one.
+            keyed = keyed.filter(repeated(keyed["key"]))
+        rank = np.empty(rows.height, dtype=np.uint32)
+        placed = rows.select(pl.arg_sort_by(*self.order, "uid", nulls_last=True)).to_series()
+        rank[placed.to_numpy()] = np.arange(rows.height, dtype=np.uint32)
+        # Two stable sorts of one column are several times faster than one of both.
+        keyed = keyed.with_columns(rank=rank[keyed["row"].to_numpy()])
+        keyed = keyed.sort("rank", maintain_order=True)
+        keyed = keyed.sort("key", maintain_order=True, nulls_last=True)
+        starts = keyed["key"].is_null() | keyed["key"].ne_missing(keyed["key"].shift(1))
+        if keyed.height:
+            starts[0] = True
+        chosen, limits = keyed["row"].to_numpy(), starts.arg_true().to_numpy()
+        size = max(1, BLOCK_BYTES * rows.height // max(1, int(rows.estimated_size())))
+        found = []
+        for start, stop in _blocks(limits, len(chosen), size):
+            group = starts[start:stop].cast(pl.UInt32).cum_sum()
+            block = rows[chosen[start:stop]].with_columns(group=group)
+            said = self.function(block, *arguments, **self.bound)
+            if self.edges is not None:
+                found.append(self._edges(block, said))
+            else:
+                found.append(said if self.merge is not None else self._annotated(block, said))
+        return pl.concat(found)
 
     def gather(self, uids: pl.Series, partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
         """Groupwise: fold the results of all buckets into one row per uid, in the given order."""
@@ -493,6 +515,29 @@ def budget_of(candidates: int, budget: int | None, budget_ratio: float | None) -
         raise ConfigError("give either budget or budget_ratio.")
     wanted = budget if budget is not None else int(candidates * (budget_ratio or 0.0) + 1e-9)
     return min(candidates, wanted)
+
+
+def repeated(keys: pl.Series) -> pl.Series:
+    """Return where a key, not null, may stand more than once: surely where it does."""
+    hashes = keys.hash(0)
+    ordered = hashes.sort()
+    several = ordered.filter(ordered == ordered.shift(1)).unique()
+    return hashes.is_in(several.implode()) & keys.is_not_null()
+
+
+def _blocks(limits: NDArray[np.intp], height: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of whole groups of at most `size` rows, or of one group; one at least."""
+    start = 0
+    while True:
+        after = int(np.searchsorted(limits, start + size, side="right")) - 1
+        stop = height if start + size >= height else int(limits[after])
+        if stop <= start:
+            later = int(np.searchsorted(limits, start, side="right"))
+            stop = int(limits[later]) if later < len(limits) else height
+        yield start, stop
+        start = stop
+        if start >= height:
+            return
 
 
 def _all_rows(_rows: int, parameters: Parameters) -> tuple[int | None, Parameters]:

@@ -6,13 +6,14 @@ So a groupwise step over a pool larger than memory holds one bucket at a time.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from flows.measure import Task, rows_of
 from flows.plan import Node
 from storage.commit import make_folder
 from storage.store import key_of
@@ -25,13 +26,19 @@ BUCKET_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Scatter:
-    """One part's rows to cut into buckets."""
+    """One part's rows to cut into buckets.
 
-    node: Node
-    rows: pl.DataFrame
+    Attributes:
+        task: the part, and the step as its only work.
+        folder: where the buckets are.
+        count: of the buckets.
+        only: write the keys alone, or the rows of keys that `_repeated` found; None for all rows.
+    """
+
+    task: Task
     folder: Path
-    part: str
     count: int
+    only: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,55 +50,121 @@ class Gather:
     arguments: list[Any]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part that holds its groups whole."""
+
+    task: Task
+    arguments: list[Any]
+
+
 def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
     """Run a groupwise step over the rows that masks let through; one row per uid."""
     step = node.step
-    rows = int(sum(mask.sum() for mask in masks))
-    arguments = runtime.arguments(node)
-    first = next((i for i, mask in enumerate(masks) if mask.any()), None)
+    tasks = [runtime.task(i, node, mask) for i, mask in enumerate(masks) if mask.any()]
+    uids = runtime.frame([], masks)["uid"]
+    workers = runtime.hands(node)
+    if _within_parts(runtime, node, masks):
+        whole = (Part(task, runtime.arguments(node)) for task in tasks)
+        return step.gather(uids, list(workers.map(_part, whole)))
     folder = runtime.store.temporary / f"buckets-{key_of(runtime.described(node))[:16]}"
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     try:
-        count = 1
-        if first is not None:
-            sample = runtime.roles(node, masks, first)
-            keyed = step.scatter(sample)
-            size = int(keyed.estimated_size()) * rows // max(1, sample.height)
-            count = max(1, -(-size // BUCKET_BYTES))
-        parts = (
-            Scatter(node, runtime.roles(node, masks, i), folder, part.name, count)
-            for i, part in enumerate(runtime.pool.parts)
-            if masks[i].any()
-        )
-        workers = runtime.hands(node)
-        for _ in workers.map(_scatter, parts):
-            pass
-        filled = sorted(path for path in folder.iterdir())
-        gathers = (Gather(node, path, arguments) for path in filled)
-        partials = [found for found in workers.map(_gather, gathers) if found is not None]
-        uids = runtime.frame([], masks)["uid"]
-        return step.gather(uids, partials)
+        count = _count(node, tasks, int(sum(mask.sum() for mask in masks)))
+        scatters = [Scatter(task, folder, count) for task in tasks]
+        if step.edges is not None and step.keys is not None and count > 1:
+            # Most keys are of one record, which then has no edge: its row need not move.
+            keys = [replace(scatter, only="keys") for scatter in scatters]
+            _each(workers.map(_scatter, keys))
+            _each(workers.map(_repeated, sorted(folder.iterdir())))
+            scatters = [replace(scatter, only="repeated") for scatter in scatters]
+        _each(workers.map(_scatter, scatters))
+        arguments = runtime.arguments(node)
+        gathers = (Gather(node, path, arguments) for path in sorted(folder.iterdir()))
+        return step.gather(uids, list(workers.map(_gather, gathers)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _scatter(task: Scatter) -> int:
-    keyed = task.node.step.scatter(task.rows)
+def _within_parts(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> bool:
+    """Whether the groups are series that each lie in one part, so that nothing need move."""
+    by = node.step.by
+    if by is None or node.roles[by].text.strip() != "series":
+        return False
+    held = [runtime.frame(["series"], masks, part)["series"].unique() for part in range(len(masks))]
+    series = pl.concat(held).drop_nulls() if held else pl.Series([], dtype=pl.String)
+    return series.n_unique() == len(series)
+
+
+def _count(node: Node, tasks: Sequence[Task], rows: int) -> int:
+    """Return how many buckets keep each below BUCKET_BYTES, as the first part goes."""
+    if not tasks:
+        return 1
+    sample = rows_of(tasks[0])
+    keyed = node.step.scatter(sample)
+    copies = max(1, keyed.height // max(1, sample.height))
+    size = int(sample.estimated_size()) * copies + int(keyed.estimated_size())
+    return max(1, -(-size * rows // max(1, sample.height) // BUCKET_BYTES))
+
+
+def _each(results: Iterator[Any]) -> None:
+    for _ in results:
+        pass
+
+
+def _scatter(scatter: Scatter) -> None:
+    step = scatter.task.work[0].node.step
+    rows = rows_of(scatter.task)
+    keyed = step.scatter(rows)
     # A null key is a group of one: it goes where its uid sends it.
-    key = pl.when(pl.col("key").is_null()).then(pl.col("uid").hash(0))
-    home = key.otherwise(pl.col("key").hash(0)) % task.count
-    for (bucket,), rows in (
-        keyed.with_columns(bucket=home)
-        .partition_by("bucket", as_dict=True, include_key=False)
-        .items()
-    ):
-        path = task.folder / f"{bucket:06d}" / f"{task.part}.arrow"
-        path.parent.mkdir(exist_ok=True)
-        rows.write_ipc(path, compression="uncompressed")
-    return keyed.height
+    alone = pl.lit(rows["uid"]).gather(pl.col("row")).hash(0)
+    home = pl.when(pl.col("key").is_null()).then(alone).otherwise(pl.col("key").hash(0))
+    parts = keyed.with_columns(bucket=home % scatter.count).partition_by(
+        "bucket", as_dict=True, include_key=False
+    )
+    for (bucket,), own in parts.items():
+        folder = scatter.folder / f"{bucket:06d}"
+        name = scatter.task.part.name
+        folder.mkdir(exist_ok=True)
+        if scatter.only == "keys":
+            _write(own.select("key"), folder / f"{name}.key")
+            continue
+        if scatter.only == "repeated":
+            own = own.join(pl.read_ipc(folder / "repeated"), on="key", how="semi")
+        chosen = own["row"].unique().sort()
+        _write(rows[chosen.to_numpy()], folder / f"{name}.rows")
+        _write(own.with_columns(row=chosen.search_sorted(own["row"])), folder / f"{name}.keys")
 
 
-def _gather(task: Gather) -> pl.DataFrame:
-    rows = pl.concat([pl.read_ipc(p) for p in sorted(task.folder.iterdir())])
-    return task.node.step.run_groups(rows, *task.arguments)
+def _repeated(folder: Path) -> None:
+    """Replace the keys in a bucket by those that several rows have."""
+    paths = sorted(folder.iterdir())
+    keys = pl.concat([pl.read_ipc(path) for path in paths])
+    for path in paths:
+        path.unlink()
+    _write(keys.filter(pl.col("key").is_duplicated()).unique(), folder / "repeated")
+
+
+def _gather(gather: Gather) -> pl.DataFrame:
+    rows, keyed, height = [], [], 0
+    for path in sorted(gather.folder.glob("*.rows")):
+        rows.append(pl.read_ipc(path))
+        own = pl.read_ipc(path.with_suffix(".keys"))
+        keyed.append(own.with_columns(pl.col("row") + height))
+        height += rows[-1].height
+    return gather.node.step.run_groups(
+        pl.concat(rows, how="vertical_relaxed"),
+        pl.concat(keyed, how="vertical_relaxed"),
+        *gather.arguments,
+    )
+
+
+def _part(part: Part) -> pl.DataFrame:
+    rows = rows_of(part.task)
+    step = part.task.work[0].node.step
+    return step.run_groups(rows, step.scatter(rows), *part.arguments)
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    frame.write_ipc(path, compression="uncompressed")

@@ -81,6 +81,15 @@ def measure(task: Task) -> list[tuple[Object, dict[str, Any]]]:
     return results
 
 
+def rows_of(task: Task) -> pl.DataFrame:
+    """Return `uid` and the roles of a task's only node, of the rows that its mask lets through."""
+    (work,) = task.work
+    mask = _mask(work, task.part.rows)
+    chunks = _chunks(Store(task.root), task, [mask])
+    frames = [_roles(work.node, c.filter(mask[c["row"].to_numpy()])) for c in chunks]
+    return pl.concat(frames, how="vertical_relaxed").drop("row")
+
+
 class StepMeasurer:
     """A step with its tables and scorers, called on a batch."""
 

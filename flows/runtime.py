@@ -158,6 +158,17 @@ class Runtime:
         flat = self.frame(node.paths, masks, part)
         return flat.select("uid", *bound_roles(flat, node))
 
+    def task(self, part: int, node: Node, mask: Mask) -> Task:
+        """Return the reading of a part's rows, payload too, as a node's only work."""
+        return Task(
+            self.store.root,
+            self.pool.name,
+            self.pool.parts[part],
+            self.beside(part, node.paths),
+            (Work(node, (), _packed(mask)),),
+            self.device,
+        )
+
     def arguments(self, node: Node) -> list[Any]:
         """Return a node's further tables and scorers, in order."""
         step = node.step

@@ -126,17 +126,14 @@ def minhash_clusters(
         DataError: signatures of different lengths.
     """
     group = groups["group"].cast(pl.Int64).to_numpy()
-    same = group[1:] == group[:-1]
-    beside = np.append(same, False) | np.insert(same, 0, False) if len(group) else same
-    shared = groups.filter(pl.Series(beside))
-    limits = np.flatnonzero(np.diff(group[beside], prepend=-1, append=-1))
+    limits = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     by_text = verify == "text"
-    sets = _sets(shared, ngram, unit) if by_text else _Sets(*np.empty((3, 0), dtype=np.int64))
+    sets = _sets(groups, ngram, unit) if by_text else _Sets(*np.empty((3, 0), dtype=np.int64))
     least, most = (0.0, 1) if verify == "none" else (threshold, EXEMPLARS)
     a, b, similarity = _compiled().compare(
-        _matrix(shared["signature"]), *sets, by_text, limits, least, most
+        _matrix(groups["signature"]), *sets, by_text, limits, least, most
     )
-    uids = shared["uid"].to_numpy()
+    uids = groups["uid"].to_numpy()
     edges = pl.DataFrame({"a": uids[a], "b": uids[b], "similarity": similarity})
     return edges.unique(["a", "b"]).sort("a", "b")
 

@@ -124,14 +124,37 @@ def test_groups_in_several_buckets_give_what_one_bucket_gives(buckets: int):
             "score": rng.integers(0, 5, 500).astype(float),
         }
     ).with_columns(label=pl.when(pl.col("uid") % 11 == 0).then(None).otherwise("label"))
-    keyed = grouped.scatter(grouped.select(table))
-    home = pl.col("key").fill_null(pl.col("uid").cast(pl.String)).hash(0) % buckets
+    rows = grouped.select(table)
+    home = pl.col("key").fill_null(pl.col("row").cast(pl.String)).hash(0) % buckets
     partials = [
-        grouped.run_groups(rows.drop("bucket"))
-        for rows in keyed.with_columns(bucket=home).partition_by("bucket")
+        grouped.run_groups(rows, keyed.drop("bucket"))
+        for keyed in grouped.scatter(rows).with_columns(bucket=home).partition_by("bucket")
     ]
     assert len(partials) == buckets
     assert grouped.gather(table["uid"], partials).equals(grouped(table))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 200, 2000])
+def test_groups_reach_the_function_whole_and_in_bounded_blocks(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+):
+    rng = np.random.default_rng(1)
+    label = pl.Series(rng.integers(0, 12, 300)).cast(pl.String)
+    table = pl.DataFrame(
+        {"uid": pl.Series(np.arange(300), dtype=pl.UInt64), "label": label, "score": 1.0}
+    )
+    expected = grouped(table)
+    seen: list[set[str]] = []
+
+    def look(groups: pl.DataFrame) -> pl.DataFrame:
+        seen.append(set(groups["label"]))
+        return groups.select(x="score")
+
+    monkeypatch.setattr("curation.step.BLOCK_BYTES", block_bytes)
+    assert grouped(table).equals(expected)
+    _returning(groupwise, look, by="label", reads=grouped.reads)(table)
+    assert sorted(name for names in seen for name in names) == sorted(set(label))
+    assert len(seen) == 12 if block_bytes < 2000 else 1 < len(seen) < 12
 
 
 def test_an_empty_table_gives_an_empty_table_of_the_declared_types():

@@ -115,3 +115,64 @@ def test_a_groupwise_step_of_which_nothing_is_left_gives_nulls(project: Any):
                        'only = "caption_stats.words > 100"')
     )  # fmt: skip
     assert project.last().runtime.frame(["same.cluster"])["same.cluster"].null_count() == 60
+
+
+def test_a_record_that_shares_no_band_does_not_move(
+    project: Any, cut: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    moved: list[int] = []
+    write = buckets._write
+
+    def counting(frame: pl.DataFrame, path: Path) -> None:
+        if path.suffix == ".rows":
+            moved.extend(frame["uid"])
+        write(frame, path)
+
+    monkeypatch.setattr(buckets, "_write", counting)
+    texts = [" ".join(f"only{i}word{j}" for j in range(12)) for i in range(40)]
+    texts[31] = texts[7]
+    project.lines("texts.jsonl", [{"id": f"r{i}", "text": t} for i, t in enumerate(texts)])
+    near = RECIPE[RECIPE.index("[annotate.minhash_signature]") :]
+    project.run('[[source]]\npath = "texts.jsonl"\nid = "id"\n' + near, until="select")
+    frame = project.last().runtime.frame(["source_id", "near.size"])
+    pair = frame.filter(pl.col("near.size") == 2)
+    assert pair["source_id"].to_list() == ["r7", "r31"]
+    assert set(moved) == set(pair["uid"])
+
+
+def test_series_that_lie_in_one_part_each_are_measured_part_by_part(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+):
+    rows = [{"id": f"r{i}", "text": f"text {i % 3}", "series": f"s{i // 5}"} for i in range(40)]
+    project.lines("texts.jsonl", rows)
+    recipe = """
+[[source]]
+path = "texts.jsonl"
+id = "id"
+series = "series"
+[annotate.same]
+step = "./first.py:first"
+"""
+    (project.beside / "first.py").write_text(FIRST)
+    monkeypatch.setattr(ingesting, "PART_ROWS", 12)
+    scattered: list[object] = []
+    scatter = buckets._scatter
+    monkeypatch.setattr(buckets, "_scatter", lambda s: (scattered.append(s), scatter(s)))
+    project.run(recipe, until="select")
+    runtime = project.last().runtime
+    assert len(runtime.pool.parts) > 2
+    frame = runtime.frame(["series", "same.first"])
+    firsts = frame.group_by("series").agg(pl.col("uid").min(), pl.col("same.first").unique())
+    assert firsts["same.first"].to_list() == [[uid] for uid in firsts["uid"]]
+    assert not scattered
+
+
+FIRST = """
+import polars as pl
+from winnow import groupwise
+
+
+@groupwise(version=1, reads={"series": pl.String}, writes={"first": pl.UInt64}, by="series")
+def first(groups):
+    return groups.select(first=pl.col("uid").min().over("group"))
+"""
