@@ -194,7 +194,10 @@ def _by(
             np.uint16
         )
         total = int(repeats[passed].sum())
-    found = kept if step.explain is None else _explained(step.explain, rows, kept)
+    found = kept
+    if step.explain is not None:
+        twins = _measured(runtime, node, step.explain(rows, kept))
+        found = pl.concat([kept, twins], how="diagonal_relaxed")
     result = RuleResult(
         rule.name, int(candidates.sum()), int((candidates & ~passed).sum()), repeats=total
     )
@@ -230,10 +233,35 @@ def _within(
     return fits
 
 
-def _explained(explain: Any, candidates: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
-    """Return the selector's evidence and, for what it dropped, the kept twin."""
-    twins: pl.DataFrame = explain(candidates, kept)
-    return pl.concat([kept, twins], how="diagonal_relaxed")
+def _measured(runtime: Runtime, node: Node, twins: pl.DataFrame) -> pl.DataFrame:
+    """Name the annotation that joined twins, and their distance where it compared the two.
+
+    Members of a cluster may be joined through others only, whose distance is null; a method that
+    states no measure joins what is identical.
+    """
+    path = next((p for p in node.paths if "." in p and not p.startswith("meta.")), None)
+    if path is None:
+        return twins
+    alias = path.partition(".")[0]
+    twins = twins.with_columns(edge=pl.lit(alias))
+    known = runtime.plan.columns
+    if f"{alias}.nearest" not in known or not path.endswith(".cluster"):
+        return twins
+    measure = next((m for m in ("distance", "similarity") if f"{alias}.{m}" in known), None)
+    if measure is None:
+        return twins.with_columns(distance=pl.lit(0.0, dtype=pl.Float32))
+    paths = [f"{alias}.nearest", f"{alias}.{measure}"]
+    near = runtime.frame(paths).rename(dict(zip(paths, ("twin", "far"), strict=True)))
+    near = near.drop_nulls("twin")
+    both = pl.concat([near, near.select("far", uid="twin", twin="uid")], how="diagonal")
+    far = pl.col("far").cast(pl.Float32)
+    both = both.select("uid", "twin", far=far if measure == "distance" else 1 - far)
+    return (
+        twins.drop("distance")
+        .join(both.unique(["uid", "twin"], keep="any"), on=["uid", "twin"], how="left")
+        .rename({"far": "distance"})
+        .sort("uid")
+    )
 
 
 def _flat(runtime: Runtime, masks: Any) -> Mask:

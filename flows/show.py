@@ -14,7 +14,7 @@ from contracts.errors import ConfigError
 from contracts.uid import hex_uid
 from flows.expressions import Expression
 from flows.plan import value
-from flows.views import PoolView, Winnow
+from flows.views import PoolView, Winnow, readable
 from storage import commit
 
 SIDE_PX = 160
@@ -120,10 +120,7 @@ def records_as_rows(
             if data is not None:
                 commit.write(images / f"{hex_uid(uid)}.jpg", encode.jpeg(data))
     hidden = ("digest", "record", "location")
-    return [
-        {"uid": hex_uid(row["uid"])} | {k: v for k, v in row.items() if k not in ("uid", *hidden)}
-        for row in rows.to_dicts()
-    ]
+    return [readable({k: v for k, v in row.items() if k not in hidden}) for row in rows.to_dicts()]
 
 
 def _open_pools() -> list[PoolView]:

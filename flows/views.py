@@ -23,6 +23,8 @@ from flows.toml import dumps
 from storage import shards, tables
 from storage.store import Object, Store
 
+UID_COLUMNS = ("uid", "cluster", "nearest", "twin", "target")
+
 
 class Winnow:
     """A store, opened for reading."""
@@ -382,13 +384,13 @@ def why_text(answer: Mapping[str, Any]) -> str:
     lines = [f"{answer['uid']}  {answer['source']}: {fate}"]
     for rule in answer["rules"]:
         state = {True: "passed", False: "FAILED", None: "not reached"}[rule["passed"]]
-        value_ = "" if rule["value"] is None else f"  ({_short(rule['value'])})"
-        lines.append(f"  {state:11} {rule['rule']}: {rule['clause'] or ''}{value_}")
+        value_ = f"  ({_short(rule['value'])})" if rule["value"] else ""
+        clause = f": {rule['clause']}" if rule["clause"] else ""
+        lines.append(f"  {state:11} {rule['rule']}{clause}{value_}")
     if answer["duplicate_of"]:
-        lines.append(
-            f"  duplicate of {answer['duplicate_of']} ({answer['edge']}, "
-            f"distance {answer['distance']})"
-        )
+        distance = answer["distance"]
+        far = "joined through others" if distance is None else f"distance {distance:.4g}"
+        lines.append(f"  duplicate of {answer['duplicate_of']} ({answer['edge']}, {far})")
     lines += [f"  in {shard}" for shard in answer["shards"]]
     return "\n".join(lines)
 
@@ -496,7 +498,7 @@ def _rules_of(run: RunView, uid: int) -> list[dict[str, Any]]:
             flat = runtime.frame(rule.where.paths, mask)
             held = clause_values(rule, flat)
             for i, text in enumerate(rule.where.clauses):
-                named = {p: flat[p][0] for p in Expression(text).paths}
+                named = readable({p: flat[p][0] for p in Expression(text).paths})
                 found.append(
                     {"rule": rule.name, "clause": text, "value": named,
                      "passed": bool(held[str(i)][0])}
@@ -505,11 +507,10 @@ def _rules_of(run: RunView, uid: int) -> list[dict[str, Any]]:
             assert node is not None
             evidence = run.evidence(rule.name)
             mine = None if evidence is None else evidence.filter(pl.col("uid") == uid)
-            values = (
-                mine.drop("uid").row(0, named=True) if mine is not None and mine.height else None
-            )
+            values = mine.drop("uid").row(0, named=True) if mine is not None and mine.height else {}
             passed = (fate != rule.name) if reached else None
-            found.append({"rule": rule.name, "clause": f"by {rule.by}", "value": values or None,
+            found.append({"rule": rule.name, "clause": f"by {rule.by}",
+                          "value": readable(values) if values else None,
                           "passed": passed})  # fmt: skip
             if passed is None:
                 found[-1]["value"] = "not_reached"
@@ -541,13 +542,14 @@ def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:
     if not mine.height:
         return nothing
     row = mine.row(0, named=True)
-    node = next(n for r, n in run.plan.rules if r is rule)
-    assert node is not None
-    edge = next((p.split(".")[0] for p in node.paths if "." in p), row["edge"])
     fate = run.verdict.filter(pl.col("uid") == row["twin"])["dropped_by"][0]
     if fate is not None:
         return nothing if fate == dropped_by else _twin(run, row["twin"], fate)
-    return {"duplicate_of": hex_uid(row["twin"]), "edge": edge, "distance": row["distance"]}
+    return {
+        "duplicate_of": hex_uid(row["twin"]),
+        "edge": row["edge"],
+        "distance": row["distance"],
+    }
 
 
 def _versions(run: RunView, uid: int) -> list[int]:
@@ -644,6 +646,14 @@ def _columns(store: Store, pool: tables.Pool) -> list[str]:
 
 def _label(row: Mapping[str, Any]) -> str:
     return str(row["rule"]) if row["clause"] is None else f"    {row['clause']}"
+
+
+def readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as JSON shows them: columns that hold a uid as 16 hexadecimal digits."""
+    return {
+        name: hex_uid(v) if name.rpartition(".")[2] in UID_COLUMNS and isinstance(v, int) else v
+        for name, v in row.items()
+    }
 
 
 def _short(values: Any) -> str:

@@ -82,7 +82,8 @@ def explain(candidates: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     none of these, it is the kept one at the end of the chain of nearest.
 
     Returns:
-        uid, twin, edge (the measure), distance (its value; along a chain that to the nearest).
+        uid, twin, edge (the measure), distance (1 - cosine or similarity, or the distance itself;
+        along a chain that to the nearest).
     """
     measure = _measure(candidates)
     keeper = kept["uid"].implode()
@@ -100,11 +101,12 @@ def explain(candidates: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
         descending=[False, measure != "distance", False],
         nulls_last=True,
     ).unique("uid", keep="first", maintain_order=True)
+    far = pl.col("value") if measure == "distance" else 1 - pl.col("value")
     chained = _chain_ends(edges, dropped.join(best, on="uid", how="anti"), kept)
     return (
         pl.concat([best.select("uid", "twin", "value"), chained])
         .sort("uid")
-        .select("uid", "twin", edge=pl.lit(measure), distance="value")
+        .select("uid", "twin", edge=pl.lit(measure), distance=far)
     )
 
 

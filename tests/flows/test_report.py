@@ -412,8 +412,8 @@ def test_a_dropped_copy_stands_beside_the_picture_that_was_kept_for_it(pictures)
     for pair in pairs:
         copy, twin = re.findall(r"<code>(\w{16})</code>", pair.html)
         assert (copy in uids - {keeper}, twin) == (True, keeper)
-        assert "dropped: cluster" in pair.text
-        assert pair.text.index("dropped: cluster") < pair.text.index("kept in its place")
+        assert "dropped: exact, distance 0" in pair.text
+        assert pair.text.index("dropped: exact, distance 0") < pair.text.index("kept in its place")
 
 
 def test_pictures_are_small_jpegs_made_anew_that_carry_nothing_else(pictures):

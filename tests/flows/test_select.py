@@ -271,7 +271,31 @@ def test_a_selector_explains_what_it_dropped(rows: Any):
     assert dict(dropped.select("uid", "twin").iter_rows()) == {
         uids[i]: uids[i + 1] for i in (0, 2, 4)
     }
-    assert set(dropped["edge"]) == {"cluster"}
+    assert set(dropped["edge"]) == {"same"}
+    assert set(dropped["distance"]) == {0.0}
+
+
+def test_a_twin_has_the_distance_that_its_clusters_method_stated(rows: Any):
+    texts = [
+        "a b c d e f g h",
+        "a b c d e f g h",
+        "a b c d e f g x",
+        "quite another one of eight words",
+    ]
+    rows.lines("rows.jsonl", [{"id": f"r{i}", "text": t} for i, t in enumerate(texts)])
+    rows.run(
+        HEAD + '[annotate.minhash_signature]\nngram = 1\nnum_perm = 64\n'
+        '[annotate.near]\nstep = "minhash_clusters"\nthreshold = 0.5\n'
+        + rule("one", by="one_per_cluster", cluster="near.cluster")
+    )  # fmt: skip
+    run = rows.last()
+    near = dict(run.runtime.frame(["near.similarity"]).iter_rows())
+    dropped = run.dropped("one").collect()
+    assert dropped.height == 2
+    assert set(dropped["edge"]) == {"near"}
+    for uid, distance in dropped.select("uid", "distance").iter_rows():
+        assert distance == pytest.approx(1 - near[uid])
+    assert 0.0 in dropped["distance"]
 
 
 def test_the_evidence_of_a_selector_is_kept_by_its_rules_name(rows: Any):
