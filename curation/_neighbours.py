@@ -11,6 +11,7 @@ with faiss and 3.3 s here, to the same mean cosine, and its result depends on th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +48,7 @@ def matrix(vectors: pl.Series, *, zeros: bool = True) -> tuple[Mask, NDArray[np.
         DataError: vectors of different lengths; NaN or infinity in a vector.
     """
     known = vectors.is_not_null()
-    present = vectors.filter(known)
+    present = vectors if known.all() else vectors.filter(known)
     if isinstance(present.dtype, pl.List):
         dimensions = present.list.len().unique().sort().to_list()
         if len(dimensions) > 1:
@@ -92,6 +93,30 @@ def unit(x: NDArray[np.floating]) -> Vectors:
     return rows
 
 
+@dataclass(frozen=True)
+class Units:
+    """Chosen rows of a matrix at length 1, made when they are asked for, a block at a time.
+
+    Attributes:
+        x: (n, d), of any length but 0, in half or single precision.
+        chosen: (m,) rows of x.
+    """
+
+    x: NDArray[np.floating]
+    chosen: Indices
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, at: slice | Indices) -> Vectors:
+        return unit(self.x[self.chosen[at]])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, d)."""
+        return len(self.chosen), self.x.shape[1]
+
+
 def unit_64(x: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the rows at length 1 in double precision; a row of zeros stays."""
     rows = x.astype(np.float64)
@@ -121,7 +146,7 @@ def nearest(rows: Vectors, columns: Vectors) -> Indices:
 
 def closest(
     rows: Vectors,
-    columns: Vectors,
+    columns: Vectors | Units,
     *,
     span: tuple[Indices, Indices] | None = None,
     device: str | None = None,
@@ -143,11 +168,8 @@ def closest(
         if span is not None and (span[0].max() > a or span[1].min() < b):
             number = np.arange(a, b)
             hidden = (number < span[0][:, None]) | (number >= span[1][:, None])
-        score, here, doubtful = _screen(rows, tile, hidden, slack, device or _cuda())
-        doubtful &= score > -np.inf
-        if doubtful.any():
-            mask = None if hidden is None else hidden[doubtful]
-            here[doubtful] = _first_best(rows[doubtful], tile, mask)
+        score, here, doubtful, rivals = _screen(rows, tile, hidden, slack, device or _cuda())
+        here[doubtful] = _first_best(rows[doubtful], tile, rivals)
         here += a
         wins = score > top + slack
         close = ~wins & (score >= top - slack) & (score > -np.inf)
@@ -156,6 +178,27 @@ def closest(
             wins[close] = now > cosine(rows[close], columns[best[close]]) + TIE
         best[wins], top[wins] = here[wins], score[wins]
     return best
+
+
+def ranking(rows: Vectors, columns: Vectors, depth: int) -> Indices:
+    """Return (n, depth): the columns of largest cosine to each of a block of unit rows.
+
+    In descending order, the first of equals first; all columns where there are fewer than depth.
+
+    Cost: n m d multiplications and `depth` passes over the scores, a block of 8 MiB at a time.
+    """
+    if depth == 1:
+        return closest(rows, columns)[:, None]
+    slack = 2 * rounding(columns.shape[1])
+    found = np.empty((len(rows), min(depth, len(columns))), dtype=np.int64)
+    for a, b in blocks(len(rows), max(1, ROWS * COLUMNS // len(columns))):
+        scores = _scores(rows[a:b], columns, _cuda())
+        for place in range(found.shape[1]):
+            _, best, doubtful, rivals = _top(scores, slack)
+            best[doubtful] = _first_best(rows[a:b][doubtful], columns, rivals)
+            found[a:b, place] = best
+            scores[np.arange(b - a), best] = -np.inf
+    return found
 
 
 def shortlist(
@@ -256,23 +299,35 @@ def _cuda() -> str | None:
 
 def _screen(
     rows: Vectors, columns: Vectors, hidden: Mask | None, slack: float, device: str | None
-) -> tuple[Vectors, Indices, Mask]:
-    """Return each row's largest score, its column, and whether another is within the slack."""
+) -> tuple[Vectors, Indices, Mask, Mask]:
+    """Return what `_top` does of the scores of rows and columns; -inf where hidden."""
     if device is None:
         scores = rows @ columns.T
         if hidden is not None:
             scores[hidden] = -np.inf
-        best = scores.argmax(axis=1)
-        top = np.take_along_axis(scores, best[:, None], axis=1)
-        return top[:, 0], best, np.count_nonzero(scores >= top - slack, axis=1) > 1
+        return _top(scores, slack)
     import torch
 
     on_device = _product(rows, columns, device)
     if hidden is not None:
         on_device.masked_fill_(torch.from_numpy(hidden).to(device), -torch.inf)
     highest, where = on_device.max(dim=1, keepdim=True)
-    rivals = (on_device >= highest - slack).sum(dim=1)
-    return highest[:, 0].cpu().numpy(), where[:, 0].cpu().numpy(), (rivals > 1).cpu().numpy()
+    near = on_device >= highest - slack
+    doubtful = (near.sum(dim=1) > 1) & (highest[:, 0] > -torch.inf)
+    found = (highest[:, 0], where[:, 0], doubtful, near[doubtful])
+    return tuple(tensor.cpu().numpy() for tensor in found)  # type: ignore[return-value]
+
+
+def _top(scores: Vectors, slack: float) -> tuple[Vectors, Indices, Mask, Mask]:
+    """Return each row's largest score, its column, where others are within the slack, and which.
+
+    The last has a line only for each row of the third.
+    """
+    best = scores.argmax(axis=1)
+    top = np.take_along_axis(scores, best[:, None], axis=1)
+    near = scores >= top - slack
+    doubtful = (np.count_nonzero(near, axis=1) > 1) & (top[:, 0] > -np.inf)
+    return top[:, 0], best, doubtful, near[doubtful]
 
 
 def _scores(rows: Vectors, columns: Vectors, device: str | None) -> Vectors:
@@ -293,11 +348,14 @@ def _product(rows: Vectors, columns: Vectors, device: str) -> torch.Tensor:
         torch.set_float32_matmul_precision(precision)
 
 
-def _first_best(rows: Vectors, columns: Vectors, hidden: Mask | None) -> Indices:
-    exact = unit_64(rows) @ unit_64(columns).T
-    if hidden is not None:
-        exact[hidden] = -np.inf
-    first: Indices = (exact >= exact.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
+def _first_best(rows: Vectors, columns: Vectors, rivals: Mask) -> Indices:
+    """Return for each row the rival of largest cosine in double precision, the first of equals."""
+    some = np.flatnonzero(rivals.any(axis=0))
+    if not len(some):
+        return some
+    exact = unit_64(rows) @ unit_64(columns[some]).T
+    exact[~rivals[:, some]] = -np.inf
+    first: Indices = some[(exact >= exact.max(axis=1, keepdims=True) - TIE).argmax(axis=1)]
     return first
 
 

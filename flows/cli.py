@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +112,7 @@ def ingest(
     image: Annotated[str | None, typer.Option(help="Column of the image.")] = None,
     series: Annotated[str | None, typer.Option(help="Column of the series.")] = None,
     position: Annotated[str | None, typer.Option(help="Column of the place in a series.")] = None,
+    slices: Annotated[bool, typer.Option(help="Volumes: each axial slice is a record.")] = False,
     payload: Annotated[str, typer.Option(help="copy or reference.")] = "copy",
     update: Annotated[bool, typer.Option(help="Take changed records.")] = False,
     rehash: Annotated[bool, typer.Option(help="Read unchanged files too.")] = False,
@@ -134,7 +135,7 @@ def ingest(
     with opened.lease():
         for path in paths:
             found = sources.find(path)
-            columns = sources.Columns(id, text, image, series, position)
+            columns = sources.Columns(id, text, image, series, position, slices)
             spec = SourceSpec(
                 found, source or found.name, columns, payload,
                 update=update, rehash=rehash, settle_s=settle,
@@ -163,6 +164,9 @@ def run(
     workers: WorkerCount = 1,
     dask: Dask = None,
     device: Device = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Let a table hold vectors of several machine types.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -173,8 +177,9 @@ def run(
     opened = _store(store, read.beside)
     reporter = _reporter(quiet or as_json)
     options = runs.Options(
-        workers=workers, dask=dask, device=device, until=until, at=at, reporter=reporter
-    )
+        workers=workers, dask=dask, device=device, until=until, at=at, mixed=mixed,
+        reporter=reporter,
+    )  # fmt: skip
     if dry_run:
         from flows import dry
 
@@ -204,16 +209,41 @@ def demo(
     from flows import run as runs
     from flows.demo import prepare
 
-    with _bar("drawing the pool", quiet or as_json) as advance:
-        recipe = prepare(folder, advance)
+    reporter = _reporter(quiet or as_json)
+    recipe = prepare(folder, reporter)
     read = runs.read_recipe(recipe)
     opened = _store(None, read.beside)
     options = runs.Options(
         workers=workers or min(4, os.cpu_count() or 1),
         device=device,
-        reporter=_reporter(quiet or as_json),
+        reporter=reporter,
     )
     _report_run(runs.run(read, opened, options), opened, read.name, as_json)
+
+
+@app.command()
+def refit(
+    alias: Annotated[str, typer.Argument(help="A [fit.ALIAS] or [embed.ALIAS] of the recipe.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe.")] = Path("winnow.toml"),
+    store: StorePath = None,
+    workers: WorkerCount = 1,
+    dask: Dask = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit anew on the pool as it is now, or embed anew on this machine; the next run uses it."""
+    from flows import run as runs
+
+    read = runs.read_recipe(recipe)
+    options = runs.Options(
+        workers=workers, dask=dask, device=device, reporter=_reporter(quiet or as_json)
+    )
+    result = runs.refit(read, _store(store, read.beside), alias, options)
+    if as_json:
+        _json(result)
+        return
+    _out(f"{result['table']} is made anew on {result['pool']}@{result['version']}")
 
 
 @app.command()
@@ -398,6 +428,7 @@ def _reporter(silent: bool) -> Reporter:
             f"  {table}: {count.found:,} found, {count.computed:,} to measure"
         ),
         ingest=_ingest_bar,
+        bar=_bar,
         line=_say,
     )
 
@@ -413,6 +444,7 @@ def _ingest_bar(spec: Any) -> Iterator[Any]:
     if not sys.stderr.isatty():
         yield Progress(plan=say)
         return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -429,7 +461,7 @@ def _ingest_bar(spec: Any) -> Iterator[Any]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, transient=True) as bars:
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(f"reading {spec.name}", total=None)
 
         def plan(todo: int, needed: int, free: int) -> None:
@@ -443,16 +475,31 @@ def _ingest_bar(spec: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _bar(what: str, silent: bool) -> Iterator[Any]:
-    """Give a function (done, of) that moves a progress bar, on a terminal only."""
-    if silent or not sys.stderr.isatty():
-        yield lambda _done, _of: None
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how much of long work is done, its rate and the time left, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda _done: None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    with Bars(transient=True) as bars:
-        task = bars.add_task(what, total=None)
-        yield lambda done, of: bars.update(task, completed=done, total=of)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(what[:60], total=total, rate="")
+
+        def advance(done: int) -> None:
+            bars.advance(task, done)
+            speed = bars.tasks[0].finished_speed or bars.tasks[0].speed
+            bars.update(task, rate=f"{speed:,.1f}/s" if speed else "")
+
+        yield advance
 
 
 def _visible(text: str) -> str:

@@ -58,8 +58,10 @@ def compare(
     ]  # fmt: skip
     results = runtime.workers.map(evaluated, iter(tasks))
     by_arm: dict[str, list[dict[str, Any]]] = {name: [] for name in comparison.arms}
-    for task, measured in zip(tasks, results, strict=True):
-        by_arm[task.training.arm.name].append(measured)
+    with runtime.bar("training and evaluating", len(tasks)) as advance:
+        for task, measured in zip(tasks, results, strict=True):
+            by_arm[task.training.arm.name].append(measured)
+            advance(1)
     metrics = _metrics(by_arm)
     return {
         "answer": _answer(metrics, arms, steps, seeds),

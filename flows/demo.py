@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from contracts.errors import ConfigError
 from flows.recipe import PACKAGED
+from flows.run import Reporter
 from storage import commit
 
 SIDE_PX = 96
@@ -17,7 +17,7 @@ TONES = {"1F3FB": "light", "1F3FC": "medium-light", "1F3FD": "medium", "1F3FE": 
          "1F3FF": "dark"}  # fmt: skip
 
 
-def prepare(folder: Path, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Path:
+def prepare(folder: Path, reporter: Reporter) -> Path:
     """Write pool, concepts and recipe into a folder; return the recipe's path.
 
     Every drawing is rendered at 96 px on white. Its caption is its Unicode name, from the package
@@ -42,19 +42,24 @@ def prepare(folder: Path, progress: Callable[[int, int], None] = lambda _done, _
     listed = pool / "metadata.jsonl"
     if not listed.is_file():
         commit.make_folder(pool)
-        for done, path in enumerate(drawings):
-            picture = resvg_py.svg_to_bytes(
-                svg_path=str(path), width=SIDE_PX, height=SIDE_PX, background="#ffffff",
-                skip_system_fonts=True,
-            )  # fmt: skip
-            (pool / f"{path.stem}.png").write_bytes(picture)
-            progress(done + 1, len(drawings))
+        with reporter.bar("drawing the pool", len(drawings)) as advance:
+            for path in drawings:
+                picture = resvg_py.svg_to_bytes(
+                    svg_path=str(path), width=SIDE_PX, height=SIDE_PX, background="#ffffff",
+                    skip_system_fonts=True,
+                )  # fmt: skip
+                (pool / f"{path.stem}.png").write_bytes(picture)
+                advance(1)
         commit.write(folder / "concepts.json", _json(_concepts(names)))
         # Written last: a pool without its list is drawn again.
         commit.write(listed, b"".join(_json(row) for row in rows))
-    recipe = folder / "demo.toml"
+    recipe, packaged = folder / "demo.toml", PACKAGED / "demo.toml"
     if not recipe.is_file():
-        shutil.copyfile(PACKAGED / "demo.toml", recipe)
+        shutil.copyfile(packaged, recipe)
+    elif recipe.read_bytes() != packaged.read_bytes():
+        reporter.line(
+            f"{recipe} is not the built-in recipe and is run as it is; delete it for that"
+        )
     return recipe
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from flows.runtime import Mask, Runtime
 from storage import tables
 from storage.store import Object, Store, key_of
 
+# What a protocol is called to compare that looks at notes of the pool, not at an encoder.
+CLUSTERS = "cluster_N"
 # Metrics of which less is more; of all others more is better.
 LOWER_IS_BETTER = ("median_rank",)
 
@@ -33,6 +35,7 @@ class Protocol:
 
     Attributes:
         label: the expression that gives each record its label.
+        cluster: the expression that gives each record its cluster, of a protocol over notes.
         template: how a label becomes a text for `classes_CD`.
     """
 
@@ -41,6 +44,7 @@ class Protocol:
     label: str | None = None
     pool: str | None = None
     template: str = "{}"
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,22 +75,68 @@ def protocols(recipe: Recipe) -> tuple[Protocol, ...]:
         with problems.at(where):
             name = str(section["protocol"])
             method = methods.load("evaluation.protocols", name, beside=recipe.beside)
-            own = ("protocol", "label", "pool", "template")
+            own = ("protocol", "label", "pool", "template", "cluster")
             rest = {k: v for k, v in section.items() if k not in own}
             parameters = parse(method, rest, where=where)
             if "pool" in section:
                 raise ConfigError(f"{where}.pool: evaluate on the hold-out; give [holdout].")
             if _wants_labels(method) and "label" not in section:
                 raise ConfigError(f"{where}.label: {name} needs a label, such as meta.label.")
+            if (CLUSTERS in inspect.signature(method).parameters) != ("cluster" in section):
+                raise ConfigError(
+                    f"{where}.cluster: {name} compares "
+                    + ("vectors." if "cluster" in section else "clusters, such as near.cluster.")
+                )
             found.append(
                 Protocol(
-                    name, parameters, section.get("label"), None, section.get("template", "{}")
+                    name,
+                    parameters,
+                    section.get("label"),
+                    None,
+                    section.get("template", "{}"),
+                    section.get("cluster"),
                 )
             )
-    if found and "holdout" not in recipe.raw:
+    if any(p.cluster is None for p in found) and "holdout" not in recipe.raw:
         problems.add("evaluate", "needs [holdout]: the records to evaluate on.")
     problems.raise_any()
     return tuple(found)
+
+
+def over_notes(runtime: Runtime, protocols: Sequence[Protocol]) -> dict[str, dict[str, Any]]:
+    """Score the clusters of the whole pool against labels that the pool has.
+
+    Returns:
+        Metrics by `near.cluster, meta.label`, of the records that have a label.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for protocol in protocols:
+        if protocol.cluster is None or protocol.label is None:
+            continue
+        sides = [Expression(text) for text in (protocol.cluster, protocol.label)]
+        flat = runtime.frame(list(dict.fromkeys(p for e in sides for p in e.paths)))
+        rows = flat.select(
+            "uid",
+            *[value(flat, e.polars, e.text).alias(n) for n, e in zip("cl", sides, strict=True)],
+        ).drop_nulls("l")
+        # A record that is in no cluster is alone.
+        alone = pl.struct("c", uid=pl.when(pl.col("c").is_null()).then("uid"))
+        numbers = rows.select(alone.rank("dense"), pl.col("l").rank("dense"))
+        method = methods.load(
+            "evaluation.protocols", protocol.name, beside=runtime.plan.recipe.beside
+        )
+        measured = method(numbers["c"].to_numpy(), numbers["l"].to_numpy(), **protocol.parameters)
+        name = f"{protocol.cluster}, {protocol.label}"
+        found[name] = {metric: of.to_dict() for metric, of in measured.items()}
+    return found
+
+
+def text(scored: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what `over_notes` found as lines."""
+    return "\n".join(
+        f"  {name}: " + ", ".join(f"{metric} {of['value']:.3f}" for metric, of in metrics.items())
+        for name, metrics in scored.items()
+    )
 
 
 def records(runtime: Runtime, held: list[Mask], wanted: tuple[Protocol, ...]) -> Object:
@@ -240,4 +290,4 @@ def _positional(method: Any, known: Mapping[str, Any]) -> list[str]:
 
 def _wants_labels(method: Any) -> bool:
     names = inspect.signature(method).parameters
-    return bool({"train", "test", "image", "classes_CD"} & set(names))
+    return bool({"train", "test", "image", "classes_CD", "label_N"} & set(names))

@@ -155,6 +155,8 @@ def ingest(
     checked_name(spec.name, "source")
     old = tables.load_pool(store, pool) or tables.Pool(pool)
     kind = spec.kind or detect(spec.found)
+    if spec.columns.slices and kind != "volumes":
+        raise ConfigError(f"source.slices: only volumes have slices; {spec.found.root} is {kind}.")
     if source is None:
         made: Source = methods.load("storage.sources", kind)(
             spec.found.root, spec.found.paths, spec.columns

@@ -138,6 +138,8 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
         section: dict[str, Any] = {"path": path}
         if sum(other.found.name == one.found.name for other in looks) > 1:
             section["name"] = absolute.name.replace("*", "").strip(".") or one.found.name
+        if one.kind == "volumes":
+            section["slices"] = True
         text += dumps({"source": [section]})
     return text + "\n"
 

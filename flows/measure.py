@@ -1,9 +1,9 @@
-"""Measure one part: the unit of rowwise work, the same here, in a child process, on a cluster."""
+"""Measure a part, or a piece of one: here, in a child process, on a cluster, the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from storage.store import Object, Store
 BATCH_ROWS = 64
 TEXT_ROWS = 4096
 CHUNK_ROWS = 512
+PIECE_ROWS = 1024
 CHUNK_BYTES = 64 << 20
 
 
@@ -38,7 +39,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Task:
-    """A part and what to measure on it in one pass over its payload."""
+    """A part and what to measure on it in one pass over its payload.
+
+    Attributes:
+        piece: the part's rows from, to where only these are measured; None for all.
+    """
 
     root: Path
     pool: str
@@ -46,13 +51,54 @@ class Task:
     notes: Mapping[str, tables.Note]
     work: tuple[Work, ...]
     device: str | None = None
+    piece: tuple[int, int] | None = None
 
 
-def measure(task: Task) -> list[tuple[Object, dict[str, Any]]]:
-    """Measure a part; return for each node its object and what is recorded of the making."""
+Made = list[tuple[Object, dict[str, Any]]]
+"""For each node its object and what is recorded of the making."""
+Measured = list[tuple[list[pl.DataFrame], str]]
+"""For each node its rows, in order, and their numerics class."""
+
+
+def pieces(task: Task) -> list[Task]:
+    """Cut a task, where it is worth it, so that several workers share a part.
+
+    Encoders and steps on payload take long for few bytes, so what pieces measured can travel.
+    """
+    costly = _payload(task) is not None or any(w.node.kind == "embed" for w in task.work)
+    if not costly or task.part.rows <= PIECE_ROWS:
+        return [task]
+    starts = range(0, task.part.rows, PIECE_ROWS)
+    return [replace(task, piece=(n, min(n + PIECE_ROWS, task.part.rows))) for n in starts]
+
+
+def measure(task: Task) -> Made | Measured:
+    """Measure a part and write it, or a piece of one and return it."""
+    found = _measure(task)
+    return found if task.piece is not None else join(task, [found])
+
+
+def join(task: Task, found: Sequence[Measured]) -> Made:
+    """Write what the pieces of a part measured, in their order."""
+    store = Store(task.root)
+    uids = tables.read(store, task.part.records, ["uid"])
+    made = []
+    for index, work in enumerate(task.work):
+        parts = [frame for piece in found for frame in piece[index][0]]
+        frame = _aligned(uids, parts, work.node)
+        item = tables.put(store, frame, pool=task.pool, table=work.node.table, part=task.part.name)
+        made.append((item, {"numerics": found[0][index][1]}))
+    return made
+
+
+def _measure(task: Task) -> Measured:
     one_thread()
     store = Store(task.root)
     masks = [_mask(work, task.part.rows) for work in task.work]
+    if task.piece is not None:
+        here = np.zeros(task.part.rows, dtype=bool)
+        here[slice(*task.piece)] = True
+        masks = [mask & here for mask in masks]
     measurers = [measurer(store, work, task.device) for work in task.work]
     found: list[list[pl.DataFrame]] = [[] for _ in task.work]
     for chunk in _chunks(store, task, masks):
@@ -72,13 +118,8 @@ def measure(task: Task) -> list[tuple[Object, dict[str, Any]]]:
                 batch = flat[index].filter(pl.col("row").is_in(rows.implode()))
                 if batch.height:
                     found[index].append(_measured(measurers[index], batch))
-    uids = tables.read(store, task.part.records, ["uid"])
-    results = []
-    for work, measured, parts in zip(task.work, measurers, found, strict=True):
-        frame = _aligned(uids, parts, work.node)
-        item = tables.put(store, frame, pool=task.pool, table=work.node.table, part=task.part.name)
-        results.append((item, {"numerics": getattr(measured, "numerics", "cpu")}))
-    return results
+    classes = [getattr(measured, "numerics", "cpu") for measured in measurers]
+    return list(zip(found, classes, strict=True))
 
 
 def rows_of(task: Task) -> pl.DataFrame:
@@ -168,7 +209,9 @@ def _chunks(store: Store, task: Task, masks: list[np.ndarray[Any, Any]]) -> Iter
     if column is None:
         if "image" in paths:
             flat = flat.with_columns(image=pl.lit(None, dtype=pl.Binary))
-        yield from (flat[start : start + TEXT_ROWS] for start in range(0, flat.height, TEXT_ROWS))
+        first, last = task.piece or (0, flat.height)
+        for start in range(first, last, TEXT_ROWS):
+            yield flat[start : min(start + TEXT_ROWS, last)]
         return
     wanted = np.logical_or.reduce(masks)
     waiting: list[pl.DataFrame] = []

@@ -235,6 +235,12 @@ class _Planner:
                 self._need([f"{holdout.near}.cluster"], "holdout.near")
         if recipe.export is not None:
             self._need(recipe.export.columns, "export.columns")
+        for i, section in enumerate(recipe.evaluate):
+            # The labels of other protocols are the pool's own columns or notes, too.
+            for key in ("cluster", "label"):
+                if isinstance(section.get(key), str):
+                    with self.problems.at(f"evaluate[{i}].{key}"):
+                        self._need(Expression(section[key]).paths, f"evaluate[{i}].{key}")
         self._default_vectors()
         self._references(rules)
         self._check_vectors()

@@ -29,6 +29,7 @@ class SourceSection:
     image: str | None = None
     series: str | None = None
     position: str | None = None
+    slices: bool = False
     payload: Literal["copy", "reference"] = "copy"
 
 
@@ -42,6 +43,21 @@ class HoldoutSection:
     ratio: Ratio | None = None
     seed: Seed = 0
     near: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanariesSection:
+    """[canaries]: planted duplicates, near-misses and corrupt files that test the rules.
+
+    Attributes:
+        count: of each kind.
+        kinds: all that fit the records where none is named.
+        floor: the least share of a kind caught (of near-misses, kept apart); by kind, or of all.
+    """
+
+    count: Count = 50
+    kinds: Sequence[str] = ()
+    floor: Ratio | Mapping[str, Ratio] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +149,7 @@ class Recipe:
     annotate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     select: tuple[Rule, ...] = ()
+    canaries: CanariesSection | None = None
     export: ExportSection | None = None
     pretrain: PretrainSection | None = None
     evaluate: tuple[Mapping[str, Any], ...] = ()
@@ -141,8 +158,8 @@ class Recipe:
 
 
 SECTIONS = (
-    "name", "pool", "source", "holdout", "embed", "annotate", "fit", "select", "export",
-    "pretrain", "evaluate", "compare",
+    "name", "pool", "source", "holdout", "embed", "annotate", "fit", "select", "canaries",
+    "export", "pretrain", "evaluate", "compare",
 )  # fmt: skip
 
 
@@ -216,7 +233,8 @@ def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
         if (section := _section(SourceSection, table, f"source[{i}]", problems)) is not None
     )
     singles: dict[str, Any] = {
-        "holdout": HoldoutSection, "export": ExportSection, "compare": CompareSection
+        "holdout": HoldoutSection, "canaries": CanariesSection, "export": ExportSection,
+        "compare": CompareSection,
     }  # fmt: skip
     for key, kind in singles.items():
         if key in raw:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
-from flows import compare, datacard, evaluate, pretrain
+from flows import canaries, compare, datacard, evaluate, pretrain
 from flows import export as exporting
 from flows import recipe as recipes
 from flows.holdout import holdout
@@ -20,7 +20,7 @@ from flows.ingest import Progress, SourceSpec, ingest
 from flows.parallel import Workers
 from flows.plan import Plan, check_types, plan
 from flows.recipe import Recipe, SourceSection
-from flows.runtime import Count, Mask, Runtime
+from flows.runtime import Bar, Count, Mask, Runtime, no_bar
 from flows.select import Verdict, judge
 from storage import commit, shards, source, tables
 from storage.store import Object, Store, canonical, key_of
@@ -36,7 +36,8 @@ class Reporter:
         stage: called when a stage begins.
         table: called with a table and what of it was found and is computed, before the work.
         ingest: gives the progress of one source.
-        work: wraps a long stage in a progress bar; gives a function to advance it.
+        bar: wraps long work in a progress bar, described and with its total; gives a function
+            that advances it.
         line: called with a line of result.
     """
 
@@ -45,6 +46,7 @@ class Reporter:
     ingest: Callable[[SourceSpec], AbstractContextManager[Progress]] = lambda _spec: nullcontext(
         Progress()
     )
+    bar: Bar = no_bar
     line: Callable[[str], None] = lambda _line: None
 
 
@@ -56,6 +58,7 @@ class Options:
         until: the last stage to do.
         at: the pool version to use instead of ingesting and taking the latest.
         given: steps by name that a notebook brings.
+        mixed: let a table hold vectors of several numerics classes.
         publish: make a version; a flow whose stages are tasks does so with the last.
     """
 
@@ -65,6 +68,7 @@ class Options:
     until: str = "report"
     at: int | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
+    mixed: bool = False
     publish: bool = True
     reporter: Reporter = field(default_factory=Reporter)
 
@@ -84,6 +88,7 @@ class Run:
     runtime: Runtime
     held: list[Mask] | None
     verdict: Verdict | None = None
+    canaries: dict[str, dict[str, Any]] | None = None
     version: int = 0
     exported: exporting.Exported | None = None
     result: dict[str, Any] = field(default_factory=dict)
@@ -114,6 +119,9 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         planned = plan(recipe, options.given)
     with problems.at():
         check_stages(recipe)
+    with problems.at("canaries"):
+        if recipe.canaries is not None and not problems.found:
+            canaries.check(recipe.canaries, planned)
     problems.raise_any()
     with store.lease():
         if options.at is None:
@@ -175,7 +183,7 @@ def source_spec(section: SourceSection, beside: Path) -> SourceSpec:
     path = section.path if "://" in section.path else str(beside / section.path)
     found = source.find(path)
     columns = source.Columns(
-        section.id, section.text, section.image, section.series, section.position
+        section.id, section.text, section.image, section.series, section.position, section.slices
     )
     return SourceSpec(found, section.name or found.name, columns, section.payload)
 
@@ -198,7 +206,10 @@ def check_stages(recipe: Recipe) -> None:
     problems = recipes.Problems()
     if recipe.compare is not None and "pretrain" not in recipe.raw:
         problems.add("compare", "needs [pretrain]: what the arms are trained with.")
-    if recipe.compare is not None and not recipe.evaluate:
+    encoders = [e for e in recipe.evaluate if "cluster" not in e]
+    if encoders and recipe.pretrain is None and "pretrain" not in recipe.raw:
+        problems.add("evaluate", "needs [pretrain]: the encoder to evaluate.")
+    if recipe.compare is not None and not encoders:
         problems.add("compare", "needs [[evaluate]]: what the arms are compared by.")
     if recipe.pretrain is not None:
         with problems.at("pretrain"):
@@ -208,18 +219,61 @@ def check_stages(recipe: Recipe) -> None:
     problems.raise_any()
 
 
+def _runtime(
+    store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
+) -> Runtime:
+    """Return the runtime over a pool, with its hold-out taken."""
+    how: dict[str, Any] = {
+        "device": options.device,
+        "say": options.reporter.table,
+        "mixed": options.mixed,
+        "bar": options.reporter.bar,
+    }
+    held = None
+    if planned.recipe.holdout is not None:
+        # Of tables of its own: those of the run never see what is held out.
+        held = holdout(Runtime(store, planned, pool, workers, **how), planned.recipe.holdout)
+    return Runtime(store, planned, pool, workers, held, **how)
+
+
+def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[str, Any]:
+    """Make a fit anew on the pool as it is, or an embedding anew on this machine.
+
+    The next run uses it; earlier versions keep what they were made with.
+
+    Returns:
+        table, pool, version of the pool.
+
+    Raises:
+        ConfigError: the recipe has no such fit or embedding.
+        DataError: there is no pool.
+    """
+    planned = plan(recipe, options.given)
+    fits = [n for n in planned.nodes.values() if n.kind in ("fit", "embed")]
+    node = next((n for n in fits if n.alias == alias), None)
+    if node is None:
+        known = [n.alias for n in fits]
+        raise ConfigError(f"{alias}: is no fit or embedding of it.{nearest(alias, known)}")
+    with store.lease(), Workers(options.workers, options.dask) as workers:
+        pool = tables.load_pool(store, recipe.pool, options.at)
+        if pool is None:
+            raise DataError(f"there is no pool {recipe.pool!r}: run the recipe first.")
+        check_types(planned, pool_schema(store, pool))
+        runtime = _runtime(store, planned, options, pool, workers)
+        if node.kind == "embed":
+            name = runtime.measured_anew(node)
+            again = len(store.versions("embed", name)) + 1
+            store.create_ref("embed", name, again, {"alias": alias, "made_on": pool.version})
+        replace(runtime, anew=alias).make([node.table])
+    return {"table": node.table, "pool": pool.name, "version": pool.version}
+
+
 def _stages(
     store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
 ) -> dict[str, Any]:
     reporter = options.reporter
-    recipe = planned.recipe
-    everyone = Runtime(store, planned, pool, workers, device=options.device, say=reporter.table)
-    held = None
-    if recipe.holdout is not None:
-        held = holdout(everyone, recipe.holdout)
-    runtime = Runtime(
-        store, planned, pool, workers, held, device=options.device, say=reporter.table
-    )
+    runtime = _runtime(store, planned, options, pool, workers)
+    held = None if runtime.held is None else list(runtime.held)
     this = Run(store, planned, options, pool, runtime, held)
     if options.reaches("annotate"):
         # With the embeddings: encoders and steps read the payload together, once.
@@ -231,6 +285,12 @@ def _stages(
     if options.reaches("select"):
         reporter.stage("select")
         this.verdict = judge(runtime)
+        section = planned.recipe.canaries
+        if section is not None:
+            reporter.stage("canaries")
+            this.canaries = canaries.plant(runtime, section)
+            for line in canaries.lines(this.canaries):
+                reporter.line(line)
         return _finish(this)
     return {"pool": pool.name, "version": pool.version, "records": pool.records}
 
@@ -252,6 +312,7 @@ def _finish(this: Run) -> dict[str, Any]:
             "models": {t: o.sha256 for t, o in this.runtime.models.items()},
             "verdict": [p.sha256 for p in parts],
             "evidence": {name: item.sha256 for name, item in evidence.items()},
+            "canaries": this.canaries,
             "stages": stages,
         }
     )
@@ -269,9 +330,16 @@ def _finish(this: Run) -> dict[str, Any]:
         "kept": verdict.kept.height,
         "dropped": verdict.dropped(),
     }
+    if this.canaries is not None:
+        this.result["canaries"] = this.canaries
     if recipe.export is not None and options.reaches("export"):
         options.reporter.stage("export")
         _export(this)
+    if recipe.evaluate and options.reaches("evaluate"):
+        scored = evaluate.over_notes(this.runtime, evaluate.protocols(recipe))
+        if scored:
+            this.result["duplicates"] = scored
+            options.reporter.line(evaluate.text(scored))
     if recipe.pretrain is not None and options.reaches("pretrain"):
         options.reporter.stage("pretrain")
         _pretrain(this)
@@ -377,7 +445,7 @@ def _pretrain(this: Run) -> None:
     assert this.verdict is not None
     kept = this.verdict.kept
     comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)
-    wanted = evaluate.protocols(recipe)
+    wanted = tuple(p for p in evaluate.protocols(recipe) if p.cluster is None)
     arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export)
     training = pretrain.Training(
         this.store.root, this.pool.name, arm, section, comparison.steps or section.steps,

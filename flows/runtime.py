@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
@@ -19,12 +20,15 @@ from contracts.errors import ConfigError, DataError
 from flows import buckets
 from flows.expressions import Expression
 from flows.measure import (
+    Made,
     Task,
     Work,
     bound_roles,
     encoder,
+    join,
     load_table,
     measure,
+    pieces,
     scorer,
 )
 from flows.parallel import Workers
@@ -34,6 +38,15 @@ from storage.commit import failpoint
 from storage.store import Manifest, Object, Store, key_of
 
 Mask = NDArray[np.bool_]
+
+
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def no_bar(_what: str, _rows: int) -> Iterator[Callable[[int], None]]:
+    """Show nothing."""
+    yield lambda _done: None
 
 
 @dataclass
@@ -59,8 +72,11 @@ class Runtime:
         held: for each part the held-out rows; None where nothing is held out yet.
         gates: whether `only` is heeded (not for a target pool).
         counts: by table, what was found and what was computed.
+        bar: wraps long work, described and with its number of rows; gives what advances it.
         say: called with a table's name and its counts before it is computed; of a file after.
         dry: count what would be found and computed, and compute nothing.
+        mixed: let a table hold parts of several numerics classes.
+        anew: the alias of a fit to make again, pinned or not.
     """
 
     store: Store
@@ -71,7 +87,10 @@ class Runtime:
     gates: bool = True
     device: str | None = None
     say: Callable[[str, Count], None] = lambda _table, _count: None
+    bar: Bar = no_bar
     dry: bool = False
+    mixed: bool = False
+    anew: str | None = None
     counts: dict[str, Count] = field(default_factory=dict)
     notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
     models: dict[str, Object] = field(default_factory=dict)
@@ -205,6 +224,8 @@ class Runtime:
             content |= node.method.identity()
         if node.kind == "embed":
             content["fingerprint"] = encoder(node, self.device).fingerprint
+            again = self.store.versions("embed", self.measured_anew(node))
+            content |= {"measured_anew": again[-1]} if again else {}
         if node.file is not None:
             content |= {"file": _file_hash(node.file), "key": node.key}
         content["slots"] = {
@@ -239,7 +260,10 @@ class Runtime:
         if "payload" in paths and "text" in flat.columns:
             return flat.with_columns(payload=pl.col("text"))
         if {"image", "payload"} & set(paths):
-            raise ConfigError("only rowwise methods and encoders read the payload in this release.")
+            raise ConfigError(
+                "poolwise methods, fits and selectors look at narrow columns, not at the payload: "
+                "measure it first."
+            )
         return flat
 
     def _gate(self, node: Node, part: int) -> Mask | None:
@@ -261,6 +285,28 @@ class Runtime:
                 inputs[path] = at.records.sha256
         inputs["uid"] = at.records.sha256
         return inputs
+
+    def measured_anew(self, node: Node) -> str:
+        """Return the ref whose versions count how often an embedding was asked for anew."""
+        return f"{self.pool.name}.{node.alias}"
+
+    def _check_numerics(self, node: Node, found: Sequence[Manifest | None]) -> None:
+        """Refuse to add parts of one numerics class to a table of another.
+
+        Raises:
+            ConfigError: unless mixed classes are asked for.
+        """
+        theirs = {m.recorded["numerics"] for m in found if m is not None}
+        if self.mixed or node.kind != "embed" or None not in found:
+            return
+        mine = encoder(node, self.device).numerics
+        if theirs - {mine}:
+            raise ConfigError(
+                f"{node.table}: its vectors were made with {' and '.join(sorted(theirs))}, this "
+                f"machine makes {mine}; they are not equal bit for bit. Run on the machine type "
+                f"that it began on, measure all anew (winnow refit {node.alias}), or take both "
+                "(--mixed)."
+            )
 
     def _rowwise(self, nodes: list[Node]) -> None:
         """Make rowwise tables part by part; what is missing of a part is made in one pass."""
@@ -300,11 +346,26 @@ class Runtime:
         if self.dry:
             nodes = [node for node in nodes if None not in found[node.table]]
             tasks = []
-        results = self.hands(*nodes).map(measure, (task for _, task, _ in tasks))
-        for (index, _, missing), made in zip(tasks, results, strict=True):
-            for (node, made_by), (item, recorded) in zip(missing, made, strict=True):
-                found[node.table][index] = self._publish(made_by, [item], recorded)
-                failpoint("runtime.part")
+        for node in nodes:
+            self._check_numerics(node, found[node.table])
+        cut = [(index, task, pieces(task), missing) for index, task, missing in tasks]
+        results: Iterator[Any] = self.hands(*nodes).map(
+            measure, (p for _, _, cuts, _ in cut for p in cuts)
+        )
+        names = ", ".join(node.table for node in nodes)
+        rows = sum(task.part.rows for _, task, _, _ in cut)
+        with self.bar(f"measuring {names}", rows) as advance:
+            for index, task, cuts, missing in cut:
+                measured = []
+                for piece in cuts:
+                    measured.append(next(results))
+                    first, last = piece.piece or (0, task.part.rows)
+                    advance(last - first)
+                whole = cuts[0].piece is None
+                made: Made = measured[0] if whole else join(task, measured)
+                for (node, made_by), (item, recorded) in zip(missing, made, strict=True):
+                    found[node.table][index] = self._publish(made_by, [item], recorded)
+                    failpoint("runtime.part")
         for node in nodes:
             manifests = [m for m in found[node.table] if m is not None]
             self.notes[node.table] = tuple(m.parts[0] for m in manifests)
@@ -375,7 +436,7 @@ class Runtime:
     def _fit(self, node: Node) -> None:
         """Find the model that is pinned for this derivation, or fit it and pin it."""
         name = f"{self.pool.name}.{node.alias}.{self.derivation(node)[:16]}"
-        pinned = self.store.ref("fit", name)
+        pinned = None if node.alias == self.anew else self.store.ref("fit", name)
         manifest = self.store.find(pinned["manifest"]) if pinned is not None else None
         count = self.counts.setdefault(node.table, Count())
         if manifest is not None:

@@ -12,6 +12,7 @@ import polars as pl
 from contracts import encode
 from contracts.errors import ConfigError
 from contracts.uid import hex_uid
+from flows.canaries import SHADOW
 from flows.expressions import Expression
 from flows.plan import value
 from flows.views import PoolView, Winnow, readable
@@ -97,7 +98,8 @@ def records_as_rows(
     """
     runs, pools = opened.store.names("run"), opened.store.names("pool")
     if name is None:
-        name = (runs if len(runs) == 1 else pools if len(pools) == 1 else [None])[0]
+        own = [pool for pool in pools if not pool.endswith(SHADOW)]
+        name = (runs if len(runs) == 1 else own if len(own) == 1 else [None])[0]
     is_run = name in runs and (dropped is not None or name not in pools or quarantined is None)
     if is_run:
         run = opened.run(name)

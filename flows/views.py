@@ -199,7 +199,10 @@ class RunView:
         return rows.filter(pl.Series(np.concatenate(self._runtime_of(self.plan, None).live)))
 
     def funnel(self) -> pl.DataFrame:
-        """Return rule, clause, reached, dropped, unmeasured and kept_ratio, the pool first."""
+        """Return rule, clause, reached, dropped, unmeasured, kept_ratio, draws; the pool first.
+
+        `draws` counts the repeats after a rule that repeats records, null after any other.
+        """
         return _funnel(self._ref["funnel"], self.result["records"])
 
     def kept(self) -> pl.LazyFrame:
@@ -318,7 +321,7 @@ class Recut:
     verdict: Verdict
 
     def funnel(self) -> pl.DataFrame:
-        """Return rule, clause, reached, dropped, unmeasured and kept_ratio."""
+        """Return what `RunView.funnel` does."""
         results = [asdict(result) for result in self.verdict.results]
         return _funnel(results, self.verdict.rows.height)
 
@@ -402,11 +405,11 @@ def funnel_text(run: RunView) -> str:
     lines = [f"{'rule':{width}}  {'reached':>10}  {'dropped':>10}  {'left':>7}"]
     for row in rows:
         unmeasured = f"  ({row['unmeasured']:,} unmeasured)" if row["unmeasured"] else ""
+        draws = f"  ({row['draws']:,} draws)" if row["draws"] is not None else ""
         left = "" if row["kept_ratio"] is None else f"{row['kept_ratio']:7.1%}"
         reached = "" if row["reached"] is None else f"{row['reached']:,}"
-        lines.append(
-            f"{_label(row):{width}}  {reached:>10}  {row['dropped']:>10,}  {left:>7}{unmeasured}"
-        )
+        counts = f"{reached:>10}  {row['dropped']:>10,}  {left:>7}"
+        lines.append(f"{_label(row):{width}}  {counts}{unmeasured}{draws}")
     return "\n".join(lines)
 
 
@@ -611,7 +614,7 @@ def _changed(
 
 
 def _funnel(results: Sequence[Mapping[str, Any]], records: int) -> pl.DataFrame:
-    rows: list[tuple[Any, ...]] = [("all records", None, records, 0, 0, 1.0)]
+    rows: list[tuple[Any, ...]] = [("all records", None, records, 0, 0, 1.0, None)]
     for result in results:
         left = result["reached"] - result["dropped"]
         ratio = left / records if records else 0.0
@@ -623,16 +626,17 @@ def _funnel(results: Sequence[Mapping[str, Any]], records: int) -> pl.DataFrame:
                 result["dropped"],
                 result["unmeasured"],
                 ratio,
+                result["repeats"],
             )
         )
         if len(result["clauses"]) > 1:
             rows += [
-                (result["name"], c["text"], None, c["dropped"], c["unmeasured"], None)
+                (result["name"], c["text"], None, c["dropped"], c["unmeasured"], None, None)
                 for c in result["clauses"]
             ]
     schema = {
         "rule": pl.String, "clause": pl.String, "reached": pl.Int64, "dropped": pl.Int64,
-        "unmeasured": pl.Int64, "kept_ratio": pl.Float64,
+        "unmeasured": pl.Int64, "kept_ratio": pl.Float64, "draws": pl.Int64,
     }  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row")
 

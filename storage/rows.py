@@ -106,7 +106,7 @@ def check_columns(columns: Columns, names: Iterable[str], where: str) -> None:
         ConfigError: for each that it lacks, with the nearest that it has.
     """
     names = list(names)
-    given = {key: name for key, name in vars(columns).items() if name is not None}
+    given = {key: name for key, name in vars(columns).items() if isinstance(name, str)}
     problems = [
         Problem(f"source.{key}", f"{where} has no column {name!r}.{nearest(name, names)}")
         for key, name in given.items()

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,13 +40,18 @@ TEXT_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a source are what; None takes the first known alias that is present."""
+    """Which columns of a source are what; None takes the first known alias that is present.
+
+    Attributes:
+        slices: of volumes: each axial slice is a record.
+    """
 
     id: str | None = None
     text: str | None = None
     image: str | None = None
     series: str | None = None
     position: str | None = None
+    slices: bool = False
 
 
 @dataclass(frozen=True)
@@ -303,6 +308,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "parquet": (".parquet",),
     "json_lines": (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst"),
     "csv_text": (".csv", ".tsv", ".csv.gz", ".csv.zst", ".tsv.gz", ".tsv.zst"),
+    "volumes": (".nii", ".nii.gz", ".dcm"),
 }
 # What also lies beside sources of other kinds: it decides where nothing else is seen.
 WEAK_SUFFIXES: Mapping[str, tuple[str, ...]] = {
@@ -316,10 +322,10 @@ _LOOKED_AT, _LOOKED_AT_EACH = 20, 1000
 def detect(found: Found) -> str:
     """Return the kind of a source, a file of storage/sources, from its names.
 
-    Tars win over Parquet files beside them; between images, Parquet, JSON lines and CSV the most
-    files win, images on a tie; texts and single JSON files decide only where there is none of
-    these. Where no name tells, the first bytes of the first file do. At most 1,000 entries of each
-    of 20 folders are looked at.
+    Tars win over Parquet files beside them; between images, Parquet, JSON lines, CSV and volumes
+    the most files win, images on a tie; texts and single JSON files decide only where there is
+    none of these. Where no name tells, the first bytes of the first file do. At most 1,000 entries
+    of each of 20 folders are looked at.
 
     Raises:
         DataError: nothing of it is known; says what was seen.
@@ -343,7 +349,7 @@ def detect(found: Found) -> str:
     what = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file"
     raise DataError(
         f"{found.paths[0]}: no kind of source is recognised; seen: {what}. A source is images, "
-        "tars, or Parquet, JSON lines, CSV or text files."
+        "tars, volumes (NIfTI, DICOM), or Parquet, JSON lines, CSV or text files."
     )
 
 
@@ -371,6 +377,8 @@ def _by_content(path: Path) -> str | None:
         return "webdataset"
     if head.startswith(b"PAR1"):
         return "parquet"
+    if head[128:132] == b"DICM":
+        return "volumes"
     if image_kind(head) is not None:
         return "image_folder"
     return "json_lines" if head.lstrip().startswith(b"{") else None
@@ -378,8 +386,8 @@ def _by_content(path: Path) -> str | None:
 
 def probe(found: Found, columns: Columns, limit: int = 200) -> list[Record | Rejected]:
     """Return the first records of a source, as `winnow init` looks at them."""
-    source: Source = methods.load("storage.sources", detect(found))(
-        found.root, found.paths, columns
-    )
+    kind = detect(found)
+    columns = replace(columns, slices=kind == "volumes")
+    source: Source = methods.load("storage.sources", kind)(found.root, found.paths, columns)
     items = (item for unit in source.units() for item in source.records(unit))
     return list(itertools.islice(items, limit))

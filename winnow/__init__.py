@@ -55,6 +55,7 @@ def ingest(
     workers: int = 1,
     payload: str = "copy",
     update: bool = False,
+    slices: bool = False,
     **columns: str,
 ) -> dict[str, Any]:
     """Read a source into a pool; return what `winnow ingest --json` prints."""
@@ -62,9 +63,8 @@ def ingest(
     from storage import source as sources
 
     found = sources.find(path)
-    spec = ingesting.SourceSpec(
-        found, source or found.name, sources.Columns(**columns), payload, update=update
-    )
+    roles = sources.Columns(**columns, slices=slices)
+    spec = ingesting.SourceSpec(found, source or found.name, roles, payload, update=update)
     opened = _store(store)
     with opened.lease():
         return ingesting.ingest(opened, pool or spec.name, spec, workers=workers)

@@ -8,7 +8,7 @@ from curation.step import Role, selector
 
 
 @selector(
-    version=1,
+    version=2,
     reads={"cluster": Role(pl.UInt64), "score": Role(optional=True)},
 )
 def one_per_cluster(candidates: pl.DataFrame) -> pl.DataFrame:
@@ -23,9 +23,9 @@ def one_per_cluster(candidates: pl.DataFrame) -> pl.DataFrame:
     names_it = (pl.col("uid") == pl.col("cluster")).cast(pl.Float64)
     score = pl.col("score") if "score" in candidates.columns else names_it
     best = (
-        candidates.with_columns(group=pl.col("cluster").fill_null(pl.col("uid")), rank=score)
-        .sort(["group", "rank", "uid"], descending=[False, True, False], nulls_last=True)
-        .unique("group", keep="first", maintain_order=True)
+        candidates.with_columns(alone=pl.when(pl.col("cluster").is_null()).then("uid"), rank=score)
+        .sort(["cluster", "rank", "uid"], descending=[False, True, False], nulls_last=True)
+        .unique(["cluster", "alone"], keep="first", maintain_order=True)
     )
     return best.select("uid")
 

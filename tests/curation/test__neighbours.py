@@ -105,6 +105,7 @@ def test_near_ties_across_tiles_are_decided_beyond_single_precision():
     columns = np.repeat(row, m, axis=0)
     # One component nudged, each time otherwise: the best differ by some 1e-11 in cosine.
     columns[:, 0] += (1 + np.random.default_rng(4).permutation(m)) * np.float32(2**-18)
+    columns = _neighbours.unit(columns)
     exact = _neighbours.unit_64(columns) @ _neighbours.unit_64(row)[0]
     assert _neighbours.nearest(row, columns)[0] == exact.argmax()
     assert _neighbours.nearest(row, columns[::-1].copy())[0] == exact[::-1].argmax()
@@ -123,6 +124,29 @@ def test_a_span_hides_the_columns_outside_it():
         inside = x[first[i] : last[i]] @ x[i]
         assert found[i] == first[i] + inside.argmax()
     assert found[3] == -1
+
+
+def test_rows_made_at_length_one_when_asked_for_have_the_same_neighbours():
+    x = np.random.default_rng(12).standard_normal((6000, 20)).astype(np.float16)
+    x[3000:3050] = x[:50]
+    chosen = np.random.default_rng(13).permutation(6000)[:5000]
+    made, kept = _neighbours.Units(x, chosen), _neighbours.unit(x[chosen])
+    assert (len(made), made.shape) == (5000, (5000, 20))
+    rows, span = kept[:300], (np.arange(300) % 7, 5000 - np.arange(300))
+    found = _neighbours.closest(rows, made, span=span)
+    assert found.tolist() == _neighbours.closest(rows, kept, span=span).tolist()
+
+
+def test_a_ranking_begins_with_the_nearest_and_has_every_column_once():
+    rows, columns = unit_rows(14, 50, 6), unit_rows(15, 300, 6)
+    columns[200:] = columns[:100]
+    ranked = _neighbours.ranking(rows, columns, 1000)
+    assert (np.sort(ranked, axis=1) == np.arange(300)).all()
+    assert ranked[:, 0].tolist() == _neighbours.nearest(rows, columns).tolist()
+    exact = _neighbours.unit_64(rows) @ _neighbours.unit_64(columns).T
+    ordered = np.take_along_axis(exact, ranked, axis=1)
+    assert (np.diff(ordered, axis=1) <= 1e-12).all()
+    assert (np.diff(ranked, axis=1)[np.abs(np.diff(ordered, axis=1)) < 1e-12] > 0).all()
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(300, 5000, 48), (7, 3, 2), (64, 2100, 512)])

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from contracts.uid import hex_uid, uid_of
+from flows import examples, report
 from flows import recipe as recipes
-from flows import report
 from flows import run as runs
 from flows.views import RunView, Winnow
 from storage.store import Store
@@ -155,12 +155,14 @@ def _page(run: RunView) -> Page:
     return Page(report.render(run))
 
 
-def _with_evaluation(run: RunView, evaluation: Mapping[str, Any]) -> RunView:
+def _with(run: RunView, **result: Any) -> RunView:
     ref = run.runtime.store.ref("run", run.name)
     assert ref is not None
-    return RunView(
-        run.runtime.store, {**ref, "result": {**ref["result"], "evaluation": evaluation}}
-    )
+    return RunView(run.runtime.store, {**ref, "result": {**ref["result"], **result}})
+
+
+def _with_evaluation(run: RunView, evaluation: Mapping[str, Any]) -> RunView:
+    return _with(run, evaluation=evaluation)
 
 
 def _evaluation(verdict: str = "better", name: str = "recall", seeds: int = 2) -> dict[str, Any]:
@@ -418,12 +420,43 @@ def test_a_dropped_copy_stands_beside_the_picture_that_was_kept_for_it(pictures)
 
 def test_pictures_are_small_jpegs_made_anew_that_carry_nothing_else(pictures):
     page = _page(pictures)
-    assert len(page.pictures) == 6 + 2 * 7 + 7 + 10
-    assert max(max(Image.open(io.BytesIO(p)).size) for p in page.pictures) == report.THUMBNAIL_PX
+    # Of each rule, the pairs of the second, kept, and the first eight of the one cluster.
+    assert len(page.pictures) == 6 + 2 * 7 + 7 + 10 + 8
+    assert max(max(Image.open(io.BytesIO(p)).size) for p in page.pictures) == examples.THUMBNAIL_PX
     for picture in page.pictures:
         opened = Image.open(io.BytesIO(picture))
         assert (opened.format, opened.getexif(), b"secret" in picture) == ("JPEG", {}, False)
     assert all(attrs["alt"] for tag, attrs in page.tags if tag == "img")
+
+
+def test_the_largest_clusters_are_shown_with_the_fate_of_their_records(pictures):
+    found = examples.clusters(pictures)
+    assert list(found) == ["exact"]
+    (cluster,) = found["exact"]
+    assert (cluster.size, len(cluster.cards)) == (8, 8)
+    notes = [card.note for card in cluster.cards]
+    assert notes[0] == "dropped by ten"
+    assert set(notes[1:]) == {"dropped by one of each"}
+    assert all(card.picture for card in cluster.cards)
+    assert "exact, 8 records" in _page(pictures).part("clusters").text
+
+
+def test_canaries_are_a_table_by_kind(pictures):
+    found = {
+        "crop": {"planted": 40, "untested": 4, "caught": 9, "recall": 0.25},
+        "near_miss": {"planted": 40, "untested": 0, "merged": 2, "false_merge_ratio": 0.05},
+    }
+    assert "canaries" not in report.render(pictures)
+    rows = _page(_with(pictures, canaries=found)).part("canaries").rows()
+    assert rows[1:] == [["crop", "40", "4", "25.0%", ""], ["near_miss", "40", "0", "", "5.0%"]]
+
+
+def test_clusters_scored_against_labels_are_a_table(pictures):
+    metric = {"value": 0.75, "n": 8, "low": 0.5, "high": 1.0}
+    scored = {"a.cluster, meta.x": {"precision": metric}, "<b>, meta.x": {"precision": metric}}
+    part = _page(_with(pictures, duplicates=scored)).part("duplicates")
+    assert [row[0] for row in part.rows()] == ["Cluster, label", "a.cluster, meta.x", "<b>, meta.x"]
+    assert "0.75" in part.text
 
 
 def test_the_quarantine_is_counted_by_reason_with_five_places(pictures):
@@ -437,7 +470,7 @@ def test_the_clauses_of_a_rule_take_turns_among_twelve_examples(tmp_path):
     rows = [{"id": str(i), "text": "t", "n": i} for i in range(1000)]
     where = "meta.n <> 7 AND meta.n <> 8 AND meta.n < 50"
     run = _texts(tmp_path, rows, {"name": "r", "where": where})
-    (dropped, _) = report._examples(run, report._types(run))
+    (dropped, _) = examples.examples(run, examples.types_of(run))
     assert dropped.records == 952
     notes = ["meta.n < 50", "meta.n <> 7", "meta.n <> 8", *["meta.n < 50"] * 9]
     assert [card.note for card in dropped.cards] == notes
@@ -543,7 +576,7 @@ def test_bars_count_kept_dropped_here_and_dropped_elsewhere(tmp_path):
     rows = [{"id": str(i), "text": "t", "n": i, "m": i % 2} for i in range(8)]
     rows.append({"id": "null", "text": "t", "n": None, "m": 0})
     run = _texts(tmp_path, rows, {"name": "n", "where": "meta.m = 0 AND meta.n >= 3"})  # fmt: skip
-    by_column = {d.column: d for d in report._distributions(run, report._types(run))}
+    by_column = {d.column: d for d in report._distributions(run, examples.types_of(run))}
     n = by_column["meta.n"]
     assert [(b.low + 0.5, b.kept, b.dropped, b.elsewhere) for b in n.bins] == [
         (0, 0, 1, 0), (1, 0, 0, 1), (2, 0, 1, 0), (3, 0, 0, 1),
@@ -562,7 +595,7 @@ def test_held_out_records_are_in_no_distribution(tmp_path):
         "holdout": {"where": "meta.n < 4"},
         "select": [{"name": "r", "where": "meta.n < 8"}],
     })  # fmt: skip
-    (n,) = report._distributions(run, report._types(run))
+    (n,) = report._distributions(run, examples.types_of(run))
     assert sum(b.kept + b.dropped + b.elsewhere for b in n.bins) == 6
     assert "Held out 4 of 4" in _page(run).text
 
@@ -631,13 +664,13 @@ def test_numbers_beyond_all_bounds_do_not_break_the_page(tmp_path):
     rows = [{"id": str(i), "text": "t", "x": x, "k": k}
             for i, (x, k) in enumerate(zip(values, wholes, strict=True))]  # fmt: skip
     run = _texts(tmp_path, rows, {"name": "r", "where": "meta.x < 1e300 AND meta.k > -1e18"})
-    by_column = {d.column: d for d in report._distributions(run, report._types(run))}
+    by_column = {d.column: d for d in report._distributions(run, examples.types_of(run))}
     assert (by_column["meta.x"].below, by_column["meta.x"].above) == (1, 1)
     assert "1 left of the axis. 1 right of the axis." in _page(run).text
 
 
 def test_uids_and_hashes_have_no_distribution(pictures):
-    columns = [d.column for d in report._distributions(pictures, report._types(pictures))]
+    columns = [d.column for d in report._distributions(pictures, examples.types_of(pictures))]
     assert columns == ["width", "caption_stats.words"]
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from contracts.errors import ConfigError, DataError, StorageError
 from contracts.uid import uid_of
 from curation.step import Role, rowwise
 from flows import ingest as ingesting
+from flows import measure
 from flows import run as runs
+from flows import runtime as runtimes
 from flows.runtime import Runtime
 from storage import tables
 
@@ -163,6 +167,88 @@ def test_a_fit_stays_pinned_while_the_pool_grows(project: Any, watch: Any):
     watch.reset()
     project.run(TEXTS + VECTORS.format(1))
     assert {"fit.kmeans", "annotate.nearest_centroid"} <= watch.computed
+
+
+def _refit(project: Any, alias: str, text: str) -> dict[str, Any]:
+    recipe = runs.read_recipe(project.recipe(text))
+    return runs.refit(recipe, project.store, alias, runs.Options())
+
+
+def test_a_refit_takes_the_pool_as_it_is_and_older_versions_keep_their_fit(
+    project: Any, watch: Any
+):
+    _write(project, range(12))
+    text = TEXTS + VECTORS.format(0)
+    project.run(text)
+    old = project.last().runtime.models["fit.kmeans"]
+    _write(project, range(12), range(12, 20))
+    project.run(text)
+    assert project.last().runtime.models["fit.kmeans"] == old
+    assert _refit(project, "kmeans", text) == {"table": "fit.kmeans", "pool": "web", "version": 2}
+    watch.reset()
+    project.run(text)
+    new = project.last().runtime.models["fit.kmeans"]
+    assert watch.counts["fit.kmeans"] == (1, 0)
+    assert watch.counts["annotate.nearest_centroid"] == (0, 20)
+    sizes = [tables.read(project.store, model)["size"].sum() for model in (old, new)]
+    assert sizes == [12, 20]
+    with pytest.raises(ConfigError, match=r"kmean: is no fit or embedding of it. Nearest: kmeans"):
+        _refit(project, "kmean", text)
+
+
+def test_vectors_of_another_numerics_class_are_not_added_unless_asked_for(
+    project: Any, watch: Any, monkeypatch: pytest.MonkeyPatch
+):
+    _write(project, range(12))
+    text = TEXTS + VECTORS.format(0)
+    project.run(text)
+    built = measure.encoder
+
+    def elsewhere(node: Any, device: str | None) -> Any:
+        found = copy.copy(built(node, device))
+        found.numerics = "cuda/float16"
+        return found
+
+    for module in (measure, runtimes):
+        monkeypatch.setattr(module, "encoder", elsewhere)
+    # What is there is used, whatever machine made it.
+    assert project.run(text)["changed"] is False
+    _write(project, range(12), range(12, 20))
+    with pytest.raises(ConfigError, match=r"embed.bag: .* cpu/float64, this machine makes cuda"):
+        project.run(text)
+    watch.reset()
+    project.run(text, mixed=True)
+    assert watch.counts["embed.bag"] == (12, 8)
+    _refit(project, "bag", text)
+    watch.reset()
+    project.run(text)
+    assert watch.counts["embed.bag"] == (20, 0)
+    assert watch.counts["fit.kmeans"] == (0, 1)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_pieces_of_a_part_give_the_object_of_the_whole(
+    project: Any, monkeypatch: pytest.MonkeyPatch, workers: int
+):
+    _write(project, range(20))
+    text = TEXTS + '[embed.bag]\nencoder = "hashed_ngrams"\n'
+    project.run(text)
+    whole = project.last().runtime.notes["embed.bag"]
+    project.beside /= "again"
+    _write(project, range(20))
+    monkeypatch.setattr(measure, "PIECE_ROWS", 7)
+    shown: list[tuple[str, int]] = []
+
+    @contextmanager
+    def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        shown.append((what, total))
+        yield lambda done: shown.append(("done", done))
+
+    project.run(text, workers=workers, reporter=runs.Reporter(bar=bar))
+    assert [o.sha256 for o in project.last().runtime.notes["embed.bag"]] == [
+        o.sha256 for o in whole
+    ]
+    assert shown == [("measuring embed.bag", 20), ("done", 7), ("done", 7), ("done", 6)]
 
 
 CLOCK = """

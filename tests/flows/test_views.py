@@ -77,7 +77,9 @@ def run(rows: Any) -> Any:
 
 def test_the_funnel_goes_from_the_pool_to_what_is_kept(run: Any):
     funnel = run.funnel()
-    assert funnel.columns == ["rule", "clause", "reached", "dropped", "unmeasured", "kept_ratio"]
+    assert funnel.columns == [
+        "rule", "clause", "reached", "dropped", "unmeasured", "kept_ratio", "draws",
+    ]  # fmt: skip
     rules = funnel.filter(pl.col("clause").is_null())
     # 0 is held out; 18 and 19 are too large; 1, 10, 11 have one word; the pairs leave 7.
     assert rules.select("rule", "reached", "dropped").rows() == [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,11 @@ import pytest
 
 from contracts.errors import ConfigError, DataError
 from contracts.uid import uniform
+from curation import _neighbours
+from curation.annotate.nearest_centroid import nearest_centroid
 from curation.annotate.semantic_duplicates import TILE, semantic_duplicates
+from curation.fit.kmeans import kmeans
+from curation.properties import PROPERTIES, Case, sample
 from curation.select.one_per_neighbourhood import one_per_neighbourhood
 
 
@@ -19,7 +24,7 @@ def frame(x, group=0, uids=None, dtype=pl.Float32, **columns):
         {
             "uid": pl.Series(uids, dtype=pl.UInt64),
             "vector": pl.Series(x.tolist(), dtype=pl.Array(dtype, x.shape[-1])),
-            "group": np.broadcast_to(group, len(x)).tolist(),
+            "group": [group] * len(x) if isinstance(group, int) else pl.Series(group),
             **columns,
         }
     )
@@ -121,6 +126,46 @@ def test_a_group_wider_than_a_tile_of_columns_agrees_with_the_full_matrix():
     assert_agrees(rows, semantic_duplicates(rows), brute_force(rows, "hard"))
 
 
+def before(rows, key):
+    """The largest cosine to a record of smaller key, and that record, a block of rows at a time."""
+    x = rows["vector"].to_numpy().astype(np.float64)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    value, nearest = np.zeros(len(x)), np.full(len(x), -1)
+    for a in range(0, len(x), 500):
+        cosines = np.where(key < key[a : a + 500, None], x[a : a + 500] @ x.T, -2)
+        value[a : a + 500], nearest[a : a + 500] = cosines.max(axis=1), cosines.argmax(axis=1)
+    return np.maximum(value, 0), np.where(value > -2, nearest, -1)
+
+
+def test_all_in_one_group_is_exact_for_thousands_of_records():
+    n = 5 * _neighbours.ROWS + 77
+    rows = frame(np.random.default_rng(12).standard_normal((n, 6)), 0, dtype=pl.Float16)
+    value, nearest = before(rows, uniform(rows["uid"].to_numpy(), 0, "semantic_duplicates"))
+    found = semantic_duplicates(rows, order="random")
+    np.testing.assert_allclose(found["max_cosine"], value, atol=2e-7)
+    agree = found["nearest"].fill_null(0).to_numpy() == np.maximum(nearest, 0)
+    # In half precision and six dimensions some cosines of different pairs are equal.
+    assert agree.mean() > 0.999
+
+
+def test_beside_the_vectors_a_large_group_takes_some_bytes_a_record_and_blocks():
+    def peak(n):
+        x = np.random.default_rng(13).standard_normal((n, 200), np.float32)
+        vector = pl.Series(x.astype(np.float16), dtype=pl.Array(pl.Float16, 200))
+        rows = pl.DataFrame({"uid": np.arange(n, dtype=np.uint64), "vector": vector})
+        rows = rows.with_columns(group=pl.lit(1, dtype=pl.UInt32))
+        tracemalloc.start()
+        try:
+            semantic_duplicates.function(rows, order="hard", seed=0, stream="")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    small, large = peak(6_000), peak(12_000)
+    assert large - small < 60 * 6_000 < 200 * 2 * 6_000
+    assert large < (12 << 20) + 20 * 1024 * 200 + 60 * 12_000
+
+
 def test_what_it_says_of_a_group_does_not_depend_on_the_others():
     rng = np.random.default_rng(3)
     group = rng.integers(60, size=3000)
@@ -185,6 +230,121 @@ def test_opposite_vectors_have_a_measure_of_zero_and_still_a_nearest():
 def test_duplicates_in_different_groups_are_missed():
     found = semantic_duplicates(frame([[1.0, 0.0], [1.0, 0.0]], [0, 1]))
     assert found["nearest"].to_list() == [None, None]
+
+
+def test_a_group_that_both_list_brings_duplicates_of_different_clusters_together():
+    rows = frame([[1.0, 0.0], [1.0, 0.0], [1.0, 0.1]], [[0, 1], [1, 2], [3, 2]])
+    found = semantic_duplicates(rows.with_columns(score=pl.Series([3, 2, 1])), order="score")
+    assert found["nearest"].to_list() == [None, 0, 1]
+    assert found["max_cosine"].to_list() == pytest.approx([0, 1, 1.01**-0.5])
+
+
+def test_of_equally_near_records_in_different_groups_the_smallest_uid_is_named():
+    x = [[1.0, 1.0], [1.0, -1.0], [1.0, 0.0]]
+    for groups in ([[7], [5], [5, 7]], [[5], [7], [5, 7]]):
+        rows = frame(x, groups).with_columns(score=pl.Series([1, 2, 0]))
+        assert semantic_duplicates(rows, order="score")["nearest"].to_list() == [None, None, 0]
+
+
+def test_lists_of_one_group_say_what_the_group_says():
+    rng = np.random.default_rng(8)
+    group = rng.integers(30, size=900)
+    rows = frame(rng.standard_normal((900, 6)), group, dtype=pl.Float16)
+    rows = rows.with_columns(pl.when(pl.col("uid") % 11 > 0).then("group").alias("group"))
+    listed = rows.with_columns(pl.concat_list("group"))
+    assert semantic_duplicates(listed, order="random").equals(
+        semantic_duplicates(rows, order="random")
+    )
+
+
+def test_a_record_whose_list_is_null_or_empty_or_holds_a_null_is_alone():
+    groups = [None, [], [None], [4, 4], [None, 4]]
+    rows = frame([[1.0, 0.0]] * 5, 0).with_columns(
+        group=pl.Series(groups, dtype=pl.List(pl.UInt32))
+    )
+    score = rows.with_columns(score=-pl.col("uid").cast(pl.Int64))
+    found = semantic_duplicates(score, order="score")
+    assert found["max_cosine"].to_list() == [0, 0, 0, 0, 1]
+    assert found["nearest"].to_list() == [None] * 4 + [3]
+
+
+@pytest.mark.parametrize("order", ["random", "score"])
+def test_with_lists_it_agrees_with_brute_force_over_pairs_that_share_a_group(order):
+    rng = np.random.default_rng(9)
+    n = 400
+    x = rng.standard_normal((40, 8))[rng.integers(40, size=n)] + 0.3 * rng.standard_normal((n, 8))
+    lists = [rng.choice(25, size=rng.integers(1, 5), replace=False).tolist() for _ in range(n)]
+    rows = frame(x, lists, rng.permutation(10**6)[:n], pl.Float16)
+    rows = rows.with_columns(score=pl.Series(rng.integers(4, size=n).astype(float)))
+    found = semantic_duplicates(rows, order=order, seed=3)
+
+    x = rows["vector"].to_numpy().astype(np.float64)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    uids = rows["uid"].to_numpy()
+    key = {
+        "random": uniform(uids, 3, "semantic_duplicates"),
+        "score": -rows["score"].to_numpy(),
+    }[order]
+    place = np.argsort(np.lexsort((uids, key)))
+    for i in range(n):
+        shared = [j for j in range(n) if place[j] < place[i] and set(lists[i]) & set(lists[j])]
+        cosines = x[shared] @ x[i] if shared else np.empty(0)
+        largest = max([0.0, *cosines])
+        assert found["max_cosine"][i] == pytest.approx(largest, abs=2e-7)
+        if largest > 0:
+            assert found["nearest"][i] == uids[shared[int(cosines.argmax())]]
+
+
+def test_lists_hold_the_properties_of_a_groupwise_step():
+    rows, _ = sample(semantic_duplicates)
+    lists = pl.concat_list("group", (pl.col("group") + 1) % 7)
+    rows = rows.with_columns(group=pl.when(pl.col("group").is_not_null()).then(lists))
+    for holds in PROPERTIES["groupwise"]:
+        holds(Case(semantic_duplicates.bind(order="random"), rows, {}))
+
+
+@pytest.mark.parametrize(("order", "score"), [("hard", '"-nearest'), ("easy", '"nearest')])
+def test_an_order_of_each_group_is_refused_for_lists_and_the_message_says_what_to_bind(
+    order, score
+):
+    rows = frame([[1.0, 0.0]], [[0, 1]])
+    with pytest.raises(ConfigError, match=f"Bind score = {score}_centroid.cosine"):
+        semantic_duplicates(rows, order=order)
+
+
+def recall(rows, num_clusters, threshold, probes):
+    """Of what all pairs say is a duplicate, the share that is found within clusters."""
+    exact = semantic_duplicates(rows.with_columns(group=pl.lit(0)), order="random")
+    near = exact.filter(pl.col("max_cosine") > threshold)["uid"]
+    assert near.len() > 100
+    centroids = kmeans(rows, num_clusters=num_clusters, iterations=10)
+    assigned = nearest_centroid(rows, centroids, probes=probes)
+    group = assigned["probes" if probes > 1 else "centroid"]
+    found = semantic_duplicates(rows.with_columns(group=group), order="random")
+    assert (found["max_cosine"] <= exact["max_cosine"] + 1e-7).all()
+    draws = uniform(rows["uid"].to_numpy(), 0, "semantic_duplicates")
+    twins = found.drop_nulls()
+    assert (draws[twins["nearest"].to_numpy()] < draws[twins["uid"].to_numpy()]).all()
+    return (found.filter(found["uid"].is_in(near.implode()))["max_cosine"] > threshold).mean()
+
+
+def test_four_probes_find_the_duplicates_that_clusters_part():
+    rng = np.random.default_rng(10)
+    base = rng.standard_normal((1500, 12))
+    x = np.vstack([base, base + 0.4 * rng.standard_normal(base.shape)])
+    found = [recall(frame(x, dtype=pl.Float16), 150, 0.85, probes) for probes in (1, 2, 4)]
+    assert found[0] < 0.8 < found[1] < 0.97 < found[2]
+
+
+@pytest.mark.data
+def test_four_probes_find_the_pictures_of_one_emoji_that_clusters_part(data):
+    from embeddings.color_layout import ColorLayout
+
+    pictures = pl.read_parquet(data / "emoji" / "emoji.parquet", columns=["image"])
+    pictures = pictures.gather_every(3).select(image=pl.col("image").struct.field("bytes"))
+    rows = ColorLayout()(pictures).with_columns(uid=pl.int_range(pictures.height, dtype=pl.UInt64))
+    found = [recall(rows, 256, 0.95, probes) for probes in (1, 2, 4)]
+    assert found[0] < 0.93 < found[1] < 0.99 < found[2]
 
 
 def test_a_record_without_a_group_is_alone():

@@ -41,3 +41,10 @@ def test_what_is_dropped_names_its_kept_twin():
 def test_every_cluster_with_a_candidate_keeps_exactly_one(records: dict[int, int]):
     kept = one_per_cluster(candidates(list(records.items())))["uid"].to_list()
     assert sorted(records[uid] for uid in kept) == sorted(set(records.values()))
+
+
+def test_a_record_without_a_cluster_is_not_that_of_its_own_number():
+    rows = pl.DataFrame(
+        {"uid": [7, 8, 9], "cluster": [None, 7, 7]}, schema={"uid": pl.UInt64, "cluster": pl.UInt64}
+    )
+    assert one_per_cluster(rows)["uid"].to_list() == [7, 8]

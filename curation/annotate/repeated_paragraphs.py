@@ -1,0 +1,114 @@
+"""Paragraphs that an earlier record has too, and how many records share them."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from contracts.params import Count
+from curation import _shingles, _spans
+from curation.step import Role, groupwise
+
+
+def _keys(rows: pl.DataFrame, *, min_words: int) -> pl.Series:
+    """Return the hashes of each text's paragraphs, of a text without a long one its uid."""
+    keys = _long(_paragraphs(rows), min_words).group_by("uid").agg(pl.col("key").unique())
+    listed = rows.join(keys, on="uid", how="left", maintain_order="left")
+    alone = pl.when(pl.col("text").is_not_null()).then(pl.concat_list("uid"))
+    return listed.select(pl.col("key").fill_null(alone)).to_series()
+
+
+def _folded(partials: pl.DataFrame) -> pl.DataFrame:
+    return _spans.folded(partials, pl.col("records").max())
+
+
+@groupwise(
+    version=1,
+    reads={"text": Role(pl.String)},
+    writes={
+        "repeated_ratio": pl.Float32,
+        "records": pl.UInt32,
+        "spans": _spans.SPANS,
+        "characters": pl.UInt32,
+    },
+    keys=_keys,
+    merge=_folded,
+)
+def repeated_paragraphs(groups: pl.DataFrame, *, min_words: Count = 13) -> pl.DataFrame:
+    """Mark the paragraphs that a record with a smaller uid also has, and count who shares them.
+
+    A paragraph is a line without the white space around it. Two are the same where their words
+    are, after NFKC and case folding and without punctuation (curation/_shingles.py says what a
+    word is; in scripts without spaces it is one character). Those of fewer than `min_words`
+    words are never marked. Of each paragraph exactly one record keeps its own unmarked, that of
+    the smallest uid, with all its copies of it, whatever the order and the parts of the pool.
+    A hash brings paragraphs together, their words decide.
+
+    Reference: Li et al. 2024, DataComp-LM, arXiv:2406.11794, section 4.3 and appendix L (the
+    Bloom filter BFF, made exact; BFF marks a paragraph of which a share of the 13-word shingles
+    was met before, in the order of the files).
+    Writes:
+        repeated_ratio: share of the characters of the text's paragraphs, short ones included,
+            in marked ones; in [0, 1].
+        records: that have the paragraph of this text which most have, itself among them; 0
+            where no paragraph is long enough.
+        spans: `start` and `end` of each marked paragraph, ascending, in characters.
+        characters: in paragraphs, so without line breaks and the white space beside them. All
+            null for a null text.
+    Cost: 12 bytes a paragraph through disk, O(bytes) for the keys, and again for each block of
+        paragraphs that has one of the text.
+    """
+    found = _paragraphs(groups.unique("uid").sort("uid"))
+    long = _long(found, min_words)
+    same = ("key", "form")
+    met = long.join(_forms(long), on=("key", "line"), how="left", maintain_order="left").select(
+        "uid",
+        "start",
+        "end",
+        first=pl.col("uid").min().over(same),
+        records=pl.col("uid").n_unique().over(same),
+    )
+    most = met.group_by("uid").agg(pl.col("records").max())
+    characters = (pl.col("end") - pl.col("start")).sum().cast(pl.UInt32)
+    records = found.group_by("uid").agg(characters=characters)
+    records = records.join(most, on="uid", how="left").with_columns(pl.col("records").fill_null(0))
+    marked = met.filter(pl.col("uid") > pl.col("first")).select("uid", "start", "end")
+    return _spans.spanned(records, marked).select(
+        "uid", "repeated_ratio", "records", "spans", "characters"
+    )
+
+
+def _paragraphs(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the lines of texts that are not null: uid, start, end and the stripped line."""
+    line = pl.col("line")
+    indent = line.str.len_chars() - line.str.strip_chars_start().str.len_chars()
+    behind = (line.str.len_chars() + 1).cum_sum().over("uid")
+    return (
+        rows.select("uid", line=pl.col("text").str.split("\n"))
+        .drop_nulls("line")
+        .explode("line", empty_as_null=True)
+        .with_columns(start=behind - line.str.len_chars() - 1 + indent, line=line.str.strip_chars())
+        .with_columns(pl.col("start").cast(pl.UInt32))
+        .with_columns(end=pl.col("start") + line.str.len_chars())
+    )
+
+
+def _long(paragraphs: pl.DataFrame, min_words: int) -> pl.DataFrame:
+    """Return those of so many words or more, with the hash of their words as `key`."""
+    keys = np.empty(paragraphs.height, dtype=np.uint64)
+    words = np.empty(paragraphs.height, dtype=np.int64)
+    for block, tokens in _shingles.blocks(paragraphs["line"], "word"):
+        words[block] = length = tokens.ends - tokens.starts
+        # An n-gram as long as the longest is in each paragraph the whole of it.
+        whole = _shingles.shingles(tokens, max(1, int(length.max())))
+        keys[block][length > 0] = whole.hashes[tokens.starts[length > 0]]
+    enough = pl.Series(words) >= min_words
+    return paragraphs.with_columns(key=keys).filter(enough)
+
+
+def _forms(paragraphs: pl.DataFrame) -> pl.DataFrame:
+    """Return the words of each line whose hash another line has too."""
+    lines = paragraphs.select("key", "line").unique().sort("key", "line")
+    several = lines.filter(pl.col("key").is_duplicated())
+    forms = [" ".join(_shingles.tokens(line, "word")) for line in several["line"]]
+    return several.with_columns(pl.Series("form", forms, dtype=pl.String))

@@ -1,0 +1,53 @@
+"""Drop semantic duplicates, cluster again what is left, and keep what is far from centroids."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from contracts.params import Count, Ratio, Seed
+from curation.fit.kmeans import kmeans
+from curation.select.prototypes import EVIDENCE, by_cosine
+from curation.step import Role, budget_of, selector
+
+
+@selector(
+    version=1,
+    reads={
+        "vector": Role((pl.Array, pl.List)),
+        "max_cosine": Role(default="semantic_duplicates.max_cosine"),
+    },
+    evidence=EVIDENCE,
+)
+def d4(
+    candidates: pl.DataFrame,
+    *,
+    budget: Count | None = None,
+    budget_ratio: Ratio | None = None,
+    dedup_ratio: Ratio = 0.75,
+    num_clusters: Count | None = None,
+    seed: Seed = 0,
+    stream: str = "d4",
+) -> pl.DataFrame:
+    """Keep R_dedup of the candidates by SemDeDup, then R / R_dedup of these by prototypes.
+
+    SemDeDup at the threshold that leaves dedup_ratio of the candidates is: the lowest max_cosine
+    first, ties by uid. What is left is clustered anew, since groups of duplicates had drawn the
+    first centroids to themselves, and the budget is filled with the records of lowest cosine to
+    their nearest new centroid, ties by uid. A budget above dedup_ratio is SemDeDup alone, and
+    dedup_ratio = 1 is `prototypes`. With a threshold in place of a ratio, use the two rules
+    `one_per_neighbourhood` and `prototypes`. A record without a vector is never kept.
+
+    Reference: Tirumala et al. 2023, D4, arXiv:2308.12284, section 3.
+    Writes:
+        centroid: the nearest of the new centroids.
+        cosine: to it.
+    Cost: that of `prototypes` on dedup_ratio of the candidates.
+    Raises:
+        ConfigError: unless exactly one of budget and budget_ratio is given.
+        DataError: vectors of different lengths; NaN or infinity.
+    """
+    wanted = budget_of(candidates.height, budget, budget_ratio)
+    distinct = max(wanted, budget_of(candidates.height, None, dedup_ratio))
+    left = candidates.drop_nulls().sort("max_cosine", "uid").head(distinct)
+    centroids = kmeans(left, num_clusters=num_clusters, seed=seed, stream=stream)
+    return by_cosine(left, centroids, descending=False).head(wanted)

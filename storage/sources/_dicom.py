@@ -1,0 +1,220 @@
+"""DICOM files: one slice each, put in order along their series; nothing of the patient is kept."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contracts.decode import Limits
+from contracts.errors import ConfigError
+from storage.source import Refused
+from storage.sources._slices import Voxels
+
+# The only fields that are ever read: none says who the patient is.
+_FIELDS = [
+    "SeriesInstanceUID", "Modality", "InstanceNumber", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "WindowCenter", "WindowWidth",
+    "RescaleSlope", "RescaleIntercept", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
+    "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "PixelData",
+]  # fmt: skip
+_RAW = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+# pydicom unfolds such a file whole, without a limit.
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+# What pydicom raises on bytes that it cannot read.
+_ERRORS = (
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError,
+    EOFError, OSError, RecursionError, struct.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One file of a series, its pixels set aside.
+
+    Attributes:
+        name: of the file.
+        digest: of its bytes, to know them again.
+        series: its SeriesInstanceUID, empty where there is none.
+        number: InstanceNumber.
+        place: ImagePositionPatient, millimetres.
+        directions: ImageOrientationPatient: of a row and of a column.
+        slope: value = stored * slope + intercept.
+        meta: what a record says of it: modality, spacing, window.
+    """
+
+    name: str
+    digest: bytes
+    series: str
+    number: int | None
+    place: tuple[float, ...] | None
+    directions: tuple[float, ...] | None
+    slope: float
+    intercept: float
+    meta: dict[str, Any]
+
+
+def parse(data: bytes, name: str, digest: bytes) -> tuple[Slice, Voxels]:
+    """Return what a file says of its slice, and the pixels as stored.
+
+    MONOCHROME1, in which the least value is white, is turned about, and the slope with it.
+
+    Raises:
+        Refused: SOURCE_UNREADABLE, NO_CONTENT, UNSUPPORTED_CODING, BOMB_PIXELS, SOURCE_TRUNCATED
+            or CORRUPT_DATA.
+        ConfigError: pydicom is not installed.
+    """
+    try:
+        import pydicom
+        from pydicom.errors import BytesLengthException, InvalidDicomError
+    except ImportError as error:
+        raise ConfigError("DICOM needs pydicom: pip install 'winnow[volumes]'.") from error
+    if _DEFLATED in data:
+        raise Refused("UNSUPPORTED_CODING", "deflated; write it anew: gdcmconv --raw")
+    with warnings.catch_warnings():
+        # Of values that break the standard; what we use is looked at.
+        warnings.simplefilter("ignore")
+        try:
+            fields = pydicom.dcmread(io.BytesIO(data), specific_tags=_FIELDS)
+            return _slice(fields, name, digest)
+        except InvalidDicomError:
+            raise Refused("SOURCE_UNREADABLE", "no DICOM file: it lacks the mark DICM") from None
+        except (BytesLengthException, *_ERRORS) as error:
+            detail = f"{type(error).__name__}: {error}"
+            raise Refused("CORRUPT_DATA", detail) from None
+
+
+def ordered(slices: Sequence[Slice]) -> list[Slice]:
+    """Return the slices of one series in their natural order.
+
+    By the place along the normal of the slices, where all have one and lie alike; else by
+    InstanceNumber, where all have one; else by name, numbers in it as numbers. Ties by the next.
+    """
+    normal = _normal(slices)
+
+    def key(one: Slice) -> tuple[Any, ...]:
+        by_name = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in _parts(one.name))
+        numbered = one.number if all(s.number is not None for s in slices) else 0
+        along = _along(one, normal)
+        return along, numbered, by_name
+
+    return sorted(slices, key=key)
+
+
+def distance(slices: Sequence[Slice]) -> float | None:
+    """Return the median distance of neighbouring slices in order, millimetres; None if unknown."""
+    normal = _normal(slices)
+    steps = np.diff([_along(one, normal) for one in slices])
+    if normal is None or not len(steps) or not np.median(np.abs(steps)) > 0:
+        return None
+    return float(np.median(np.abs(steps)))
+
+
+def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:
+    syntax = str(fields.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
+    modality = str(fields.get("Modality") or "")
+    if "PixelData" not in fields:
+        raise Refused("NO_CONTENT", f"no pixels ({modality or 'no modality'})")
+    if syntax not in _RAW:
+        named = fields.file_meta.TransferSyntaxUID.name
+        raise Refused("UNSUPPORTED_CODING", f"{named}; write it anew: gdcmconv --raw")
+    photometric = str(fields.PhotometricInterpretation)
+    if int(fields.get("SamplesPerPixel") or 1) != 1 or not photometric.startswith("MONOCHROME"):
+        raise Refused("UNSUPPORTED_CODING", f"colour ({photometric})")
+    frames = int(fields.get("NumberOfFrames") or 1)
+    if frames != 1:
+        raise Refused("UNSUPPORTED_CODING", f"{frames} frames in one file; try: dcm2niix")
+    slope, intercept = _number(fields.get("RescaleSlope")), _number(fields.get("RescaleIntercept"))
+    slope, intercept = slope or 1.0, intercept or 0.0
+    voxels = _pixels(fields)
+    if photometric == "MONOCHROME1":
+        stored = 2 ** int(fields.get("BitsStored") or 16) - 1
+        top = max(stored, int(voxels.max())) if voxels.dtype.kind == "u" else -1
+        voxels = (top - voxels.astype(np.int64)).astype(voxels.dtype)
+        slope, intercept = -slope, intercept + slope * top
+    spacing = _numbers(fields.get("PixelSpacing"), 2)
+    meta = {
+        "modality": modality or None,
+        "spacing_x_mm": spacing and spacing[1],
+        "spacing_y_mm": spacing and spacing[0],
+        "spacing_z_mm": _number(fields.get("SliceThickness")),
+        "window_center": _number(fields.get("WindowCenter")),
+        "window_width": _number(fields.get("WindowWidth")),
+    }
+    number = fields.get("InstanceNumber")
+    return Slice(
+        name,
+        digest,
+        str(fields.get("SeriesInstanceUID") or ""),
+        None if number is None or str(number) == "" else int(number),
+        _numbers(fields.get("ImagePositionPatient"), 3),
+        _numbers(fields.get("ImageOrientationPatient"), 6),
+        slope,
+        intercept,
+        {key: value for key, value in meta.items() if value is not None},
+    ), voxels
+
+
+def _pixels(fields: Any) -> Voxels:
+    rows, columns, bits = int(fields.Rows), int(fields.Columns), int(fields.BitsAllocated)
+    if bits not in (8, 16, 32):
+        raise Refused("UNSUPPORTED_CODING", f"{bits} bits a pixel")
+    if rows < 1 or columns < 1:
+        raise Refused("BAD_DIMENSIONS", f"{columns} x {rows}")
+    if rows * columns > Limits().pixels:
+        raise Refused("BOMB_PIXELS", f"{columns} x {rows}, the limit is {Limits().pixels:,} pixels")
+    needed, found = rows * columns * bits // 8, len(fields.PixelData)
+    if found < needed:
+        raise Refused("SOURCE_TRUNCATED", f"{found:,} of {needed:,} bytes of pixels")
+    pixels: Voxels = fields.pixel_array
+    if pixels.shape != (rows, columns):
+        raise Refused("CORRUPT_DATA", f"pixels of the shape {pixels.shape}")
+    return pixels
+
+
+def _normal(slices: Sequence[Slice]) -> np.ndarray[Any, Any] | None:
+    """Return the direction in which parallel slices are stacked."""
+    first = slices[0].directions
+    if first is None or any(one.place is None or one.directions is None for one in slices):
+        return None
+    if any(not np.allclose(one.directions or (), first, atol=1e-3) for one in slices):
+        return None
+    normal = np.cross(first[:3], first[3:])
+    return normal if np.linalg.norm(normal) > 0.5 else None
+
+
+def _along(one: Slice, normal: np.ndarray[Any, Any] | None) -> float:
+    if normal is None:
+        return 0.0
+    # A hundredth of a millimetre: two slices of one place come by their numbers.
+    return round(float(np.dot(one.place or (), normal)), 2)
+
+
+def _parts(name: str) -> Iterator[str]:
+    return (part for part in re.split(r"(\d+)", name) if part)
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, the first of several; None for none, or one that is not finite."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = value[0] if value else None
+    if value is None or str(value).strip() == "":
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    """Return exactly so many finite numbers, or None."""
+    if value is None or isinstance(value, str) or len(value) != count:
+        return None
+    numbers = tuple(float(one) for one in value)
+    return numbers if all(map(math.isfinite, numbers)) else None

@@ -1,0 +1,213 @@
+"""NIfTI volumes and DICOM series: each axial slice a record, in the bit depth it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contracts.errors import ConfigError
+from contracts.uid import digest_of
+from storage.rows import check_columns
+from storage.source import SUFFIXES, Columns, Record, Refused, Rejected, Unit
+from storage.sources import _dicom, _nifti
+from storage.sources._slices import Extent, Scale, Voxels, extent_of, png
+from storage.walk import Folder, Tree
+
+_SUFFIXES = SUFFIXES["volumes"]
+_MARK_AT, _MARK = 128, b"DICM"
+
+
+@dataclass(frozen=True)
+class Series(Unit):
+    """The DICOM files of a folder.
+
+    Attributes:
+        names: of those called `.dcm`, and of those without a suffix, which may be others.
+    """
+
+    names: tuple[str, ...] = ()
+
+
+class Volumes:
+    """Read NIfTI files (.nii, .nii.gz) and DICOM files (.dcm, or without a suffix) as slices.
+
+    A record is an axial slice as a PNG in grey: 8 bits for voxels of one byte, kept as they are,
+    else 16 bits. One scale serves a whole volume, never a slice by itself, so that equal voxels
+    stay equal: whole numbers that span no more than 65,535 are kept without loss, others are
+    spread over 16 bits between the least and the greatest of the volume. In meta, `slope` and
+    `intercept` give the values back: value = grey * slope + intercept, in Hounsfield units for
+    CT; also `slices`, `modality`, `spacing_x_mm`, `spacing_y_mm`, `spacing_z_mm`, and of DICOM
+    `window_center` and `window_width`, which are not applied. Nothing else is read of a DICOM
+    header: no name, no date, no place.
+
+    `series` names the volume and `position` counts its slices from the feet up. A NIfTI file is
+    turned, never interpolated, so that its pictures show the patient's left to the right and the
+    back below, as DICOM's do; its series is its path, and a slice's id is `<path>#<position>`. A
+    file of four axes is as many volumes, `<path>@<n>` each. DICOM files of a folder that share a
+    SeriesInstanceUID are a series, in the order of their places along the normal of the slices,
+    else by InstanceNumber, else by name with numbers as numbers; a slice's id is its file's path.
+    Label maps are volumes like any other. Where two sources hold the same paths, a step that
+    groups by `series` takes `group = "source || '/' || series"`.
+
+    A unit is a NIfTI file, or the DICOM files of a folder: one that is added changes the positions
+    of those behind it, which `--update` takes.
+
+    Rejects:
+        SYMLINK, SPECIAL_FILE, UNREADABLE, SOURCE_GONE, CHANGED_WHILE_READING, TOO_LARGE (a volume
+        of more than 1 GiB of voxels, a file of more than 16 GiB or a million slices, a DICOM file
+        of more than 64 MiB), SOURCE_TRUNCATED, SOURCE_UNREADABLE, VOLUME_HEADER,
+        UNSUPPORTED_CODING, VALUE_RANGE, CORRUPT_DATA, NO_CONTENT, BAD_DIMENSIONS, BOMB_PIXELS.
+    Cost: each file is read twice, a NIfTI volume held in memory, of DICOM one file at a time.
+    Raises:
+        ConfigError: without `slices`, as whole volumes are no records yet; a column is named;
+            nibabel or pydicom is missing.
+    """
+
+    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
+        if not columns.slices:
+            raise ConfigError(
+                f"{root}: volumes are read slice by slice: give --slices (slices = true in "
+                "[[source]]). Whole volumes as records are not supported yet."
+            )
+        check_columns(columns, [], "a folder of volumes")
+        self._tree = Tree(root, paths)
+
+    def units(self) -> Iterator[Unit]:
+        """Yield a unit a NIfTI file, and one for the DICOM files of each folder."""
+        for folder in self._tree.folders():
+            dicom = []
+            for name in self._chosen(folder):
+                if name.lower().endswith((".nii", ".nii.gz")):
+                    yield self._tree.unit(folder, name)
+                else:
+                    dicom.append(name)
+            if dicom:
+                unit = self._tree.unit(folder, *dicom)
+                place = folder.prefix.rstrip("/") or "."
+                yield Series(place, folder.path, unit.size_bytes, unit.fingerprint, tuple(dicom))
+
+    def records(self, unit: Unit) -> Iterator[Record | Rejected]:
+        """Yield the slices of a unit's volumes, one volume after another, each from below."""
+        if isinstance(unit, Series):
+            yield from self._of_dicom(unit)
+            return
+        try:
+            with self._tree.open(unit.path) as file:
+                for number, (header, voxels) in enumerate(_nifti.volumes(file)):
+                    name = unit.name if header.volumes is None else f"{unit.name}@{number}"
+                    yield from _of_nifti(header, voxels, name)
+        except Refused as bad:
+            yield Rejected(unit.name, bad.code, bad.detail, unit.name)
+
+    def _chosen(self, folder: Folder) -> Iterator[str]:
+        """Yield names that may be volumes; one without a suffix may be a DICOM file."""
+        known = set(folder.chosen(_SUFFIXES))
+        for name in folder.names:
+            bare = folder.wanted is None and "." not in name and name != "DICOMDIR"
+            if name in known or bare:
+                yield name
+
+    def _of_dicom(self, unit: Series) -> Iterator[Record | Rejected]:
+        """Yield each series of a folder: first look at all files, then read them in order."""
+        prefix = "" if unit.name == "." else f"{unit.name}/"
+        series: dict[str, list[_dicom.Slice]] = {}
+        extents: dict[str, Extent] = {}
+        for name in unit.names:
+            try:
+                data = self._tree.read(unit.path / name)
+                if "." not in name and data[_MARK_AT : _MARK_AT + 4] != _MARK:
+                    continue
+                one, voxels = _dicom.parse(data, name, digest_of(data))
+            except Refused as bad:
+                yield Rejected(prefix + name, bad.code, bad.detail, prefix + name)
+                continue
+            series.setdefault(one.series, []).append(one)
+            extents.setdefault(one.series, Extent()).add(voxels)
+        for uid in sorted(series):
+            yield from self._of_series(unit, prefix, _dicom.ordered(series[uid]), extents[uid])
+
+    def _of_series(
+        self, unit: Series, prefix: str, slices: Sequence[_dicom.Slice], extent: Extent
+    ) -> Iterator[Record | Rejected]:
+        alike = len({(one.slope, one.intercept) for one in slices}) == 1
+        volume = slices[0].series or unit.name
+        apart = _dicom.distance(slices)
+        try:
+            if not alike:
+                # Each file has a scale of its own: only their values can be compared.
+                extent = extent_of(self._values(unit, one) for one in slices)
+            scale = extent.scale()
+        except Refused as bad:
+            yield Rejected(prefix + slices[0].name, bad.code, f"series {volume}: {bad.detail}")
+            return
+        for position, one in enumerate(slices):
+            name = prefix + one.name
+            try:
+                voxels = self._voxels(unit, one) if alike else self._values(unit, one)
+            except Refused as bad:
+                yield Rejected(name, bad.code, bad.detail, name)
+                continue
+            slope, intercept = (one.slope, one.intercept) if alike else (1.0, 0.0)
+            meta = one.meta | ({} if apart is None else {"spacing_z_mm": apart})
+            meta |= _given(scale, slope, intercept, len(slices))
+            yield _record(name, name, volume, position, voxels, scale, meta)
+
+    def _voxels(self, unit: Series, one: _dicom.Slice) -> Voxels:
+        data = self._tree.read(unit.path / one.name)
+        if digest_of(data) != one.digest:
+            raise Refused("CHANGED_WHILE_READING", "other bytes than at the first look")
+        return _dicom.parse(data, one.name, one.digest)[1]
+
+    def _values(self, unit: Series, one: _dicom.Slice) -> Voxels:
+        values: Voxels = self._voxels(unit, one) * np.float64(one.slope) + one.intercept
+        return values
+
+
+def _of_nifti(header: _nifti.Header, voxels: Voxels, name: str) -> Iterator[Record | Rejected]:
+    planes = [voxels[:, :, position].T for position in range(voxels.shape[2])]
+    try:
+        scale = extent_of(planes).scale()
+    except Refused as bad:
+        yield Rejected(name, bad.code, bad.detail, name)
+        return
+    meta = _given(scale, header.slope, header.intercept, len(planes))
+    if header.upright_spacing is not None:
+        keys = ("spacing_x_mm", "spacing_y_mm", "spacing_z_mm")
+        meta |= dict(zip(keys, header.upright_spacing, strict=True))
+    for position, plane in enumerate(planes):
+        place = f"{name}#{position}"
+        yield _record(place, place, name, position, plane, scale, meta)
+
+
+def _given(scale: Scale, slope: float, intercept: float, slices: int) -> dict[str, Any]:
+    """Return what gives the values back: value = grey * slope + intercept; and the slices."""
+    return {
+        "slope": slope / scale.factor,
+        "intercept": slope * scale.least + intercept,
+        "slices": slices,
+    }
+
+
+def _record(
+    source_id: str,
+    where: str,
+    volume: str,
+    position: int,
+    voxels: Voxels,
+    scale: Scale,
+    meta: dict[str, Any],
+) -> Record:
+    finite = voxels.dtype.kind != "f" or bool(np.isfinite(voxels).all())
+    return Record(
+        source_id,
+        where,
+        image=png(scale.grey(voxels)),
+        series=volume,
+        position=position,
+        meta=meta,
+        notes=() if finite else ("NON_FINITE",),
+    )

@@ -1,0 +1,685 @@
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+from PIL import Image
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from contracts.errors import ConfigError
+from storage.source import Columns, Record, Rejected, detect, find, probe
+from storage.sources import _nifti
+from storage.sources.volumes import Volumes
+
+
+def read(path: Path, **columns: Any) -> list[Record | Rejected]:
+    found = find(path)
+    source = Volumes(found.root, found.paths, Columns(slices=True, **columns))
+    return [item for unit in source.units() for item in source.records(unit)]
+
+
+def records(path: Path) -> list[Record]:
+    items = read(path)
+    assert all(isinstance(item, Record) for item in items), items
+    return items
+
+
+def rejected(path: Path) -> list[tuple[str, str | None]]:
+    return [(i.code, i.source_id) for i in read(path) if isinstance(i, Rejected)]
+
+
+def grey(record: Record) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(record.image)))
+
+
+def values(record: Record) -> np.ndarray:
+    return grey(record) * record.meta["slope"] + record.meta["intercept"]
+
+
+def nifti(path: Path, voxels: np.ndarray, affine: Any = None, **fields: Any) -> Path:
+    """Write a volume; by default stored with its axes to the left, to the back and upwards."""
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) if affine is None else affine
+    made = nibabel.Nifti1Image(voxels, affine, dtype=voxels.dtype)
+    made.header.set_xyzt_units("mm")
+    for name, value in fields.items():
+        made.header[name] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.to_filename(path)
+    return path
+
+
+def cube(dtype: Any, top: int = 256, shape: tuple[int, ...] = (5, 4, 3)) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, top, shape).astype(dtype)
+
+
+# ------------------------------------------------------------------ NIfTI
+
+
+def test_each_axial_slice_is_a_record_in_its_series(tmp_path: Path):
+    voxels = cube(np.uint8)
+    nifti(tmp_path / "a" / "head.nii.gz", voxels)
+    found = records(tmp_path)
+    assert [r.source_id for r in found] == [f"a/head.nii.gz#{k}" for k in range(3)]
+    assert [(r.series, r.position) for r in found] == [("a/head.nii.gz", k) for k in range(3)]
+    for k, record in enumerate(found):
+        assert np.array_equal(grey(record), voxels[:, :, k].T)
+        assert grey(record).dtype == np.uint8
+    assert found[0].meta == {
+        "slope": 1.0, "intercept": 0.0, "slices": 3,
+        "spacing_x_mm": 1.0, "spacing_y_mm": 1.0, "spacing_z_mm": 1.0,
+    }  # fmt: skip
+
+
+def test_plain_and_packed_either_byte_order_and_both_versions_read_alike(tmp_path: Path):
+    voxels = cube(np.int16, 3000)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "a.nii")
+    nibabel.save(nibabel.Nifti2Image(voxels, affine), tmp_path / "b.nii.gz")
+    header = nibabel.Nifti1Header(endianness=">")
+    nibabel.save(nibabel.Nifti1Image(voxels, affine, header), tmp_path / "c.nii")
+    found = records(tmp_path)
+    assert len({r.series for r in found}) == 3
+    assert len({r.image for r in found}) == 3
+    assert np.array_equal(values(found[1]), voxels[:, :, 1].T)
+
+
+def test_a_volume_stored_along_any_axes_gives_the_same_pictures(tmp_path: Path):
+    voxels = cube(np.uint8)
+    affine = np.diag([-2.0, -3.0, 4.0, 1.0])
+    expected = [r.image for r in records(nifti(tmp_path / "0.nii", voxels, affine))]
+    turns = itertools.product(
+        itertools.permutations(range(3)), itertools.product([1, -1], repeat=3)
+    )
+    for number, (axes, signs) in enumerate(turns):
+        turn = np.column_stack([axes, signs])
+        turned = apply_orientation(voxels, turn)
+        tilt = np.eye(4)
+        tilt[:3, :3] = _rotation(0.2)
+        path = tmp_path / f"{number + 1}.nii"
+        nifti(path, turned, tilt @ affine @ inv_ornt_aff(turn, voxels.shape))
+        found = records(path)
+        assert [r.image for r in found] == expected
+        spacing = [found[0].meta[f"spacing_{axis}_mm"] for axis in "xyz"]
+        assert spacing == pytest.approx([2, 3, 4])
+
+
+def _rotation(angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array(
+        [[1, 0, 0], [0, c, -s], [0, s, c]]
+    )
+
+
+def test_the_patients_left_lies_right_the_front_above_and_the_feet_come_first(tmp_path: Path):
+    voxels = np.zeros((5, 4, 3), dtype=np.uint8)
+    voxels[4, 3, 2] = 9  # Rightmost, foremost and uppermost, as the affine is the identity: RAS.
+    found = records(nifti(tmp_path / "a.nii", voxels, np.eye(4)))
+    assert [grey(r).any() for r in found] == [False, False, True]
+    assert grey(found[2])[0, 0] == 9
+
+
+def test_more_than_ten_slices_count_as_numbers(tmp_path: Path):
+    voxels = np.broadcast_to(np.arange(13, dtype=np.uint8), (5, 4, 13))
+    found = records(nifti(tmp_path / "a.nii.gz", voxels))
+    assert [r.position for r in found] == list(range(13))
+    assert [int(grey(r)[0, 0]) for r in found] == list(range(13))
+    assert sorted(r.source_id for r in found) != [r.source_id for r in found]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (np.uint8, 0, 255), (np.int8, -128, 127), (np.int16, -1024, 3071), (np.uint16, 7, 65_535),
+        (np.int16, -32_768, 32_767), (np.int32, 10**6, 10**6 + 60_000), (np.float32, -40, 300),
+        (np.int64, -(2**62) - 5, 60_000 - 2**62), (np.uint64, 2**63 + 10**5, 2**63 + 10**5 + 99),
+    ],
+)  # fmt: skip
+def test_whole_numbers_come_back_exactly(tmp_path: Path, dtype: Any, low: int, high: int):
+    rng = np.random.default_rng(1)
+    steps = rng.integers(0, high - low + 1, (6, 5, 4))
+    steps[0, 0, 0], steps[1, 0, 0] = 0, high - low
+    voxels = np.array([low + int(s) for s in steps.ravel()], dtype=dtype).reshape(steps.shape)
+    for k, record in enumerate(records(nifti(tmp_path / "a.nii", voxels))):
+        deep = np.dtype(dtype).itemsize > 1
+        assert grey(record).dtype == (np.uint16 if deep else np.uint8)
+        factor = round(1 / record.meta["slope"])
+        least = low if deep or low < 0 else 0
+        assert np.array_equal(grey(record), (steps[:, :, k].T + (low - least)) * factor)
+        assert record.meta["intercept"] == float(least)
+        assert factor == (65_535 // (high - low) if deep else 1)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 0.37, 1e30])
+def test_fractions_come_back_within_half_a_step_of_one_scale_for_the_volume(
+    tmp_path: Path, scale: float
+):
+    voxels = np.random.default_rng(1).normal(size=(7, 6, 5)) * scale
+    voxels[:, :, 2] /= 100
+    found = records(nifti(tmp_path / "a.nii", voxels))
+    assert len({r.meta["slope"] for r in found}) == 1
+    greys = np.stack([grey(r) for r in found])
+    assert (greys.min(), greys.max()) == (0, 65_535)
+    assert np.ptp(greys[2]) < 2000
+    for k, record in enumerate(found):
+        error = np.abs(values(record) - voxels[:, :, k].T)
+        assert error.max() <= record.meta["slope"] * 0.501
+
+
+def test_the_headers_own_scale_is_part_of_the_values(tmp_path: Path):
+    voxels = cube(np.int16, 2000)
+    path = nifti(tmp_path / "a.nii", voxels)
+    data = bytearray(path.read_bytes())
+    data[112:120] = np.array([2.5, -1000], dtype="<f4").tobytes()
+    path.write_bytes(data)
+    assert np.allclose(nibabel.load(path).get_fdata()[:, :, 1].T, values(records(path)[1]))
+
+
+def test_a_label_map_keeps_its_numbers(tmp_path: Path):
+    voxels = cube(np.uint8, 3)
+    for k, record in enumerate(records(nifti(tmp_path / "a.nii", voxels))):
+        assert np.array_equal(grey(record), voxels[:, :, k].T)
+
+
+def test_voxels_that_are_no_numbers_become_the_least_and_are_noted(tmp_path: Path):
+    voxels = np.arange(60, dtype=np.float32).reshape(5, 4, 3) + 0.5
+    voxels[0, 0, 1], voxels[1, 1, 1] = np.nan, np.inf
+    found = records(nifti(tmp_path / "a.nii", voxels))
+    assert [r.notes for r in found] == [(), ("NON_FINITE",), ()]
+    assert values(found[1])[0, 0] == 0.5
+    assert rejected(nifti(tmp_path / "b.nii", voxels * np.nan)) == [("CORRUPT_DATA", "b.nii")]
+    huge = np.zeros((2, 2, 2))
+    huge[0, 0, 0], huge[1, 1, 1] = -1.5e308, 1.5e308
+    assert rejected(nifti(tmp_path / "c.nii", huge + 0.5)) == [("VALUE_RANGE", "c.nii")]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, -7.0])
+def test_a_volume_of_one_value_is_flat(tmp_path: Path, value: float):
+    found = records(nifti(tmp_path / "a.nii", np.full((3, 3, 2), value, dtype=np.float32)))
+    assert all((grey(r) == 0).all() and (values(r) == value).all() for r in found)
+
+
+def test_a_file_of_four_axes_is_as_many_volumes_each_with_its_own_scale(tmp_path: Path):
+    voxels = np.stack([cube(np.int16, 900), cube(np.int16, 9)], axis=3)
+    found = records(nifti(tmp_path / "a.nii.gz", voxels))
+    assert [r.series for r in found] == ["a.nii.gz@0"] * 3 + ["a.nii.gz@1"] * 3
+    assert [r.position for r in found] == [0, 1, 2, 0, 1, 2]
+    assert found[4].source_id == "a.nii.gz@1#1"
+    assert np.allclose(values(found[4]), voxels[:, :, 1, 1].T)
+    assert found[0].meta["slope"] != found[3].meta["slope"]
+
+
+def test_one_volume_along_a_fourth_axis_is_a_volume_and_two_axes_a_slice(tmp_path: Path):
+    one = records(nifti(tmp_path / "a.nii", cube(np.uint8)[..., None]))
+    assert [r.series for r in one] == ["a.nii"] * 3
+    flat = records(nifti(tmp_path / "b.nii", cube(np.uint8)[:, :, 0]))
+    assert [(r.source_id, r.meta["slices"]) for r in flat] == [("b.nii#0", 1)]
+
+
+# ------------------------------------------------------------------ files that lie
+
+
+def bad(name: str, whole: bytes) -> bytes:
+    """Return the bytes of a NIfTI file of 5 x 4 x 3 voxels of 16 bits, damaged."""
+
+    def put(at: int, dtype: str, *numbers: float) -> bytes:
+        new = np.array(numbers, dtype=dtype).tobytes()
+        return whole[:at] + new + whole[at + len(new) :]
+
+    packed = gzip.compress(whole, mtime=0)
+    made = {
+        "empty": b"",
+        "text": b"NIfTI " * 200,
+        "truncated": whole[:-1],
+        "no voxels": whole[:352],
+        "half a header": whole[:200],
+        "longer": whole + b"\0",
+        "packed, truncated": packed[:-20],
+        "packed, damaged": packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:],
+        "packed, longer": gzip.compress(whole + b"\0"),
+        "packed, more after it": packed + b"more",
+        "no dimension": put(40, "<i2", 0),
+        "eight dimensions": put(40, "<i2", 8),
+        "a side of none": put(40, "<i2", 3, 5, 0, 3),
+        "a negative side": put(40, "<i2", 3, 5, -4, 3),
+        "five axes": put(40, "<i2", 5, 1, 1, 1, 2, 30),
+        "larger sides": put(40, "<i2", 3, 5, 4, 30),
+        "smaller sides": put(40, "<i2", 3, 5, 4, 2),
+        "an enormous volume": put(40, "<i2", 3, 32_767, 32_767, 32_767),
+        "endless volumes": put(40, "<i2", 4, 1, 1, 32_767, 32_767),
+        "unknown type": put(70, "<i2", 77),
+        "complex": put(70, "<i2", 32),
+        "colour": put(70, "<i2", 128),
+        "voxels within the header": put(108, "<f4", 100),
+        "voxels at nowhere": put(108, "<f4", np.nan),
+        "voxels far away": put(108, "<f4", 1e9),
+        "a slope without intercept": put(112, "<f4", 2, np.inf),
+        "no orientation": put(280, "<f4", *[np.nan] * 12),
+        "a flat orientation": put(280, "<f4", *[0] * 12),
+        "a quaternion beyond length 1": put(252, "<i2", 1, 0)[:256]
+        + np.full(3, 0.9, dtype="<f4").tobytes()
+        + whole[268:],
+        "voxels elsewhere": whole[:344] + b"ni1\0" + whole[348:],
+        "another magic": whole[:344] + b"nope" + whole[348:],
+    }  # fmt: skip
+    return made[name]
+
+
+CODES = {
+    "empty": "SOURCE_UNREADABLE",
+    "text": "SOURCE_UNREADABLE",
+    "truncated": "SOURCE_TRUNCATED",
+    "no voxels": "SOURCE_TRUNCATED",
+    "half a header": "SOURCE_TRUNCATED",
+    "longer": "VOLUME_HEADER",
+    "packed, truncated": "SOURCE_TRUNCATED",
+    "packed, damaged": "SOURCE_TRUNCATED",
+    "packed, longer": "VOLUME_HEADER",
+    "packed, more after it": "SOURCE_TRUNCATED",
+    "no dimension": "VOLUME_HEADER",
+    "eight dimensions": "VOLUME_HEADER",
+    "a side of none": "VOLUME_HEADER",
+    "a negative side": "VOLUME_HEADER",
+    "five axes": "UNSUPPORTED_CODING",
+    "larger sides": "SOURCE_TRUNCATED",
+    "smaller sides": "VOLUME_HEADER",
+    "an enormous volume": "TOO_LARGE",
+    "endless volumes": "TOO_LARGE",
+    "unknown type": "UNSUPPORTED_CODING",
+    "complex": "UNSUPPORTED_CODING",
+    "colour": "UNSUPPORTED_CODING",
+    "voxels within the header": "VOLUME_HEADER",
+    "voxels at nowhere": "VOLUME_HEADER",
+    "voxels far away": "VOLUME_HEADER",
+    "a slope without intercept": "VOLUME_HEADER",
+    "no orientation": "VOLUME_HEADER",
+    "a flat orientation": "VOLUME_HEADER",
+    "a quaternion beyond length 1": "VOLUME_HEADER",
+    "voxels elsewhere": "UNSUPPORTED_CODING",
+    "another magic": "SOURCE_UNREADABLE",
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_bad_file_is_refused_whole_and_leaves_the_good_ones_alone(tmp_path: Path, name: str):
+    good = records(nifti(tmp_path / "a.nii", cube(np.int16)))
+    (tmp_path / "b.nii").write_bytes(bad(name, (tmp_path / "a.nii").read_bytes()))
+    (tmp_path / "c.nii").symlink_to(tmp_path / "a.nii")
+    items = read(tmp_path)
+    assert items[:-2] == good
+    assert [(i.code, i.source_id) for i in items[-2:]] == [
+        (CODES[name], "b.nii"),
+        ("SYMLINK", "c.nii"),
+    ]
+
+
+def test_a_header_that_asks_for_more_than_deflate_can_give_is_refused_unread(tmp_path: Path):
+    voxels = np.zeros((64, 64, 64), dtype=np.uint8)
+    path = nifti(tmp_path / "a.nii.gz", voxels)
+    assert len(records(path)) == 64
+    # 512 MiB are promised: within the limit, but not within 400 bytes.
+    whole = bytearray(gzip.decompress(path.read_bytes()))
+    whole[40:48] = np.array([3, 1024, 1024, 512], dtype="<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(whole)))
+    (item,) = read(path)
+    assert item.code == "SOURCE_TRUNCATED"
+    assert "cannot hold" in item.detail
+
+
+def test_a_bomb_is_refused_by_its_size_before_it_unfolds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = nifti(tmp_path / "a.nii.gz", np.zeros((64, 64, 64), dtype=np.uint8))
+    monkeypatch.setattr(_nifti, "VOLUME_BYTES", 64**3 - 1)
+    monkeypatch.setattr(_nifti, "_read_through", lambda *_: pytest.fail("it was unfolded"))
+    assert rejected(path) == [("TOO_LARGE", "a.nii.gz")]
+
+
+def test_whatever_the_bytes_it_ends_in_records_or_a_reason(tmp_path: Path):
+    whole = nifti(tmp_path / "a.nii", cube(np.int16)).read_bytes()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "b.nii"
+    codes = set()
+    for _ in range(400):
+        data = bytearray(whole)
+        for at in rng.integers(0, 352, 3):
+            data[at] = rng.integers(0, 256)
+        path.write_bytes(zlib.compress(bytes(data), wbits=31) if rng.random() < 0.3 else data)
+        codes |= {i.code if isinstance(i, Rejected) else "RECORD" for i in read(path)}
+    assert {"RECORD", "VOLUME_HEADER", "SOURCE_TRUNCATED", "UNSUPPORTED_CODING"} <= codes
+
+
+# ------------------------------------------------------------------ DICOM
+
+
+SERIES = "1.2.3.4"
+
+
+def dicom(path: Path, pixels: np.ndarray, **fields: Any) -> Path:
+    """Write a slice: uncompressed, of MONOCHROME2, in the axial plane."""
+    made = pydicom.Dataset()
+    made.PatientName, made.PatientID, made.PatientBirthDate = "Doe^Jane", "4711", "19700101"
+    made.SeriesInstanceUID, made.Modality, made.SOPInstanceUID = SERIES, "CT", "1.2.3"
+    made.SOPClassUID = CTImageStorage
+    made.Rows, made.Columns = pixels.shape
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    bits = pixels.dtype.itemsize * 8
+    made.BitsAllocated, made.BitsStored, made.HighBit = bits, bits, bits - 1
+    made.PixelRepresentation = int(pixels.dtype.kind == "i")
+    made.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    made.add_new("PixelData", "OW", pixels.tobytes())
+    for name, value in fields.items():
+        setattr(made, name, value)
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def plane(value: int, dtype: Any = np.int16) -> np.ndarray:
+    pixels = np.full((4, 6), value, dtype=dtype)
+    pixels[0, 0] = 0
+    return pixels
+
+
+def test_a_series_is_ordered_by_place_whatever_its_files_are_called(tmp_path: Path):
+    for name, height in enumerate([30, 0, 10, 20, 110, 40, 50, 60, 70, 80, 90, 100]):
+        dicom(tmp_path / f"{name}.dcm", plane(height), ImagePositionPatient=[0, 0, height])
+    found = records(tmp_path)
+    assert [round(values(r)[1, 1]) for r in found] == list(range(0, 120, 10))
+    assert [r.position for r in found] == list(range(12))
+    assert {r.series for r in found} == {SERIES}
+    assert found[0].source_id == "1.dcm"
+    assert found[0].meta["spacing_z_mm"] == 10.0
+    assert found[0].meta["slices"] == 12
+
+
+def test_place_counts_along_the_normal_of_slices_in_any_plane(tmp_path: Path):
+    for name, place in enumerate([5, -15, 25]):
+        # Coronal: rows to the left, columns downwards; the normal points to the back.
+        dicom(
+            tmp_path / f"{name}.dcm", plane(20 + place),
+            ImageOrientationPatient=[1, 0, 0, 0, 0, -1], ImagePositionPatient=[0, place, 0],
+        )  # fmt: skip
+    assert [round(values(r)[1, 1]) for r in records(tmp_path)] == [5, 25, 45]
+
+
+def test_without_places_numbers_order_and_without_numbers_names_do(tmp_path: Path):
+    for name, number in (("a", 10), ("b", 9), ("c", 100)):
+        dicom(tmp_path / "n" / f"{name}.dcm", plane(number), InstanceNumber=number)
+    for number in (10, 9, 100):
+        dicom(tmp_path / "o" / f"s{number}.dcm", plane(number))
+    for folder in ("n", "o"):
+        found = records(tmp_path / folder)
+        assert [round(values(r)[1, 1]) for r in found] == [9, 10, 100]
+        assert "spacing_z_mm" not in found[0].meta
+
+
+def test_slices_of_several_directions_are_ordered_by_number(tmp_path: Path):
+    turned = [0, 1, 0, 0, 0, -1]
+    dicom(tmp_path / "a.dcm", plane(3), InstanceNumber=3, ImagePositionPatient=[0, 0, 0])
+    dicom(
+        tmp_path / "b.dcm", plane(1), InstanceNumber=1, ImagePositionPatient=[0, 0, 9],
+        ImageOrientationPatient=turned,
+    )  # fmt: skip
+    assert [r.source_id for r in records(tmp_path)] == ["b.dcm", "a.dcm"]
+
+
+def test_a_folder_may_hold_several_series_and_each_has_one_scale(tmp_path: Path):
+    for name, uid, top in (("a", "1.9", 4000), ("b", "1.10", 7), ("c", "1.9", 100)):
+        dicom(
+            tmp_path / f"{name}.dcm", plane(top), SeriesInstanceUID=uid,
+            InstanceNumber=ord(name), RescaleSlope=2, RescaleIntercept=-1024,
+        )  # fmt: skip
+    found = {r.source_id: r for r in records(tmp_path)}
+    assert [r.series for r in found.values()] == ["1.10", "1.9", "1.9"]
+    assert found["a.dcm"].meta["slope"] == found["c.dcm"].meta["slope"] == 2 / 16
+    assert grey(found["a.dcm"])[1, 1] == 64_000
+    assert grey(found["c.dcm"])[1, 1] == 1600
+    assert values(found["c.dcm"])[1, 1] == 100 * 2 - 1024
+
+
+def test_files_with_scales_of_their_own_are_compared_by_their_values(tmp_path: Path):
+    dicom(tmp_path / "a.dcm", plane(100), InstanceNumber=1, RescaleSlope=0.5)
+    dicom(tmp_path / "b.dcm", plane(100), InstanceNumber=2, RescaleSlope=0.25)
+    a, b = records(tmp_path)
+    assert a.meta["slope"] == b.meta["slope"]
+    assert (values(a)[1, 1], values(b)[1, 1]) == (50, 25)
+    assert grey(a)[1, 1] == pytest.approx(2 * int(grey(b)[1, 1]), abs=1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_where_the_least_is_white_the_picture_is_turned_about(tmp_path: Path, dtype: Any):
+    pixels = np.arange(24, dtype=dtype).reshape(4, 6) * 5
+    fields = {"RescaleSlope": 3, "RescaleIntercept": 7, "PhotometricInterpretation": "MONOCHROME1"}
+    (found,) = records(dicom(tmp_path / "a.dcm", pixels, **fields))
+    assert np.array_equal(np.round(values(found)).astype(int), pixels.astype(int) * 3 + 7)
+    assert (np.diff(grey(found).astype(int).ravel()) < 0).all()
+    assert grey(found).dtype == (np.uint8 if dtype == np.uint8 else np.uint16)
+
+
+def test_the_window_is_kept_and_not_applied(tmp_path: Path):
+    fields = {"WindowCenter": [40, 400], "WindowWidth": [80, 2000], "PixelSpacing": [0.7, 0.5]}
+    (found,) = records(dicom(tmp_path / "a.dcm", plane(3000), **fields, SliceThickness=1.25))
+    assert found.meta | {"slope": 0, "intercept": 0} == {
+        "modality": "CT", "window_center": 40.0, "window_width": 80.0, "slices": 1,
+        "spacing_x_mm": 0.5, "spacing_y_mm": 0.7, "spacing_z_mm": 1.25, "slope": 0, "intercept": 0,
+    }  # fmt: skip
+    assert values(found)[1, 1] == 3000
+
+
+def test_nothing_of_the_patient_is_taken(tmp_path: Path):
+    (found,) = records(dicom(tmp_path / "a.dcm", plane(5), StudyDescription="of Doe, Jane"))
+    for secret in ("Doe", "Jane", "4711", "1970"):
+        assert secret not in repr(found)
+
+
+def test_dicom_without_a_suffix_is_known_by_its_mark_and_what_has_none_is_passed_over(
+    tmp_path: Path,
+):
+    dicom(tmp_path / "IM0001", plane(5))
+    (tmp_path / "README").write_text("not a slice, and not an error")
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert [r.source_id for r in records(tmp_path)] == ["IM0001"]
+    assert detect(find(tmp_path / "IM0001")) == "volumes"
+
+
+def bad_dicom(name: str, path: Path) -> None:
+    pixels = plane(5, np.uint16)
+    if name == "coloured":
+        dicom(path, pixels, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    elif name == "frames":
+        dicom(path, pixels, NumberOfFrames=3)
+    elif name == "bits":
+        dicom(path, pixels, BitsAllocated=1)
+    elif name == "short":
+        dicom(path, pixels, Rows=400)
+    elif name == "enormous":
+        dicom(path, pixels, Rows=65_535, Columns=65_535)
+    elif name == "no size":
+        dicom(path, pixels, Rows=0)
+    elif name == "report":
+        made = pydicom.dcmread(dicom(path, pixels))
+        del made.PixelData
+        made.save_as(path)
+    elif name == "packed":
+        made = pydicom.dcmread(dicom(path, pixels))
+        made.compress(pydicom.uid.RLELossless)
+        made.save_as(path)
+    elif name == "deflated":
+        made = pydicom.dcmread(dicom(path, pixels))
+        made.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        made.save_as(path)
+    elif name == "no mark":
+        path.write_bytes(b"nothing of the kind" * 100)
+    elif name == "no kind":
+        made = pydicom.dcmread(dicom(path, pixels))
+        del made.PhotometricInterpretation
+        made.save_as(path)
+    elif name == "too large":
+        with path.open("wb") as file:
+            file.truncate((64 << 20) + 1)
+
+
+DICOM_CODES = {
+    "coloured": "UNSUPPORTED_CODING",
+    "frames": "UNSUPPORTED_CODING",
+    "bits": "UNSUPPORTED_CODING",
+    "short": "SOURCE_TRUNCATED",
+    "enormous": "BOMB_PIXELS",
+    "no size": "BAD_DIMENSIONS",
+    "report": "NO_CONTENT",
+    "packed": "UNSUPPORTED_CODING",
+    "deflated": "UNSUPPORTED_CODING",
+    "no mark": "SOURCE_UNREADABLE",
+    "no kind": "CORRUPT_DATA",
+    "too large": "TOO_LARGE",
+}
+
+
+@pytest.mark.parametrize("name", DICOM_CODES)
+def test_a_bad_slice_is_refused_and_leaves_its_series_alone(tmp_path: Path, name: str):
+    for number in (1, 2):
+        dicom(tmp_path / f"{number}.dcm", plane(number), InstanceNumber=number)
+    good = records(tmp_path)
+    bad_dicom(name, tmp_path / "bad.dcm")
+    items = read(tmp_path)
+    assert [(i.code, i.source_id) for i in items if isinstance(i, Rejected)] == [
+        (DICOM_CODES[name], "bad.dcm")
+    ]
+    assert [i for i in items if isinstance(i, Record)] == good
+
+
+def test_a_deep_nest_of_sequences_ends_in_a_reason(tmp_path: Path):
+    whole = dicom(tmp_path / "a.dcm", plane(5)).read_bytes()
+    # Private sequences of undefined length, each within the one before.
+    level = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    (tmp_path / "b.dcm").write_bytes(whole[: 132 + 200] + level * 50_000)
+    end = whole.index(b"\x08\x00\x18\x00")  # The first element of the data set.
+    (tmp_path / "c.dcm").write_bytes(whole[:end] + level * 50_000)
+    codes = dict(zip("bc", [code for code, _ in rejected(tmp_path)], strict=True))
+    assert set(codes.values()) <= {"CORRUPT_DATA", "NO_CONTENT", "SOURCE_UNREADABLE"}
+
+
+def test_whatever_the_bytes_of_a_slice_it_ends_in_a_record_or_a_reason(tmp_path: Path):
+    whole = dicom(tmp_path / "a.dcm", plane(5), PixelSpacing=[1, 1]).read_bytes()
+    rng = np.random.default_rng(0)
+    codes = set()
+    for _ in range(300):
+        size = len(whole) if rng.random() < 0.7 else rng.integers(200, len(whole))
+        data = bytearray(whole[:size])
+        for at in rng.integers(132, len(data), 4):
+            data[at] = rng.integers(0, 256)
+        (tmp_path / "a.dcm").write_bytes(data)
+        codes |= {i.code if isinstance(i, Rejected) else "RECORD" for i in read(tmp_path)}
+    assert {"RECORD", "CORRUPT_DATA", "NO_CONTENT"} <= codes
+
+
+def test_a_file_that_changes_between_the_two_looks_is_refused(tmp_path: Path):
+    for number in (1, 2):
+        dicom(tmp_path / f"{number}.dcm", plane(number), InstanceNumber=number)
+    found = find(tmp_path)
+    source = Volumes(found.root, found.paths, Columns(slices=True))
+    (unit,) = source.units()
+    items = source.records(unit)
+    first = next(items)
+    dicom(tmp_path / "2.dcm", plane(9), InstanceNumber=2)
+    (second,) = items
+    assert isinstance(first, Record)
+    assert (second.code, second.source_id) == ("CHANGED_WHILE_READING", "2.dcm")
+
+
+def test_the_files_of_the_two_libraries_own_tests_are_read_or_refused():
+    folders = [
+        Path(nibabel.__file__).parent / "tests" / "data",
+        Path(pydicom.__file__).parent / "data" / "test_files",
+    ]
+    items = [item for folder in folders for item in read(folder)]
+    kept = [item for item in items if isinstance(item, Record)]
+    assert len(kept) > 200
+    assert {i.code for i in items if isinstance(i, Rejected)} >= {
+        "UNSUPPORTED_CODING",
+        "NO_CONTENT",
+    }
+    heads = [r for r in kept if r.source_id.startswith("anatomical.nii#")]
+    expected = nibabel.as_closest_canonical(nibabel.load(folders[0] / "anatomical.nii")).get_fdata()
+    assert np.allclose([values(r) for r in heads], expected[::-1, ::-1].transpose(2, 1, 0))
+
+
+def test_computed_tomography_comes_in_hounsfield_units():
+    path = Path(pydicom.__file__).parent / "data" / "test_files" / "CT_small.dcm"
+    (found,) = records(path)
+    slice_ = pydicom.dcmread(path)
+    expected = slice_.pixel_array * slice_.RescaleSlope + slice_.RescaleIntercept
+    assert np.allclose(values(found), expected)
+
+
+# ------------------------------------------------------------------ the source
+
+
+def test_units_are_files_of_nifti_and_folders_of_dicom_and_change_with_them(tmp_path: Path):
+    nifti(tmp_path / "x" / "a.nii", cube(np.uint8))
+    dicom(tmp_path / "x" / "1.dcm", plane(1))
+    dicom(tmp_path / "2.dcm", plane(1))
+    source = Volumes(tmp_path, [tmp_path], Columns(slices=True))
+    before = {unit.name: unit.fingerprint for unit in source.units()}
+    assert list(before) == [".", "x/a.nii", "x"]
+    dicom(tmp_path / "x" / "3.dcm", plane(2))
+    after = {unit.name: unit.fingerprint for unit in source.units()}
+    assert {name for name in before if before[name] != after[name]} == {"x"}
+
+
+def test_folders_of_volumes_are_recognised_and_probed(tmp_path: Path):
+    for name in ("a.nii.gz", "b.nii"):
+        nifti(tmp_path / name, cube(np.uint8))
+    (tmp_path / "README.md").write_text("# volumes")
+    assert detect(find(tmp_path)) == "volumes"
+    assert len(probe(find(tmp_path), Columns(), limit=4)) == 4
+    assert find(tmp_path / "a.nii.gz").name == "a"
+
+
+def test_a_file_named_among_others_is_read_alone(tmp_path: Path):
+    nifti(tmp_path / "a.nii", cube(np.uint8))
+    dicom(tmp_path / "IM2", plane(1))
+    dicom(tmp_path / "1.dcm", plane(1))
+    assert {r.series for r in records(tmp_path / "a.nii")} == {"a.nii"}
+    assert [r.source_id for r in records(tmp_path / "IM2")] == ["IM2"]
+
+
+def test_whole_volumes_are_refused_with_the_option_to_give(tmp_path: Path):
+    with pytest.raises(ConfigError, match="give --slices"):
+        Volumes(tmp_path, [tmp_path], Columns())
+    with pytest.raises(ConfigError, match=r"source\.text: a folder of volumes has no column 'x'"):
+        Volumes(tmp_path, [tmp_path], Columns(slices=True, text="x"))
+
+
+@pytest.mark.parametrize(("module", "suffix"), [("nibabel", ".nii"), ("pydicom", ".dcm")])
+def test_without_its_package_a_volume_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, suffix: str
+):
+    nifti(tmp_path / "a.nii", cube(np.uint8))
+    dicom(tmp_path / "a.dcm", plane(1))
+    for name in [n for n in sys.modules if n.partition(".")[0] == module]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"{module}: pip install 'winnow\[volumes\]'"):
+        read(tmp_path / f"a{suffix}")
+
+
+def test_naming_the_source_loads_neither_package():
+    code = (
+        "import sys, storage.sources.volumes;"
+        "assert not {'nibabel', 'pydicom', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
