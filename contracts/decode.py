@@ -143,7 +143,8 @@ def picture(data: bytes) -> Image.Image:
 def forget() -> None:
     """Drop the remembered batch."""
     with _lock:
-        _batch.clear()
+        _batch.pixels.clear()
+        _batch.held_bytes = 0
 
 
 def limit_process(memory_bytes: int, cpu_s: int) -> None:
@@ -172,28 +173,41 @@ def limit_process(memory_bytes: int, cpu_s: int) -> None:
 
 _BATCH_RECORDS = 64
 _BATCH_BYTES = 512 << 20
-_batch: OrderedDict[tuple[bytes, Mode, int | None], Pixels] = OrderedDict()
+_Key = tuple[bytes, Mode, int | None]
+
+
+class _Batch:
+    """The pictures decoded last, by their bytes; the oldest leave where it is full."""
+
+    def __init__(self) -> None:
+        self.pixels: OrderedDict[_Key, Pixels] = OrderedDict()
+        self.held_bytes = 0
+
+    def add(self, key: _Key, pixels: Pixels) -> None:
+        if key not in self.pixels:
+            self.pixels[key] = pixels
+            self.held_bytes += len(key[0]) + pixels.nbytes
+        while len(self.pixels) > _BATCH_RECORDS or self.held_bytes > _BATCH_BYTES:
+            (data, _, _), gone = self.pixels.popitem(last=False)
+            self.held_bytes -= len(data) + gone.nbytes
+
+
+_batch = _Batch()
 _lock = threading.Lock()
 
 
 def _remembered(data: bytes, mode: Mode, side_px: int | None) -> Pixels:
-    """Return what was decoded before from equal bytes; the oldest leave a full batch."""
+    """Return what was decoded before from equal bytes."""
     key = (data, mode, side_px)
     with _lock:
-        if key in _batch:
-            return _batch[key]
+        if key in _batch.pixels:
+            return _batch.pixels[key]
     with _refusals():
         pixels = np.asarray(_decode(walk(data, _LIMITS), mode, side_px)[0])
     pixels.flags.writeable = False
     with _lock:
-        _batch[key] = pixels
-        while len(_batch) > _BATCH_RECORDS or _held_bytes() > _BATCH_BYTES:
-            _batch.popitem(last=False)
+        _batch.add(key, pixels)
     return pixels
-
-
-def _held_bytes() -> int:
-    return sum(len(data) + pixels.nbytes for (data, _, _), pixels in _batch.items())
 
 
 # ------------------------------------------------------------------ from a frame to pixels

@@ -33,6 +33,8 @@ from curation import _graph
 
 MAX_REPEATS = 2**16 - 1
 BLOCK_BYTES = 64 << 20
+# What a row costs a method beside its own bytes.
+ROW_BYTES = 32
 Kind = Literal["rowwise", "groupwise", "poolwise", "fit", "selector"]
 Parameters = dict[str, Any]
 Frame = pl.DataFrame | pl.LazyFrame
@@ -85,7 +87,8 @@ class Step:
         order: groupwise: roles to sort a group by before uid.
         edges: groupwise: the function returns edges `a`, `b` and this weight column; the
             larger weight is the better, except of a `distance`.
-        merge: groupwise with `keys`, or fit: folds partial results, associatively.
+        merge: groupwise with `keys`, or fit: folds partial results, associatively. Of a record
+            that is alone in several groups the function may see but one of them.
         plan: fit: (rows, parameters) to (how many rows to draw or None for all, parameters).
     """
 
@@ -243,6 +246,18 @@ class Step:
         assert self.by is not None, f"{self.name} declares neither by nor keys"
         return pl.DataFrame([number, rows[self.by].alias("key")])
 
+    def telling(self, keyed: pl.DataFrame) -> pl.Series:
+        """Groupwise: return which keys of `scatter` the function must see.
+
+        Most keys are of one record. An edge needs two; of the partial rows of a record that
+        `merge` folds, one of a group of its own is enough.
+        """
+        if self.edges is not None:
+            return repeated(keyed["key"])
+        if self.merge is not None:
+            return repeated(keyed["key"]) | keyed["row"].is_first_distinct()
+        return pl.repeat(True, keyed.height, eager=True)
+
     def run_groups(self, rows: pl.DataFrame, keyed: pl.DataFrame, *arguments: Any) -> pl.DataFrame:
         """Groupwise: run the function on whole groups, some `BLOCK_BYTES` of rows at a time.
 
@@ -257,9 +272,7 @@ class Step:
             Rows: `uid` and the written columns (or the partial ones that `merge` folds).
             Edges: `a`, `b` and the weight.
         """
-        if self.edges is not None:
-            # A group of one has no edge, and most groups are of one.
-            keyed = keyed.filter(repeated(keyed["key"]))
+        keyed = keyed.filter(self.telling(keyed))
         rank = np.empty(rows.height, dtype=np.uint32)
         placed = rows.select(pl.arg_sort_by(*self.order, "uid", nulls_last=True)).to_series()
         rank[placed.to_numpy()] = np.arange(rows.height, dtype=np.uint32)
@@ -270,10 +283,20 @@ class Step:
         starts = keyed["key"].is_null() | keyed["key"].ne_missing(keyed["key"].shift(1))
         if keyed.height:
             starts[0] = True
-        chosen, limits = keyed["row"].to_numpy(), starts.arg_true().to_numpy()
-        size = max(1, BLOCK_BYTES * rows.height // max(1, int(rows.estimated_size())))
+        keyed = keyed.with_columns(starts=starts)
+        rows = rows.rechunk()
+        weight = _bytes(rows)[keyed["row"].to_numpy()]
+        if self.keys is not None and self.merge is not None:
+            # By their first row, so that a block has the groups of few long rows, not of all.
+            lead = pl.when("starts").then("rank").forward_fill()
+            keyed = keyed.with_columns(lead=lead, weight=weight)
+            keyed = keyed.sort("lead", maintain_order=True)
+            fresh = keyed.select(pl.struct("lead", "row").is_first_distinct()).to_series()
+            weight = np.where(fresh, keyed["weight"], 0)
+        chosen, starts = keyed["row"].to_numpy(), keyed["starts"]
+        cost = np.cumsum(weight + ROW_BYTES)
         found = []
-        for start, stop in _blocks(limits, len(chosen), size):
+        for start, stop in _blocks(starts.arg_true().to_numpy(), cost):
             group = starts[start:stop].cast(pl.UInt32).cum_sum()
             block = rows[chosen[start:stop]].with_columns(group=group)
             said = self.function(block, *arguments, **self.bound)
@@ -525,18 +548,37 @@ def repeated(keys: pl.Series) -> pl.Series:
     return hashes.is_in(several.implode()) & keys.is_not_null()
 
 
-def _blocks(limits: NDArray[np.intp], height: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of whole groups of at most `size` rows, or of one group; one at least."""
-    start = 0
+def _bytes(rows: pl.DataFrame) -> NDArray[np.int64]:
+    """Return the bytes of each row, those of its texts and payloads exactly."""
+    lengths = [
+        rows[name].str.len_bytes() if dtype == pl.String else rows[name].bin.size()
+        for name, dtype in rows.schema.items()
+        if dtype in (pl.String, pl.Binary)
+    ]
+    fixed = rows.select(pl.exclude(pl.String, pl.Binary)).estimated_size() // max(1, rows.height)
+    total = np.full(rows.height, fixed, dtype=np.int64)
+    for length in lengths:
+        total += length.fill_null(0).cast(pl.Int64).to_numpy()
+    return total
+
+
+def _blocks(limits: NDArray[np.intp], cost: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of whole groups of at most `BLOCK_BYTES`, or of one group; one at least.
+
+    Args:
+        limits: where each group starts.
+        cost: bytes of the rows up to each, cumulative.
+    """
+    ends = np.append(limits[1:], len(cost)) if len(limits) else limits
+    start = group = 0
     while True:
-        after = int(np.searchsorted(limits, start + size, side="right")) - 1
-        stop = height if start + size >= height else int(limits[after])
-        if stop <= start:
-            later = int(np.searchsorted(limits, start, side="right"))
-            stop = int(limits[later]) if later < len(limits) else height
+        read = cost[start - 1] if start else 0
+        after = int(np.searchsorted(cost[ends - 1], read + BLOCK_BYTES, side="right"))
+        group = max(after, min(group + 1, len(ends)))
+        stop = int(ends[group - 1]) if group else 0
         yield start, stop
         start = stop
-        if start >= height:
+        if start >= len(cost):
             return
 
 

@@ -73,8 +73,9 @@ def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
     try:
         count = _count(node, tasks, int(sum(mask.sum() for mask in masks)))
         scatters = [Scatter(task, folder, count) for task in tasks]
-        if step.edges is not None and step.keys is not None and count > 1:
-            # Most keys are of one record, which then has no edge: its row need not move.
+        folds = step.edges is not None or step.merge is not None
+        if folds and step.keys is not None and count > 1:
+            # Most keys are of one record: its row need not move for each of them.
             keys = [replace(scatter, only="keys") for scatter in scatters]
             _each(workers.map(_scatter, keys))
             _each(workers.map(_repeated, sorted(folder.iterdir())))
@@ -117,6 +118,8 @@ def _scatter(scatter: Scatter) -> None:
     step = scatter.task.work[0].node.step
     rows = rows_of(scatter.task)
     keyed = step.scatter(rows)
+    first = pl.col("row").is_first_distinct() if step.merge is not None else pl.lit(False)
+    keyed = keyed.with_columns(first=first)
     # A null key is a group of one: it goes where its uid sends it.
     alone = pl.lit(rows["uid"]).gather(pl.col("row")).hash(0)
     home = pl.when(pl.col("key").is_null()).then(alone).otherwise(pl.col("key").hash(0))
@@ -131,7 +134,9 @@ def _scatter(scatter: Scatter) -> None:
             _write(own.select("key"), folder / f"{name}.key")
             continue
         if scatter.only == "repeated":
-            own = own.join(pl.read_ipc(folder / "repeated"), on="key", how="semi")
+            several = pl.read_ipc(folder / "repeated")["key"]
+            own = own.filter(pl.col("first") | pl.col("key").is_in(several.implode()))
+        own = own.drop("first")
         chosen = own["row"].unique().sort()
         _write(rows[chosen.to_numpy()], folder / f"{name}.rows")
         _write(own.with_columns(row=chosen.search_sorted(own["row"])), folder / f"{name}.keys")

@@ -14,7 +14,7 @@ from contracts import decode
 from contracts.errors import ConfigError
 from contracts.params import Ratio
 from curation import _neighbours, _pictures
-from curation.annotate.perceptual_hash import _dhash, perceptual_hash
+from curation.annotate.perceptual_hash import dhash_bits, perceptual_hash
 from curation.step import Role, Step, groupwise
 
 Measure = Literal["hash", "ssim", "mutual_information", "embedding", "every_nth"]
@@ -222,7 +222,7 @@ def _bits(rows: pl.DataFrame) -> pl.Series:
     bits = perceptual_hash.function(usual, kind="dhash", mode="imagehash")["bits"].to_list()
     for at in deep.arg_true():
         try:
-            packed = np.packbits(_dhash(decode.picture(rows["image"][at])))
+            packed = np.packbits(dhash_bits(decode.picture(rows["image"][at])))
         except decode.Undecodable:
             continue
         bits[at] = int.from_bytes(packed.tobytes(), "big")
