@@ -312,7 +312,7 @@ class Step:
         if self.edges is not None:
             return self._typed(_graph.fold_edges(uids, found, weight=self.edges))
         if found is None:
-            return self._typed(uids.to_frame("uid"))
+            return in_order(uids, self._typed(uids.clear().to_frame("uid")))
         if self.merge is not None:
             found = self.merge(found)
             self._check_uids(found, uids)

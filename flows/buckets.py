@@ -102,7 +102,7 @@ def _count(node: Node, tasks: Sequence[Task], rows: int) -> int:
     """Return how many buckets keep each below BUCKET_BYTES, as the first part goes."""
     if not tasks:
         return 1
-    sample = rows_of(tasks[0])
+    sample = node.step.select(rows_of(tasks[0]))
     keyed = node.step.scatter(sample)
     copies = max(1, keyed.height // max(1, sample.height))
     size = int(sample.estimated_size()) * copies + int(keyed.estimated_size())
@@ -116,7 +116,7 @@ def _each(results: Iterator[Any]) -> None:
 
 def _scatter(scatter: Scatter) -> None:
     step = scatter.task.work[0].node.step
-    rows = rows_of(scatter.task)
+    rows = step.select(rows_of(scatter.task))
     keyed = step.scatter(rows)
     first = pl.col("row").is_first_distinct() if step.merge is not None else pl.lit(False)
     keyed = keyed.with_columns(first=first)
@@ -166,8 +166,8 @@ def _gather(gather: Gather) -> pl.DataFrame:
 
 
 def _part(part: Part) -> pl.DataFrame:
-    rows = rows_of(part.task)
     step = part.task.work[0].node.step
+    rows = step.select(rows_of(part.task))
     return step.run_groups(rows, step.scatter(rows), *part.arguments)
 
 

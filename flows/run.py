@@ -301,7 +301,7 @@ def _finish(this: Run) -> dict[str, Any]:
     verdict = this.verdict
     assert verdict is not None
     if not verdict.kept.height:
-        raise DataError(_nothing_kept(verdict))
+        raise DataError(_nothing_kept(this.pool, verdict))
     parts, evidence = _store_verdict(this, verdict)
     stages = [s for s in STAGES if options.reaches(s)]
     content = key_of(
@@ -485,7 +485,9 @@ def _complete(last: Mapping[str, Any]) -> bool:
     )
 
 
-def _nothing_kept(verdict: Verdict) -> str:
+def _nothing_kept(pool: tables.Pool, verdict: Verdict) -> str:
+    if not pool.records:
+        return f"the pool {pool.name} has no record; `winnow ls` and the quarantine say why."
     lost = [f"{r.name}: {r.dropped:,} of {r.reached:,}" for r in verdict.results if r.dropped]
     return "no record is kept. " + "; ".join(lost) + ". Loosen the rule that drops the most."
 

@@ -240,7 +240,7 @@ def _measured(runtime: Runtime, node: Node, twins: pl.DataFrame) -> pl.DataFrame
     states no measure joins what is identical.
     """
     path = next((p for p in node.paths if "." in p and not p.startswith("meta.")), None)
-    if path is None:
+    if path is None or not twins.height:
         return twins
     alias = path.partition(".")[0]
     twins = twins.with_columns(edge=pl.lit(alias))

@@ -323,6 +323,16 @@ def test_without_an_edge_every_record_is_a_cluster_of_its_own(weight: str):
     assert found["nearest"].null_count() == 6
 
 
+def test_rows_that_have_no_key_at_all_get_nulls():
+    step = _returning(
+        groupwise, lambda g: g.select("uid", x="score"), 
+        keys=lambda rows: pl.Series("k", [None] * rows.height, dtype=pl.List(pl.String)),
+        merge=lambda partials: partials, reads=grouped.reads,
+    )  # fmt: skip
+    assert step.scatter(step.select(TABLE)).height == 0
+    assert step.gather(TABLE["uid"], [])["x"].null_count() == TABLE.height
+
+
 def test_edges_of_several_buckets_fold_as_those_of_one():
     edges = [(1, 2, 0.5), (2, 3, 0.75), (5, 7, 0.5), (7, 1, 0.25)]
     step = _edges("similarity", [])
