@@ -141,6 +141,11 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
         if one.kind == "volumes":
             section["slices"] = True
         text += dumps({"source": [section]})
+        named = next((c for c in ("id", "uid", "key", "sample_id") if c in one.meta), None)
+        if named is not None:
+            text += (
+                f'# id = "{named}"   # a column that names each record once: then rows may move\n'
+            )
     return text + "\n"
 
 

@@ -275,7 +275,7 @@ def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:
             continue
         rest = {k: v for k, v in table.items() if k not in ("name", "where", "by")}
         first = next((v for v in rest.values() if isinstance(v, str)), "")
-        name = table.get("name", where if by is None else f"{by}({first})")
+        name = table.get("name", where if by is None else f"{by}({first})" if first else by)
         if not isinstance(name, str) or not isinstance(where if by is None else by, str):
             problems.add(key, "`name`, `where` and `by` are texts.")
             continue

@@ -124,7 +124,10 @@ class PoolView:
         return self._runtime.frame(["text"])
 
     def images(self, uids: Sequence[int]) -> pl.DataFrame:
-        """Return `uid` and `image` (encoded bytes) of some records, in pool order."""
+        """Return `uid` and `image` (encoded bytes) of some records, in pool order.
+
+        The image is null where there is none, or where the file that it refers to is gone.
+        """
         wanted = pl.Series(list(uids), dtype=pl.UInt64)
         frames = [pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary})]
         for part, live in zip(self._pool.parts, self._runtime.live, strict=True):
@@ -134,7 +137,9 @@ class PoolView:
             mask = named & pl.Series(live)
             frames += [
                 group.select("uid", "image")
-                for group in tables.payloads(self._store, part, "image", rows=mask.to_list())
+                for group in tables.payloads(
+                    self._store, part, "image", rows=mask.to_list(), gone="null"
+                )
             ]
         return pl.concat(frames)
 

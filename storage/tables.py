@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -225,7 +225,12 @@ def _pool_columns(store: Store, part: Part, paths: Sequence[str]) -> pl.DataFram
 
 
 def payloads(
-    store: Store, part: Part, column: str, *, rows: Sequence[bool] | None = None
+    store: Store,
+    part: Part,
+    column: str,
+    *,
+    rows: Sequence[bool] | None = None,
+    gone: Literal["refuse", "null"] = "refuse",
 ) -> Iterator[pl.DataFrame]:
     """Yield `row`, `uid` and one payload column of a part, a row group at a time.
 
@@ -235,6 +240,7 @@ def payloads(
         column: such as `image`.
         rows: a mask over the part's rows; unwanted rows are not yielded and, where the payload
             is a reference, not read.
+        gone: what is done about a reference whose file is missing.
 
     Raises:
         DataError: a payload is not what was ingested (SOURCE_GONE where its file is missing).
@@ -260,14 +266,14 @@ def payloads(
         frame = records[here].with_row_index("row", offset=here.start).hstack(values)
         if mask is not None:
             frame = frame.filter(mask)
-        yield _checked(frame, column)
+        yield _checked(frame, column, gone)
 
 
-def _checked(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+def _checked(frame: pl.DataFrame, column: str, gone: str) -> pl.DataFrame:
     values = frame[column].to_list()
     if "location" in frame.columns:
         for index, location in enumerate(frame["location"]):
-            if location is not None:
+            if location is not None and (gone == "refuse" or Path(location["path"]).is_file()):
                 values[index] = _referenced(location)
     for value, digest, uid in zip(values, frame["digest"], frame["uid"], strict=True):
         if value is not None and digest_of(value) != digest:

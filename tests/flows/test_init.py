@@ -64,6 +64,9 @@ def test_a_file_of_json_lines(project, tmp_path: Path):
     result = carried(tmp_path, str(tmp_path / "texts.jsonl"))
     assert (result["records"], result["kept"]) == (40, 20)
     assert result["shards"]
+    # The column is proposed, not taken: whether it names each record once only the whole shows.
+    recipe = (tmp_path / "winnow.toml").read_text(encoding="utf-8")
+    assert '\n# id = "id" ' in recipe
 
 
 def test_a_parquet_file_with_hugging_face_s_image_struct(captioned, tmp_path: Path):

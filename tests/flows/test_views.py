@@ -15,6 +15,7 @@ import winnow
 from contracts.errors import ConfigError, DataError
 from contracts.uid import hex_uid, uid_of
 from flows import recipe as recipes
+from flows import report
 from flows import run as runs
 from flows.views import funnel_text, listing, why, why_text
 
@@ -370,3 +371,16 @@ def test_the_pictures_of_a_pool_come_in_pool_order(pictures: Any, captioned: dic
     found = pool.images(ids["uid"].to_list()[::-1])
     assert found["uid"].to_list() == ids["uid"].to_list()
     assert found["image"].to_list() == [captioned[name] for name in names]
+
+
+def test_a_picture_whose_file_is_gone_is_null_and_a_report_shows_the_rest(
+    project: Any, captioned: dict[str, bytes]
+):
+    project.pictures({n: d for n, d in captioned.items() if n.startswith("0/0")})
+    recipe = '[[source]]\npath = "pictures"\npayload = "reference"\n'
+    project.run(recipe, until="select")
+    (project.beside / "pictures/0/00a.png").unlink()
+    pool = winnow.open(project.store.root).pool("web")
+    found = pool.images(pool.frame("source_id").collect()["uid"].to_list())
+    assert found["image"].null_count() == 1
+    assert "data:image/jpeg" in report.render(project.last())
