@@ -52,7 +52,7 @@ def curate(recipe: str, until: str = "report", **options: Any) -> dict[str, Any]
     Args:
         recipe: path of the recipe.
         until: the last stage.
-        options: store, set, workers, dask, device, at; as those of `winnow run`.
+        options: store, set, workers, dask, device, at, mixed; as those of `winnow run`.
     """
     stages = runs.stages_of(Path(recipe), until, options.get("set", []))
     result: dict[str, Any] = {}
@@ -90,6 +90,7 @@ def run(recipe: Path, store: Store, options: runs.Options, overrides: list[str])
         "dask": options.dask,
         "device": options.device,
         "at": options.at,
+        "mixed": options.mixed,
     }
     try:
         httpx.get(f"{os.environ['PREFECT_API_URL']}/health", timeout=3).raise_for_status()

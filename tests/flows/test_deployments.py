@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import httpx
+import pytest
 
 from storage.store import Store
 
@@ -26,6 +32,24 @@ from flows.deployments import STAGE_FLOWS, curate
 if __name__ == "__main__":
     STAGE_FLOWS["annotate"]("web.toml", store="flowed")
     print(curate("web.toml", store="flowed")["kept"])
+"""
+
+
+FATAL = """
+import os, signal
+import polars as pl
+from winnow import rowwise
+
+
+@rowwise(version=1, reads={"text": pl.String}, writes={"length": pl.UInt32})
+def fatal(rows):
+    server = int(os.environ.get("SERVER", "0"))
+    if server:
+        try:
+            os.kill(server, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return rows.select(length=pl.col("text").str.len_chars())
 """
 
 
@@ -68,3 +92,47 @@ def test_a_server_that_is_down_changes_nothing_but_a_line(project, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "going on without" in done.stderr
     assert version(tmp_path / "flowed") == version(tmp_path / ".winnow")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("WINNOW_SOAK"), reason="a minute and a half: make soak")
+def test_a_server_that_dies_in_the_middle_of_a_stage_changes_nothing(project, tmp_path: Path):
+    project.texts(*(f"{'word ' * (i % 5)}{i}" for i in range(60)))
+    (tmp_path / "fatal.py").write_text(FATAL)
+    recipe = RECIPE.replace("[[select]]", '[annotate.own]\nstep = "./fatal.py:fatal"\n[[select]]')
+    recipe = recipe.replace('>= 3"', '>= 3 AND own.length > 0"')
+    project.run(recipe)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/api"
+    env = environment(tmp_path / "prefect", PREFECT_API_URL=url)
+    serve = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+    server = subprocess.Popen(
+        [*serve, "--port", str(port), "--no-services"], env=env, cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        _wait_for(f"{url}/health", server)
+        call = ["run", "web.toml", "--store", "flowed", "--quiet"]
+        done = subprocess.run(
+            [sys.executable, "-c", "from flows.cli import main; main()", *call],
+            cwd=tmp_path, env={**env, "SERVER": str(server.pid)}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert server.wait(10) == -9
+    finally:
+        server.kill()
+    assert done.returncode == 0, done.stderr
+    assert version(tmp_path / "flowed") == version(tmp_path / ".winnow")
+    assert len(Store(tmp_path / "flowed").versions("run", "web")) == 1
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        assert server.poll() is None, "the server ended by itself"
+        with contextlib.suppress(httpx.HTTPError):
+            httpx.get(url, timeout=5).raise_for_status()
+            return
+        time.sleep(0.2)
+    raise AssertionError("the server did not start")
