@@ -19,12 +19,16 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POL
 
 import argparse
 import io
+import itertools
 import multiprocessing
 import resource
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -248,12 +252,42 @@ def clusters(count: int = 2_000_000, sample: int = 50_000) -> None:
     print(f"\ndatasketch: insert and query of {sample:,}, times {count // sample}, bands as ours.")
 
 
-def hashes(count: int = 150, side_px: int = 512) -> None:
+def crops(count: int, quality: int) -> list[bytes]:
+    """JPEGs of 512 x 384 px cut out of scikit-learn's two photographs."""
+    from sklearn.datasets import load_sample_images
+
+    photographs_2 = load_sample_images().images
+    rng = np.random.default_rng(0)
+    files = []
+    for number in range(count):
+        pixels = photographs_2[number % 2]
+        top, left = (
+            int(rng.integers(0, n)) for n in (pixels.shape[0] - 384, pixels.shape[1] - 512)
+        )
+        file = io.BytesIO()
+        window = Image.fromarray(pixels[top : top + 384, left : left + 512])
+        window.save(file, "JPEG", quality=quality)
+        files.append(file.getvalue())
+    return files
+
+
+def hashes(count: int = 150) -> None:
     """JPEG bytes to pHash."""
-    files = photographs(count, side_px)
+    pools = {"grainy, 683 x 512, quality 90": photographs(count, 512)}
+    if find_spec("sklearn"):
+        for quality in (90, 75):
+            pools[f"photographs, 512 x 384, quality {quality}"] = crops(count, quality)
+    print(f"\n## JPEG bytes to pHash: {count} pictures, pictures a second\n")
+    print("| | kB | winnow, fast | ImageHash with Pillow | our checked reduced decode | "
+          "bare cv2 reduced decode, 1/8 | bits apart from ImageHash, median, 95th |\n"
+          "|---|---|---|---|---|---|---|")  # fmt: skip
+    for name, files in pools.items():
+        _hashes(name, files)
+
+
+def _hashes(name: str, files: list[bytes]) -> None:
     frame = rows(image=files)
     perceptual_hash(frame[:2])
-    print(f"\n## JPEG bytes to pHash: {count} pictures, shorter side {side_px} px\n")
 
     def ours() -> pl.DataFrame:
         decode.forget()
@@ -262,30 +296,36 @@ def hashes(count: int = 150, side_px: int = 512) -> None:
     def floor() -> None:
         decode.forget()
         for data in files:
-            decode.reduced(data, 64, "L")
+            decode.reduced(data, 48, "L")
 
     def bare() -> None:
         for data in files:
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
 
-    speed, decoded, cv = (count / best_of(work) for work in (ours, floor, bare))
-    print("| | pictures/s | ours is |\n|---|---|---|")
-    print(f"| winnow, fast | {speed:,.0f} | |")
+    speed, decoded, cv = (len(files) / best_of(work, 5) for work in (ours, floor, bare))
+    peer = NOT_INSTALLED
     if find_spec("imagehash"):
         import imagehash
 
-        theirs = count / best_of(
-            lambda: [imagehash.phash(Image.open(io.BytesIO(d))) for d in files]
-        )
-        print(f"| ImageHash with Pillow | {theirs:,.0f} | {speed / theirs:.1f} times |")
-    else:
-        print(f"| ImageHash with Pillow | {NOT_INSTALLED} | |")
-    print(f"| our checked reduced decode alone | {decoded:,.0f} | {speed / decoded:.0%} |")
-    print(f"| bare cv2 reduced decode, 1/8 | {cv:,.0f} | {speed / cv:.0%} |")
+        def theirs() -> None:
+            for data in files:
+                imagehash.phash(Image.open(io.BytesIO(data)))
+
+        per_s = len(files) / best_of(theirs)
+        peer = f"{per_s:,.0f}: {speed / per_s:.1f} times"
     fast, full = ours()["bits"], perceptual_hash(frame, mode="imagehash")["bits"]
     apart = np.bitwise_count(fast.to_numpy() ^ full.to_numpy())
-    print(f"\nBits apart from ImageHash's of the full decode: median {np.median(apart):.0f}, ")
-    print(f"95th percentile {np.percentile(apart, 95):.0f}.")
+    size = np.mean([len(data) for data in files]) / 1000
+    cells = (
+        name,
+        f"{size:.0f}",
+        f"{speed:,.0f}",
+        peer,
+        f"{decoded:,.0f}: {speed / decoded:.0%}",
+        f"{cv:,.0f}: {speed / cv:.0%}",
+        f"{np.median(apart):.0f}, {np.percentile(apart, 95):.0f}",
+    )
+    print("| " + " | ".join(cells) + " |")
 
 
 def bit_table(count: int) -> pl.DataFrame:
@@ -303,7 +343,7 @@ def bit_table(count: int) -> pl.DataFrame:
 def radius(count: int = 1_000_000, sample: int = 2000) -> None:
     """All pairs within 6 bits."""
     table = bit_table(count)
-    hamming_clusters(table[:1000])
+    hamming_clusters(table[:10_000])
     ours = best_of(lambda: hamming_clusters(table, max_distance=6), 1)
     print(f"\n## Hamming radius 6 over {count:,} hashes of 64 bits\n")
     print("| | seconds | ours is |\n|---|---|---|")
@@ -348,60 +388,82 @@ def vector_table(count: int, width: int) -> pl.DataFrame:
     return rows(vector=pl.Series(x, dtype=pl.Array(pl.Float16, width)))
 
 
-def semantic(count: int = 200_000, width: int = 512, centroids: int = 1000) -> None:
-    """k-means, assignment and SemDeDup against the products that they need."""
+def semantic(
+    count: int = 200_000, width: int = 512, centroids: int = 1000, iterations: int = 5
+) -> None:
+    """SemDeDup with the k-means it needs, against the matrix products of both."""
     table = vector_table(count, width)
-    model = kmeans(table[:2000], num_clusters=4, iterations=1)
+    kmeans(table[:2000], num_clusters=4, iterations=1)
     start = time.perf_counter()
-    model = kmeans(table, num_clusters=centroids)
+    model = kmeans(table, num_clusters=centroids, iterations=iterations)
     fitted = time.perf_counter() - start
     start = time.perf_counter()
     assigned = nearest_centroid(table, model)
     assigned_s = time.perf_counter() - start
     grouped = table.with_columns(group=assigned["centroid"])
     semantic_duplicates(grouped[:1000])
-    before = peak_bytes()
-    start = time.perf_counter()
-    semantic_duplicates(grouped)
-    found = time.perf_counter() - start
-    grew = peak_bytes() - before
+    with growth() as grew:
+        start = time.perf_counter()
+        semantic_duplicates(grouped)
+        found = time.perf_counter() - start
 
     x = np.ascontiguousarray(table["vector"].to_numpy(), dtype=np.float32)
     c = np.ascontiguousarray(model["vector"].to_numpy(), dtype=np.float32)
-    sample = np.ascontiguousarray(x[: min(count, 256 * centroids)])
-    iterations = 25
 
-    def product(left: np.ndarray[Any, Any]) -> None:
-        for a in range(0, len(left), 4096):
-            (left[a : a + 4096] @ c.T).argmax(axis=1)
+    def products() -> None:
+        for a in range(0, len(x), 4096):
+            (x[a : a + 4096] @ c.T).argmax(axis=1)
 
-    one = best_of(lambda: product(sample), 1)
-    assign_floor = one * len(x) / len(sample)
-    order = np.argsort(assigned["centroid"].to_numpy(), kind="stable")
-    sizes = np.bincount(assigned["centroid"].to_numpy(), minlength=centroids)
-    x = x[order]
+    one = best_of(products)
+    drawn = min(1.0, 256 * centroids / count)
+    number = assigned["centroid"].to_numpy()
+    x = x[np.argsort(number, kind="stable")]
+    ends = np.cumsum(np.bincount(number, minlength=centroids))
 
     def groups() -> None:
-        start = 0
-        for size in sizes:
-            block = x[start : start + size]
-            start += size
-            if size:
-                (block @ block.T).max(axis=1)
+        for start, stop in itertools.pairwise([0, *ends.tolist()]):
+            if stop > start:
+                (x[start:stop] @ x[start:stop].T).max(axis=1)
 
-    group_floor = best_of(groups, 1)
+    inside = best_of(groups)
     print(f"\n## Semantic duplicates: {count:,} vectors of {width}, {centroids:,} centroids\n")
     print("| | seconds | bare products, s | ratio |\n|---|---|---|---|")
-    floors = (one * iterations, assign_floor, group_floor)
-    names = (f"kmeans, {iterations} iterations at most", "nearest_centroid", "semantic_duplicates")
-    for name, took, floor in zip(names, (fitted, assigned_s, found), floors, strict=True):
-        print(f"| {name} | {took:.1f} | {floor:.1f} | {took / floor:.2f} |")
-    whole = fitted + assigned_s + found
-    print(f"| all | {whole:.1f} | {sum(floors):.1f} | {whole / sum(floors):.2f} |")
-    print(
-        f"\nsemantic_duplicates raised the peak by {grew / 1e6:,.0f} MB; the vectors are "
-        f"{count * width * 2 / 1e6:,.0f} MB in half precision."
-    )
+    steps = {
+        f"kmeans, {iterations} iterations": (fitted, one * drawn * iterations),
+        "nearest_centroid": (assigned_s, one),
+        "semantic_duplicates": (found, inside),
+    }
+    steps["all"] = tuple(map(sum, zip(*steps.values(), strict=True)))  # type: ignore[assignment]
+    for name, (took, floor) in steps.items():
+        print(f"| {name} | {took:.2f} | {floor:.2f} | {took / floor:.2f} |")
+    needed = fitted + one + inside
+    print(f"| all, against our k-means and bare products | {steps['all'][0]:.2f} | {needed:.2f} | "
+          f"{steps['all'][0] / needed:.2f} |")  # fmt: skip
+    print(f"\nsemantic_duplicates took {grew[0] / 1e6:,.0f} MB at most beside the vectors' "
+          f"{count * width * 2 / 1e6:,.0f} MB.")  # fmt: skip
+
+
+@contextmanager
+def growth() -> Iterator[list[int]]:
+    """Give a list that holds, afterwards, by how many bytes the resident memory rose at most."""
+    grew, done = [0], threading.Event()
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = resident()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            grew[0] = max(grew[0], resident() - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield grew
+    finally:
+        done.set()
+        watcher.join()
 
 
 def slopes() -> None:
@@ -429,7 +491,7 @@ def _signature_s(count: int) -> float:
 
 def _radius_s(count: int) -> float:
     table = bit_table(count)
-    hamming_clusters(table[:1000])
+    hamming_clusters(table[:10_000])
     return best_of(lambda: hamming_clusters(table), 1 if count > 10**5 else REPEATS)
 
 
