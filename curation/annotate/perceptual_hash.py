@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, Literal
 
@@ -17,17 +17,19 @@ from curation.step import Role, rowwise
 
 Bits = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Pixels = NDArray[Any]
 Kind = Literal["phash", "dhash", "pdq"]
 Hashing = Literal["fast", "imagehash"]
 
 # A JPEG is decoded no larger than leaves this many pixels to its shorter side: for the small
-# hashes twice what they resize to, for PDQ what it shrinks larger pictures to. Measured, median
-# and largest difference to the full decode on photographs: phash 0 and 4 bits of 64, dhash 1 and
-# 4, pdq 1 and 4 of 256.
+# hashes half as many again as they resize to, for PDQ what it shrinks larger pictures to.
+# Measured, median and largest difference to the full decode on photographs: phash 0 and 4 bits
+# of 64, dhash 1 and 4, pdq 1 and 4 of 256.
 _SIDE_PX = {"phash": 48, "dhash": 48, "pdq": 512}
 # What the small hashes resize to, width and height.
 _SIZE = {"phash": (32, 32), "dhash": (9, 8)}
 BLOCK_ROWS = 128
+STACK_PIXELS = 1 << 20
 
 
 def _writes(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -69,34 +71,59 @@ def perceptual_hash(
 
 
 def _hashes(images: pl.Series, kind: Kind, mode: Hashing, side_px: int | None) -> pl.DataFrame:
-    """Return bits and quality of a block, whose small pictures are transformed together."""
+    """Return bits and quality of a block, whose reduced pictures are transformed together."""
     place: list[int | None] = []
-    thumbnails: list[Floats] = []
-    small: list[NDArray[Any]] = []
+    pictures: list[Pixels] = []
+    small: list[Pixels] = []
     for data in images:
         grey = None if data is None else _grey(data, side_px)
-        place.append(None if grey is None else len(thumbnails))
-        if grey is not None and kind == "pdq":
-            thumbnails.append(_thumbnail(grey))
-        elif grey is not None:
+        place.append(None if grey is None else len(pictures))
+        if grey is None:
+            continue
+        if kind != "pdq":
             reduced = grey.reduce(max(1, min(grey.size) // 64))
-            thumbnails.append(_thumbnail(reduced))
             fast = kind == "phash" and mode == "fast"
-            small.append(_low_waves(reduced) if fast else _resized(grey, kind))
-    dtype = _writes({"kind": kind})["bits"]
-    if not thumbnails:
-        nothing = {"bits": [None] * len(images), "quality": [None] * len(images)}
-        return pl.DataFrame(nothing, schema={"bits": dtype, "quality": pl.Float32})
-    thumbnails_NHW = np.stack(thumbnails)
+            small.append(np.asarray(reduced) if fast else _resized(grey, kind))
+            grey = reduced
+        if max(grey.size) > 512:
+            grey = grey.resize((512, 512), Image.Resampling.BILINEAR)
+        pictures.append(np.asarray(grey))
+    # PDQ's 64 x 64 picture, of whose gradients the quality is made.
+    thumbnails_NHW = _products(pictures, _blurred_centres, 64)
     if kind == "pdq":
         packed = np.packbits(_pdq(thumbnails_NHW), axis=1)
-        bits = pl.Series([line.tobytes() for line in packed], dtype=dtype)
+        bits = pl.Series([line.tobytes() for line in packed], dtype=pl.Binary)
     else:
-        make = {"dhash": _dhash, "phash": _above_median if mode == "fast" else _phash_exact}[kind]
-        packed = np.packbits(make(np.stack(small)), axis=1)
+        if kind == "dhash":
+            made = _dhash(np.array(small).reshape(-1, 8, 9))
+        elif mode == "fast":
+            made = _above_median(_products(small, _resized_waves, 8).round(3))
+        else:
+            made = _phash_exact(np.array(small).reshape(-1, 32, 32))
+        packed = np.packbits(made, axis=1)
         bits = pl.Series(packed.view(">u8")[:, 0].astype(np.uint64))
     found = pl.DataFrame({"bits": bits, "quality": _quality(thumbnails_NHW)})
     return found.cast({"quality": pl.Float32})[pl.Series(place, dtype=pl.UInt32)]
+
+
+def _products(pictures: Sequence[Pixels], matrix_of: Callable[[int], Floats], side: int) -> Floats:
+    """Return (n, side, side): M(height) @ picture @ M(width).T of each.
+
+    What is linear in rows and in columns is one matrix on each side; pictures of one shape are
+    multiplied together, in half the time.
+    """
+    found = np.empty((len(pictures), side, side))
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for number, picture in enumerate(pictures):
+        by_shape.setdefault(picture.shape, []).append(number)
+    for (height, width), numbers in by_shape.items():
+        rows, columns = matrix_of(height), matrix_of(width).T
+        several = max(1, STACK_PIXELS // (height * width))
+        for start in range(0, len(numbers), several):
+            chosen = numbers[start : start + several]
+            stack = np.array([pictures[number] for number in chosen], dtype=np.float64)
+            found[chosen] = rows @ stack @ columns
+    return found
 
 
 def _grey(data: bytes, side_px: int | None) -> Image.Image | None:
@@ -117,24 +144,13 @@ def dhash_bits(grey: Image.Image) -> Bits:
     return bits
 
 
-def _resized(grey: Image.Image, kind: Kind) -> NDArray[Any]:
+def _resized(grey: Image.Image, kind: Kind) -> Pixels:
     return np.asarray(grey.resize(_SIZE[kind], Image.Resampling.LANCZOS))
 
 
-def _dhash(pixels_NHW: NDArray[Any]) -> Bits:
+def _dhash(pixels_NHW: Pixels) -> Bits:
     bits: Bits = pixels_NHW[:, :, 1:] > pixels_NHW[:, :, :-1]
-    return bits.reshape(len(bits), -1)
-
-
-def _low_waves(grey: Image.Image) -> Floats:
-    """Return (8, 8): the lowest coefficients of the picture resized to 32 x 32.
-
-    Resizing and transform are linear in rows and in columns, so they are one matrix on each side.
-    """
-    pixels = np.asarray(grey, dtype=np.float64)
-    coefficients = _resized_waves(pixels.shape[0]) @ pixels @ _resized_waves(pixels.shape[1]).T
-    steady: Floats = coefficients.round(3)
-    return steady
+    return bits.reshape(-1, 64)
 
 
 @lru_cache(maxsize=512)
@@ -149,13 +165,13 @@ def _resized_waves(length: int, side: int = 32) -> Floats:
     return waves
 
 
-def _phash_exact(pixels_NHW: NDArray[Any]) -> Bits:
+def _phash_exact(pixels_NHW: Pixels) -> Bits:
     pixels = pixels_NHW.astype(np.float64)
     return _above_median(scipy.fft.dct(scipy.fft.dct(pixels, axis=1), axis=2)[:, :8, :8])
 
 
 def _above_median(coefficients: Floats) -> Bits:
-    flat = coefficients.reshape(len(coefficients), -1)
+    flat = coefficients.reshape(-1, 64)
     bits: Bits = flat > np.median(flat, axis=1, keepdims=True)
     return bits
 
@@ -169,7 +185,7 @@ def _cosines(length: int, count: int, first: int = 0) -> Floats:
 
 def _pdq(thumbnails: Floats) -> Bits:
     waves = _cosines(64, 16, 1)
-    steady = (waves @ thumbnails @ waves.T).round(3).reshape(len(thumbnails), -1)
+    steady = (waves @ thumbnails @ waves.T).round(3).reshape(-1, 256)
     bits: Bits = steady > np.sort(steady, axis=1)[:, 127:128]
     # The hexadecimal form begins with the last bit.
     return bits[:, ::-1]
@@ -202,20 +218,12 @@ def _gradients(thumbnails: Floats) -> NDArray[np.int64]:
     return totals
 
 
-def _thumbnail(grey: Image.Image) -> Floats:
-    """Return PDQ's 64 x 64 picture: two passes of a box blur, then the centres of 64 x 64 tiles.
-
-    Both are linear in rows and in columns, so they are one matrix on each side.
-    """
-    if max(grey.size) > 512:
-        grey = grey.resize((512, 512), Image.Resampling.BILINEAR)
-    pixels = np.asarray(grey, dtype=np.float64)
-    return _blurred_centres(pixels.shape[0]) @ pixels @ _blurred_centres(pixels.shape[1]).T
-
-
 @lru_cache(maxsize=128)
 def _blurred_centres(length: int) -> Floats:
-    """Return the (64, length) matrix: a window of ceil(length / 128), cut off at the edges."""
+    """Return the (64, length) matrix of PDQ: a box blur twice, then the centres of 64 tiles.
+
+    The window is ceil(length / 128), cut off at the edges.
+    """
     window = -(-length // 128)
     ahead = (window + 2) // 2 - 1
     distance = np.arange(length) - np.arange(length)[:, None]
