@@ -238,7 +238,7 @@ def clusters(count: int = 2_000_000, sample: int = 50_000) -> None:
         bands = bands_of(128, 0.8, None, verify)  # type: ignore[arg-type]
         took, found, peak, before = fresh(cluster, count, verify)
         index = MinHashLSH(num_perm=128, params=bands)
-        sketches = [LeanMinHash(seed=1, hashvalues=line) for line in table]
+        sketches = [LeanMinHash(seed=1, hashvalues=line, scheme="legacy") for line in table]
         start = time.perf_counter()
         for name, sketch in enumerate(sketches):
             index.insert(name, sketch)
