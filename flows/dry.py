@@ -98,7 +98,11 @@ def text(foreseen: Mapping[str, Any]) -> str:
     for rule in foreseen["rules"]:
         span = f"[{rule['low']:.1%}, {rule['high']:.1%}]"
         lines.append(f"  {rule['rule']:40} {rule['kept_ratio']:7.1%}  {span}")
-    lines.append(f"\nforeseen: {foreseen['seconds']:,} s, {foreseen['bytes']:,} bytes of notes")
+    cost = f"{foreseen['seconds']:,} s, {foreseen['bytes']:,} bytes of notes"
+    if known:
+        lines.append(f"\nforeseen: {cost}")
+    else:
+        lines.append(f"\nof the sample alone: {cost}; after `--until ingest` that of the whole")
     return "\n".join(lines)
 
 

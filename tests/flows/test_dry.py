@@ -31,6 +31,7 @@ def test_before_the_first_run_the_sources_are_looked_at_and_nothing_is_written(p
     assert foreseen["records"] is None
     assert foreseen["sample"] == 30
     assert foreseen["rules"][0]["kept_ratio"] == pytest.approx(0.6)
+    assert "of the sample alone:" in dry.text(foreseen)
     assert not (project.beside / ".winnow").exists()
 
 
@@ -48,6 +49,7 @@ def test_what_was_not_measured_is_counted(project):
     project.run(RECIPE, until="ingest")
     table = foresee(project, 20)["tables"]["annotate.caption_stats"]
     assert (table["found"], table["computed"]) == (0, 60)
+    assert "foreseen:" in dry.text(foresee(project, 20))
 
 
 def test_a_sample_as_large_as_the_pool_foresees_the_run_exactly(project):
