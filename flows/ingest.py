@@ -7,15 +7,16 @@ import math
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from contracts import decode, methods
 from contracts.errors import ConfigError, DataError
@@ -31,6 +32,8 @@ PART_BYTES = 256 << 20
 # Texts lie in the records, which are held in memory until the part closes.
 PART_TEXT_BYTES = 64 << 20
 FLUSH_ROWS = 1000
+# Of each new record some bytes stay until the commit; so many at a time wait as Python objects.
+RUN_RECORDS = 4096
 BATCH_RECORDS = 64
 BATCH_BYTES = 8 << 20
 TYPING_ROWS = 10_000
@@ -193,9 +196,9 @@ class _Ingest:
         if self.new_root is not None:
             self.roots.append(self.new_root)
         self.types = _MetaTypes(before.get("meta", {}), old, spec.name)
-        self.files: list[tuple[str, str, str, int]] = []
+        self.files = _Rows(FILES)
         self.changed: set[str] = set()
-        self.rejected: list[tuple[Any, ...]] = []
+        self.rejected = _Rows(QUARANTINE)
         self.removed: list[tuple[int, str, str]] = []
         self.parts: list[tables.Part] = []
         self.part: _PartWriter | None = None
@@ -260,7 +263,7 @@ class _Ingest:
                 read += 1
                 yield item if isinstance(item, Rejected) else _Checked(item, unit.name)
             # A quarantined unit is remembered too: it is read again when it changes.
-            self.files.append((self.spec.name, unit.name, mark, read))
+            self.files.add((self.spec.name, unit.name, mark, read))
 
     def _take(self, item: _Checked | Rejected) -> None:
         self.records_read += 1
@@ -333,7 +336,7 @@ class _Ingest:
         self, source_id: str | None, where: str, code: str, detail: str, digest: bytes | None
     ) -> None:
         self.counts[code] += 1
-        self.rejected.append((self.spec.name, source_id, where, code, detail[:500], digest))
+        self.rejected.add((self.spec.name, source_id, where, code, detail[:500], digest))
 
     def _write(self, row: dict[str, Any], record: Record) -> None:
         if self.part is not None and self.part.full(record.series):
@@ -356,10 +359,9 @@ class _Ingest:
         version = self.old.version + 1
         name = f"v{version:05d}"
 
-        def put(table: str, rows: list[tuple[Any, ...]], schema: dict[str, Any]) -> list[Object]:
-            if not rows:
+        def put(table: str, frame: pl.DataFrame) -> list[Object]:
+            if not frame.height:
                 return []
-            frame = pl.DataFrame(rows, schema=schema, orient="row")
             return [tables.put(self.store, frame, pool=self.old.name, table=table, part=name)]
 
         removed = self.old.removed
@@ -368,10 +370,11 @@ class _Ingest:
             if removed is not None:
                 frame = pl.concat([tables.read(self.store, removed), frame])
             removed = tables.put(self.store, frame, pool=self.old.name, table="removed", part=name)
-        files = [
-            (source, unit, mark + CHANGED if unit in self.changed else mark, n)
-            for source, unit, mark, n in self.files
-        ]
+        changed = pl.col("unit").is_in(sorted(self.changed))
+        mark = pl.col("fingerprint")
+        files = self.files.frame().with_columns(
+            pl.when(changed).then(mark + CHANGED).otherwise(mark)
+        )
         source = {
             "kind": self.kind,
             "roots": self.roots,
@@ -384,8 +387,8 @@ class _Ingest:
             records=self.live,
             parts=(*self.old.parts, *self.parts),
             removed=removed,
-            quarantine=(*self.old.quarantine, *put("quarantine", self.rejected, QUARANTINE)),
-            files=(*self.old.files, *put("files", files, FILES)),
+            quarantine=(*self.old.quarantine, *put("quarantine", self.rejected.frame())),
+            files=(*self.old.files, *put("files", files)),
             sources={**self.old.sources, self.spec.name: source},
         )
         failpoint("ingest.commit")
@@ -394,11 +397,52 @@ class _Ingest:
         return version
 
 
+class _Rows:
+    """Rows that are kept until the commit, as columns, in a fraction of the memory of tuples."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+        self._latest: list[tuple[Any, ...]] = []
+        self._frames = [pl.DataFrame(schema=schema)]
+
+    def __bool__(self) -> bool:
+        return bool(self._latest) or len(self._frames) > 1
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        self._latest.append(row)
+        if len(self._latest) == RUN_RECORDS:
+            self._frames.append(self._recent())
+            self._latest.clear()
+
+    def frame(self) -> pl.DataFrame:
+        return pl.concat([*self._frames, self._recent()])
+
+    def _recent(self) -> pl.DataFrame:
+        return pl.DataFrame(self._latest, schema=self._schema, orient="row")
+
+
+class _Run(NamedTuple):
+    """Records of this ingest, ascending by uid, each uid once."""
+
+    uids: NDArray[np.uint64]
+    hashes: NDArray[np.uint64]
+    checksums: NDArray[np.uint32]
+
+
+def _merged(runs: Sequence[_Run]) -> _Run:
+    """Return one run; of equal uids the later run's."""
+    uids, *others = (np.concatenate(columns) for columns in zip(*runs, strict=True))
+    order = np.argsort(uids, kind="stable")
+    ascending = uids[order]
+    last = order[np.append(ascending[1:] != ascending[:-1], True)]
+    return _Run(uids[last], *(column[last] for column in others))
+
+
 class _Known:
     """Which uids a pool has and the first 8 bytes of each one's record hash: 16 bytes a record.
 
     Of records of this ingest also a checksum of the id, by which a collision of two ids is told
-    from an id that occurs twice.
+    from an id that occurs twice: 20 bytes.
     """
 
     def __init__(self, store: Store, pool: tables.Pool) -> None:
@@ -418,12 +462,14 @@ class _Known:
         order = np.argsort(self._uids)
         self._uids = self._uids[order]
         self._hashes = (np.concatenate(hashes) if hashes else np.empty(0, dtype=">u8"))[order]
-        self._new: dict[int, tuple[bytes, int]] = {}
+        self._latest: dict[int, tuple[int, int]] = {}
+        self._runs: list[_Run] = []
 
     def conflict(self, uid: int, record_hash: bytes) -> str | None:
         """Say whether the uid is new (None), known with the `same` record, or with an `other`."""
-        if uid in self._new:
-            return "same" if self._new[uid][0] == record_hash[:8] else "other"
+        fresh = self._fresh(uid)
+        if fresh is not None:
+            return "same" if fresh[0] == int.from_bytes(record_hash[:8], "big") else "other"
         at = int(np.searchsorted(self._uids, np.uint64(uid)))
         if at == len(self._uids) or self._uids[at] != uid:
             return None
@@ -432,15 +478,36 @@ class _Known:
         )
 
     def add(self, uid: int, record_hash: bytes, source_id: str) -> None:
-        self._new[uid] = record_hash[:8], _checksum(source_id)
+        self._latest[uid] = int.from_bytes(record_hash[:8], "big"), _checksum(source_id)
+        if len(self._latest) < RUN_RECORDS:
+            return
+        uids = np.fromiter(self._latest, dtype=np.uint64, count=len(self._latest))
+        values = np.array(list(self._latest.values()), dtype=np.uint64)
+        self._runs.append(_merged([_Run(uids, values[:, 0], values[:, 1].astype(np.uint32))]))
+        self._latest.clear()
+        # Each run is some times as long as the next: few to search, and none is merged often.
+        while len(self._runs) > 1 and len(self._runs[-2].uids) < 4 * len(self._runs[-1].uids):
+            self._runs[-2:] = [_merged(self._runs[-2:])]
+
+    def _fresh(self, uid: int) -> tuple[int, int] | None:
+        """Return the hash and the checksum of a record of this ingest, the last of its uid."""
+        if uid in self._latest:
+            return self._latest[uid]
+        for run in reversed(self._runs):
+            at = int(np.searchsorted(run.uids, np.uint64(uid)))
+            if at < len(run.uids) and run.uids[at] == uid:
+                return int(run.hashes[at]), int(run.checksums[at])
+        return None
 
     def collides(self, uid: int, source_id: str) -> bool:
         """Whether the record of this ingest that has the uid has another id."""
-        return self._new[uid][1] != _checksum(source_id)
+        fresh = self._fresh(uid)
+        assert fresh is not None
+        return fresh[1] != _checksum(source_id)
 
     def where(self, uid: int) -> tuple[str, str, str, bytes] | None:
         """Return part, source, source id and record hash of a uid from before this ingest."""
-        if uid in self._new:
+        if self._fresh(uid) is not None:
             return None
         for part in reversed(self._pool.parts):
             rows = tables.read(self._store, part.records, ["uid", "source", "source_id", "record"])

@@ -72,6 +72,7 @@ def perceptual_hash(
 
 def _hashes(images: pl.Series, kind: Kind, mode: Hashing, side_px: int | None) -> pl.DataFrame:
     """Return bits and quality of a block, whose reduced pictures are transformed together."""
+    fast = kind == "phash" and mode == "fast"
     place: list[int | None] = []
     pictures: list[Pixels] = []
     small: list[Pixels] = []
@@ -80,14 +81,16 @@ def _hashes(images: pl.Series, kind: Kind, mode: Hashing, side_px: int | None) -
         place.append(None if grey is None else len(pictures))
         if grey is None:
             continue
-        if kind != "pdq":
-            reduced = grey.reduce(max(1, min(grey.size) // 64))
-            fast = kind == "phash" and mode == "fast"
-            small.append(np.asarray(reduced) if fast else _resized(grey, kind))
-            grey = reduced
-        if max(grey.size) > 512:
-            grey = grey.resize((512, 512), Image.Resampling.BILINEAR)
-        pictures.append(np.asarray(grey))
+        if kind != "pdq" and not fast:
+            small.append(_resized(grey, kind))
+        if kind != "pdq" and min(grey.size) >= 128:
+            grey = grey.reduce(min(grey.size) // 64)
+        pixels = np.asarray(grey)
+        if fast:
+            small.append(pixels)
+        if max(pixels.shape) > 512:
+            pixels = np.asarray(grey.resize((512, 512), Image.Resampling.BILINEAR))
+        pictures.append(pixels)
     # PDQ's 64 x 64 picture, of whose gradients the quality is made.
     thumbnails_NHW = _products(pictures, _blurred_centres, 64)
     if kind == "pdq":
@@ -96,7 +99,7 @@ def _hashes(images: pl.Series, kind: Kind, mode: Hashing, side_px: int | None) -
     else:
         if kind == "dhash":
             made = _dhash(np.array(small).reshape(-1, 8, 9))
-        elif mode == "fast":
+        elif fast:
             made = _above_median(_products(small, _resized_waves, 8).round(3))
         else:
             made = _phash_exact(np.array(small).reshape(-1, 32, 32))

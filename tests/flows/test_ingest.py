@@ -568,3 +568,20 @@ def test_every_later_stage_sees_live_records_only(moved: Reader):
     runtime: Runtime = moved.pool()._runtime
     assert [mask.tolist() for mask in runtime.live] == [[True, False], [True]]
     assert runtime.frame(["text"])["text"].to_list() == ["text 0", "changed"]
+
+
+@pytest.mark.parametrize("run_records", [1, 3, 4096])
+def test_repeats_are_told_whatever_is_held_as_columns_by_then(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, run_records: int
+):
+    monkeypatch.setattr(ingesting, "RUN_RECORDS", run_records)
+    rows = [{"id": f"r{i}", "text": f"text {i}"} for i in range(40)]
+    again = [rows[n] for n in (0, 5, 17, 39)]
+    other = [{"id": f"r{n}", "text": "another"} for n in (1, 2, 30)]
+    reader.lines("a.jsonl", *rows, *again, *other)
+    found = reader.read("a.jsonl")
+    assert (found["accepted"], found["known"], found["quarantined"]) == (40, 4, {"DUP_ID": 3})
+    assert reader.pool().quarantine()["source_id"].to_list() == ["r1", "r2", "r30"]
+    reader.lines("b.jsonl", *rows[:20], {"id": "r50", "text": "new"})
+    found = reader.read("b.jsonl", name="a")
+    assert (found["accepted"], found["known"]) == (1, 20)
