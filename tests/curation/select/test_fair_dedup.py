@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import DataError
+from curation._neighbours import unit_64
 from curation.annotate.semantic_clusters import semantic_clusters
 from curation.annotate.semantic_duplicates import semantic_duplicates
 from curation.select.fair_dedup import explain, fair_dedup
@@ -123,12 +124,16 @@ def pools(draw):
 
 def plain(rows, table):
     """The rule in plain loops."""
-    c = table["vector"].to_numpy().astype(np.float64)
+    c = unit_64(table["vector"].to_numpy())
     like, group, clusters = {}, {}, {}
     for row in rows.iter_rows(named=True):
         vector = row["vector"]
         uid = row["uid"]
-        like[uid] = None if vector is None else [round(float(np.dot(vector, q)), 6) for q in c]
+        if vector is None:
+            like[uid] = None
+        else:
+            # Equal but for the rounding of double precision is equal.
+            like[uid] = (unit_64(np.array([vector]))[0] @ c.T).round(11).tolist()
         group[uid] = row.get("group")
         name = ("own", uid) if row["cluster"] is None else row["cluster"]
         clusters.setdefault(name, []).append(uid)
