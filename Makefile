@@ -5,7 +5,7 @@ ACCELERATOR := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/
 EXTRAS ?= dev,demo,$(ACCELERATOR)
 BIN := .venv/bin
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint soak clean
 
 demo: .venv/.ready
 	$(BIN)/winnow demo
