@@ -43,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(absent)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have counted, such as the fault points that were survived."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, said in report.user_properties:
+                if name == "says" and report.when == "call":
+                    terminalreporter.write_line(str(said))
+
+
 @pytest.fixture(autouse=True)
 def _one_torch_thread() -> None:
     torch = sys.modules.get("torch")

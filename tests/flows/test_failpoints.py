@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def runner(tmp_path: Path):
 
 
 def test_a_run_killed_at_any_failpoint_shows_nothing_half_and_ends_with_the_same_bytes(
-    runner: Runner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runner: Runner, tmp_path: Path, record_property: Callable[[str, object], None]
 ):
     log = tmp_path / "passed"
     assert runner.run(f"log={log}") == 0
@@ -112,8 +113,8 @@ def test_a_run_killed_at_any_failpoint_shows_nothing_half_and_ends_with_the_same
             faults.append(f"{failpoint}: {damage}")
         if runner.run() != 0 or runner.tree() != want:
             faults.append(f"{failpoint}: another end than without the kill")
-    with capsys.disabled():
-        print(f"\n{len(wanted) - len(faults)}/{len(wanted)} failpoints of a run survived")
+    survived = len(wanted) - len(faults)
+    record_property("says", f"{survived}/{len(wanted)} failpoints of a run survived")
     assert not faults, "\n".join(faults)
 
 
