@@ -64,8 +64,9 @@ def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
     tasks = [runtime.task(i, node, mask) for i, mask in enumerate(masks) if mask.any()]
     uids = runtime.frame([], masks)["uid"]
     workers = runtime.hands(node)
+    arguments = runtime.arguments(node)
     if _within_parts(runtime, node, masks):
-        whole = (Part(task, runtime.arguments(node)) for task in tasks)
+        whole = (Part(task, arguments) for task in tasks)
         return step.gather(uids, list(workers.map(_part, whole)))
     folder = runtime.store.temporary / f"buckets-{key_of(runtime.described(node))[:16]}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -81,7 +82,6 @@ def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
             _each(workers.map(_repeated, sorted(folder.iterdir())))
             scatters = [replace(scatter, only="repeated") for scatter in scatters]
         _each(workers.map(_scatter, scatters))
-        arguments = runtime.arguments(node)
         gathers = (Gather(node, path, arguments) for path in sorted(folder.iterdir()))
         return step.gather(uids, list(workers.map(_gather, gathers)))
     finally:

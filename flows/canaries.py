@@ -121,19 +121,22 @@ TEXTS: Mapping[str, Callable[[Planted], str]] = {
 class _Shadow:
     """The drawn records and their copies, as a source of one unit."""
 
-    def __init__(self, planted: Sequence[Planted], found: Found) -> None:
-        self._planted, self._found = planted, found
+    def __init__(self, runtime: Runtime, planted: Sequence[Planted], found: Found) -> None:
+        self._runtime, self._planted, self._found = runtime, planted, found
 
     def units(self) -> Iterator[Unit]:
         drawn = [[p.kind, p.row["uid"], p.row["digest"].hex()] for p in self._planted]
         yield Unit("drawn", self._found.root, 0, key_of({"version": VERSION, "drawn": drawn}))
 
     def records(self, _unit: Unit) -> Iterator[Record]:
-        for planted in self._planted:
-            yield _record(planted, "original", planted.row)
-            column = "text" if planted.row.get("image") is None else "image"
-            made = _copies(planted.row)[planted.kind](planted)
-            yield _record(planted, planted.kind, {**planted.row, column: made})
+        images = _images(self._runtime, self._planted)
+        for one in self._planted:
+            row, other = ({**r, "image": images.get(r["uid"])} for r in (one.row, one.other))
+            planted = replace(one, row=row, other=other)
+            yield _record(planted, "original", row)
+            column = "image" if _has_picture(row) else "text"
+            made = _copies(row)[planted.kind](planted)
+            yield _record(planted, planted.kind, {**row, column: made})
 
 
 def _record(planted: Planted, what: str, row: Mapping[str, Any]) -> Record:
@@ -155,7 +158,11 @@ def _id(planted: Planted, what: str) -> str:
 
 
 def _copies(row: Mapping[str, Any]) -> Mapping[str, Callable[[Planted], Any]]:
-    return TEXTS if row.get("image") is None else IMAGES
+    return IMAGES if _has_picture(row) else TEXTS
+
+
+def _has_picture(row: Mapping[str, Any]) -> bool:
+    return row.get("width") is not None
 
 
 def check(section: CanariesSection, plan: Plan) -> None:
@@ -179,8 +186,8 @@ def check(section: CanariesSection, plan: Plan) -> None:
 def plant(runtime: Runtime, section: CanariesSection) -> dict[str, dict[str, Any]]:
     """Plant the canaries of a run, put them through its rules and say what became of them.
 
-    A planted pair is caught where a rule that relates records drops one of it as a twin; it is
-    untested where another rule drops one first.
+    A planted pair is caught where the rules that relate records leave one record for both; it is
+    untested where another rule drops one of it.
 
     Returns:
         For each kind `planted`, `untested` and, of duplicates, `caught` and `recall`; of
@@ -197,7 +204,7 @@ def plant(runtime: Runtime, section: CanariesSection) -> dict[str, dict[str, Any
     spec = SourceSpec(
         Found(runtime.store.root, [], SOURCE), SOURCE, payload="copy", kind=SOURCE, update=True
     )
-    ingest(runtime.store, name, spec, source=_Shadow(planted, spec.found))
+    ingest(runtime.store, name, spec, source=_Shadow(runtime, planted, spec.found))
     pool = tables.load_pool(runtime.store, name)
     assert pool is not None
     verdict = _judged(runtime, pool)
@@ -242,7 +249,7 @@ def _drawn(runtime: Runtime, section: CanariesSection) -> list[Planted]:
     for row, other in zip(fit, fit[1:] + fit[:1], strict=True):
         kinds = [k for k in section.kinds or _copies(row) if k in _copies(row)]
         kinds = [k for k in kinds if often[k] < section.count]
-        same = (row.get("image") is None) == (other.get("image") is None)
+        same = _has_picture(row) == _has_picture(other)
         if kinds and same and row["uid"] != other["uid"]:
             kind = min(kinds, key=lambda k: often[k])
             often[kind] += 1
@@ -251,23 +258,29 @@ def _drawn(runtime: Runtime, section: CanariesSection) -> list[Planted]:
 
 
 def _content(row: Mapping[str, Any]) -> bool:
-    return row.get("image") is not None or len((row.get("text") or "").split()) > 1
+    return _has_picture(row) or len((row.get("text") or "").split()) > 1
 
 
 def _rows(runtime: Runtime, uids: pl.Series) -> dict[int, dict[str, Any]]:
-    """Return the columns and pictures of some records, by uid."""
+    """Return the columns of some records, by uid."""
     rows: dict[int, dict[str, Any]] = {}
     for part in runtime.pool.parts:
         records = tables.read(runtime.store, part.records)
-        mask = records["uid"].is_in(uids.implode())
-        if not mask.any():
-            continue
-        rows |= {row["uid"]: row for row in records.filter(mask).iter_rows(named=True)}
-        if part.payload is not None:
-            for group in tables.payloads(runtime.store, part, "image", rows=mask.to_list()):
-                for uid, image in group.select("uid", "image").iter_rows():
-                    rows[uid]["image"] = image
+        chosen = records.filter(pl.col("uid").is_in(uids.implode()))
+        rows |= {row["uid"]: row for row in chosen.iter_rows(named=True)}
     return rows
+
+
+def _images(runtime: Runtime, planted: Sequence[Planted]) -> dict[int, bytes]:
+    """Return the pictures of what is planted, by uid."""
+    uids = pl.Series([row["uid"] for p in planted for row in (p.row, p.other)], dtype=pl.UInt64)
+    images: dict[int, bytes] = {}
+    for part in runtime.pool.parts:
+        if part.payload is not None:
+            mask = tables.read(runtime.store, part.records, ["uid"])["uid"].is_in(uids.implode())
+            for group in tables.payloads(runtime.store, part, "image", rows=mask.to_list()):
+                images |= dict(group.select("uid", "image").iter_rows())
+    return images
 
 
 def _relating(plan: Plan) -> tuple[tuple[Rule, Node | None], ...]:
@@ -314,6 +327,16 @@ def _counted(
     planted: Sequence[Planted], verdict: Verdict, quarantined: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
     fates = dict(verdict.rows.select("uid", "dropped_by").iter_rows())
+    twins: dict[int, int] = {}
+    for evidence in verdict.evidence.values():
+        twins |= dict(evidence.drop_nulls("twin").select("uid", "twin").iter_rows())
+
+    def stands_for(uid: int) -> int:
+        """Return the record that was kept for it, by each rule in turn; of one kept, itself."""
+        while uid in twins:
+            uid = twins[uid]
+        return uid
+
     counts: dict[str, Counter[str]] = {p.kind: Counter() for p in planted}
     codes: Counter[str] = Counter()
     for p in planted:
@@ -324,11 +347,11 @@ def _counted(
             of["caught"] += code is not None
             codes.update([code] if code else [])
             continue
-        ends = [fates.get(uid_of(SOURCE, _id(p, what))) for what in ("original", p.kind)]
-        ends = [end for end in ends if end is not None]
-        if any(end in verdict.evidence for end in ends):
+        pair = [uid_of(SOURCE, _id(p, what)) for what in ("original", p.kind)]
+        lost = [fates.get(uid) for uid in pair]
+        if stands_for(pair[0]) == stands_for(pair[1]):
             of["caught"] += 1
-        elif ends:
+        elif any(rule is not None and rule not in verdict.evidence for rule in lost):
             of["untested"] += 1
     found: dict[str, dict[str, Any]] = {}
     for kind, of in counts.items():

@@ -20,6 +20,7 @@ BATCH_ROWS = 64
 TEXT_ROWS = 4096
 CHUNK_ROWS = 512
 PIECE_ROWS = 1024
+PIECES = 16
 CHUNK_BYTES = 64 << 20
 
 
@@ -68,8 +69,10 @@ def pieces(task: Task) -> list[Task]:
     costly = _payload(task) is not None or any(w.node.kind == "embed" for w in task.work)
     if not costly or task.part.rows <= PIECE_ROWS:
         return [task]
-    starts = range(0, task.part.rows, PIECE_ROWS)
-    return [replace(task, piece=(n, min(n + PIECE_ROWS, task.part.rows))) for n in starts]
+    # Each piece reads the part's narrow columns anew: a part has few.
+    rows = max(PIECE_ROWS, -(-task.part.rows // PIECES))
+    starts = range(0, task.part.rows, rows)
+    return [replace(task, piece=(n, min(n + rows, task.part.rows))) for n in starts]
 
 
 def measure(task: Task) -> Made | Measured:

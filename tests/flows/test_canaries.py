@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,19 @@ def test_pictures_are_reencoded_scaled_cropped_turned_grey_spliced_and_cut(proje
     assert sum(found["corrupt"]["quarantined"].values()) == 4
 
 
+def test_a_record_that_repeats_another_of_the_pool_is_no_merge_with_its_near_miss(project: Any):
+    _texts(project, 40)
+    path = project.beside / "texts.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    # Every record stands in the pool twice.
+    project.lines("texts.jsonl", [*rows, *({**row, "id": f"{row['id']}b"} for row in rows)])
+    recipe = TEXTS.format(threshold=0.6, words=3).replace("count = 10", "count = 25")
+    found = project.run(recipe)["canaries"]
+    assert found["near_miss"]["planted"] == 25
+    assert found["near_miss"]["merged"] == 0
+    assert found["copy"]["recall"] == 1.0
+
+
 def test_a_rule_that_does_nothing_falls_below_its_floor_and_makes_no_version(project: Any):
     _pictures(project)
     project.run(PICTURES.format(distance=6) + "floor = {reencode = 0.9, near_miss = 0.9}\n")
@@ -143,8 +157,20 @@ def test_a_second_run_finds_the_canaries_and_a_threshold_measures_none_again(
     watch.reset()
     project.run(TEXTS.format(threshold=0.6, words=4))
     assert project.store.ref("pool", "web.canaries") == before
+    assert watch.computed == set()
     signatures = (project.store.root / "objects/web.canaries/annotate.minhash_signature").iterdir()
     assert len(list(signatures)) == 1
+
+
+def test_another_threshold_reads_no_picture_of_the_pool_or_of_its_canaries(
+    project: Any, watch: Any
+):
+    _pictures(project)
+    project.run(PICTURES.format(distance=6), until="select")
+    watch.reset()
+    wider = '[[select]]\nwhere = "width > 40"\n[canaries]'
+    project.run(PICTURES.format(distance=6).replace("[canaries]", wider), until="select")
+    assert not [path for path in watch.opened if "/payload/" in path]
 
 
 def test_a_wrong_section_is_refused_before_anything_is_read(project: Any):
