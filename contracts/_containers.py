@@ -182,6 +182,7 @@ def _jpeg(data: bytes, limits: Limits) -> Frame:
             kept.append(data[at : found.start()])
         marker, at = data[found.end() - 1], found.end()
         if marker == 0xD9:
+            kept.append(b"\xff\xd9")
             break
         if marker == 0x01:
             continue
@@ -222,7 +223,7 @@ def _jpeg(data: bytes, limits: Limits) -> Frame:
     return Frame(
         "JPEG",
         *size,
-        stream=b"".join(kept) + b"\xff\xd9",
+        stream=b"".join(kept),
         trailing=at < len(data),
         components=components,
         orientation=orientation,

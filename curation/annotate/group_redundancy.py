@@ -222,9 +222,10 @@ def _bits(rows: pl.DataFrame) -> pl.Series:
     bits = perceptual_hash.function(usual, kind="dhash", mode="imagehash")["bits"].to_list()
     for at in deep.arg_true():
         try:
-            packed = np.packbits(dhash_bits(decode.picture(rows["image"][at])))
+            picture = decode.picture(rows["image"][at])
         except decode.Undecodable:
             continue
+        packed = np.packbits(dhash_bits(np.asarray(picture)))
         bits[at] = int.from_bytes(packed.tobytes(), "big")
     return pl.Series(bits, dtype=pl.UInt64)
 

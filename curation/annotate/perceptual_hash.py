@@ -60,7 +60,7 @@ def perceptual_hash(
             its hexadecimal form. Null where the picture is null or not decodable.
         quality: how much structure there is, in [0, 1]: PDQ's sum of the gradients of a 64 x 64
             picture over 9,000, capped at 1. Flat pictures, whose bits collide, are near 0.
-    Cost: the decode, and some 0.2 ms.
+    Cost: the decode, and 0.1 ms or less.
     """
     side_px = _SIDE_PX[kind] if mode == "fast" else None
     found = [
@@ -77,22 +77,22 @@ def _hashes(images: pl.Series, kind: Kind, mode: Hashing, side_px: int | None) -
     pictures: list[Pixels] = []
     small: list[Pixels] = []
     for data in images:
-        grey = None if data is None else _grey(data, side_px)
-        place.append(None if grey is None else len(pictures))
-        if grey is None:
+        pixels = None if data is None else _grey(data, side_px)
+        place.append(None if pixels is None else len(pictures))
+        if pixels is None:
             continue
         if kind != "pdq" and not fast:
-            small.append(_resized(grey, kind))
-        if kind != "pdq" and min(grey.size) >= 128:
-            grey = grey.reduce(min(grey.size) // 64)
-        pixels = np.asarray(grey)
+            small.append(_resized(pixels, kind))
+        if kind != "pdq" and min(pixels.shape) >= 128:
+            pixels = np.asarray(Image.fromarray(pixels).reduce(min(pixels.shape) // 64))
         if fast:
             small.append(pixels)
         if max(pixels.shape) > 512:
-            pixels = np.asarray(grey.resize((512, 512), Image.Resampling.BILINEAR))
+            shrunk = Image.fromarray(pixels).resize((512, 512), Image.Resampling.BILINEAR)
+            pixels = np.asarray(shrunk)
         pictures.append(pixels)
     # PDQ's 64 x 64 picture, of whose gradients the quality is made.
-    thumbnails_NHW = _products(pictures, _blurred_centres, 64)
+    thumbnails_NHW = _thumbnails(pictures)
     if kind == "pdq":
         packed = np.packbits(_pdq(thumbnails_NHW), axis=1)
         bits = pl.Series([line.tobytes() for line in packed], dtype=pl.Binary)
@@ -107,6 +107,21 @@ def _hashes(images: pl.Series, kind: Kind, mode: Hashing, side_px: int | None) -
         bits = pl.Series(packed.view(">u8")[:, 0].astype(np.uint64))
     found = pl.DataFrame({"bits": bits, "quality": _quality(thumbnails_NHW)})
     return found.cast({"quality": pl.Float32})[pl.Series(place, dtype=pl.UInt32)]
+
+
+def _thumbnails(pictures: Sequence[Pixels]) -> Floats:
+    """Return (n, 64, 64): PDQ's two box blurs, then the centres of 64 x 64 tiles."""
+    found = np.empty((len(pictures), 64, 64))
+    blurred = []
+    for number, picture in enumerate(pictures):
+        # Up to 128 pixels its window is one.
+        if max(picture.shape) > 128:
+            blurred.append(number)
+        else:
+            height, width = picture.shape
+            found[number] = picture[_centres(height)][:, _centres(width)]
+    found[blurred] = _products([pictures[number] for number in blurred], _blurred_centres, 64)
+    return found
 
 
 def _products(pictures: Sequence[Pixels], matrix_of: Callable[[int], Floats], side: int) -> Floats:
@@ -129,26 +144,27 @@ def _products(pictures: Sequence[Pixels], matrix_of: Callable[[int], Floats], si
     return found
 
 
-def _grey(data: bytes, side_px: int | None) -> Image.Image | None:
+def _grey(data: bytes, side_px: int | None) -> Pixels | None:
     """Return the grey picture, reduced where a side is given, else as Pillow alone makes it."""
     try:
         if side_px is not None:
-            return Image.fromarray(decode.reduced(data, side_px, "L"))
+            return decode.reduced(data, side_px, "L")
         stored = decode.picture(data)
     except decode.Undecodable:
         return None
     stored.info.pop("transparency", None)
-    return stored.convert("L")
+    return np.asarray(stored.convert("L"))
 
 
-def dhash_bits(grey: Image.Image) -> Bits:
+def dhash_bits(grey: Pixels) -> Bits:
     """Return the 64 bits of one grey picture, of 8 or 16 bits a pixel."""
     bits: Bits = _dhash(_resized(grey, "dhash")[None])[0]
     return bits
 
 
-def _resized(grey: Image.Image, kind: Kind) -> Pixels:
-    return np.asarray(grey.resize(_SIZE[kind], Image.Resampling.LANCZOS))
+def _resized(grey: Pixels, kind: Kind) -> Pixels:
+    image = Image.fromarray(grey)
+    return np.asarray(image.resize(_SIZE[kind], Image.Resampling.LANCZOS))
 
 
 def _dhash(pixels_NHW: Pixels) -> Bits:
@@ -232,6 +248,10 @@ def _blurred_centres(length: int) -> Floats:
     distance = np.arange(length) - np.arange(length)[:, None]
     box = ((distance <= ahead) & (distance > ahead - window)).astype(np.float64)
     box /= box.sum(axis=1, keepdims=True)
-    centres = ((np.arange(64) + 0.5) * length / 64).astype(int)
-    rows: Floats = box[centres] @ box
+    rows: Floats = box[_centres(length)] @ box
     return rows
+
+
+@lru_cache(maxsize=512)
+def _centres(length: int) -> NDArray[np.int64]:
+    return ((np.arange(64) + 0.5) * length / 64).astype(np.int64)
