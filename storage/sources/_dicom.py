@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from contracts.decode import Limits
 from contracts.errors import ConfigError
@@ -27,6 +28,8 @@ _FIELDS = [
     "PixelData",
 ]  # fmt: skip
 _RAW = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})
+_RLE = "1.2.840.10008.1.2.5"
+_EXTENDED = "1.2.840.10008.1.2.4.51"
 # pydicom unfolds such a file whole, without a limit.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 # What pydicom raises on bytes that it cannot read.
@@ -87,6 +90,8 @@ def parse(data: bytes, name: str, digest: bytes) -> tuple[Slice, Voxels]:
             return _slice(fields, name, digest)
         except InvalidDicomError:
             raise Refused("SOURCE_UNREADABLE", "no DICOM file: it lacks the mark DICM") from None
+        except Image.DecompressionBombError as error:
+            raise Refused("BOMB_PIXELS", str(error)) from None
         except (BytesLengthException, *_ERRORS) as error:
             detail = f"{type(error).__name__}: {error}"
             raise Refused("CORRUPT_DATA", detail) from None
@@ -123,9 +128,6 @@ def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:
     modality = str(fields.get("Modality") or "")
     if "PixelData" not in fields:
         raise Refused("NO_CONTENT", f"no pixels ({modality or 'no modality'})")
-    if syntax not in _RAW:
-        named = fields.file_meta.TransferSyntaxUID.name
-        raise Refused("UNSUPPORTED_CODING", f"{named}; write it anew: gdcmconv --raw")
     photometric = str(fields.PhotometricInterpretation)
     if int(fields.get("SamplesPerPixel") or 1) != 1 or not photometric.startswith("MONOCHROME"):
         raise Refused("UNSUPPORTED_CODING", f"colour ({photometric})")
@@ -134,7 +136,7 @@ def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:
         raise Refused("UNSUPPORTED_CODING", f"{frames} frames in one file; try: dcm2niix")
     slope, intercept = _number(fields.get("RescaleSlope")), _number(fields.get("RescaleIntercept"))
     slope, intercept = slope or 1.0, intercept or 0.0
-    voxels = _pixels(fields)
+    voxels = _pixels(fields, syntax)
     if photometric == "MONOCHROME1":
         stored = 2 ** int(fields.get("BitsStored") or 16) - 1
         top = max(stored, int(voxels.max())) if voxels.dtype.kind == "u" else -1
@@ -163,7 +165,7 @@ def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:
     ), voxels
 
 
-def _pixels(fields: Any) -> Voxels:
+def _pixels(fields: Any, syntax: str) -> Voxels:
     rows, columns, bits = int(fields.Rows), int(fields.Columns), int(fields.BitsAllocated)
     if bits not in (8, 16, 32):
         raise Refused("UNSUPPORTED_CODING", f"{bits} bits a pixel")
@@ -172,12 +174,50 @@ def _pixels(fields: Any) -> Voxels:
     if rows * columns > Limits().pixels:
         raise Refused("BOMB_PIXELS", f"{columns} x {rows}, the limit is {Limits().pixels:,} pixels")
     needed, found = rows * columns * bits // 8, len(fields.PixelData)
-    if found < needed:
+    if syntax not in _RAW:
+        _check_compressed(fields, syntax, (columns, rows), needed)
+    elif found < needed:
         raise Refused("SOURCE_TRUNCATED", f"{found:,} of {needed:,} bytes of pixels")
-    pixels: Voxels = fields.pixel_array
+    try:
+        pixels: Voxels = fields.pixel_array
+    except RuntimeError as error:  # of all decoders together
+        raise Refused("CORRUPT_DATA", " ".join(str(error).split())) from None
     if pixels.shape != (rows, columns):
         raise Refused("CORRUPT_DATA", f"pixels of the shape {pixels.shape}")
     return pixels
+
+
+def _check_compressed(fields: Any, syntax: str, size: tuple[int, int], needed: int) -> None:
+    """Refuse pixels that nothing here decodes, or that would unfold to more than the header says.
+
+    RLE is pydicom's own, JPEG and JPEG 2000 are Pillow's; pydicom finds other decoders that are
+    installed.
+    """
+    from pydicom.encaps import get_frame
+    from pydicom.pixels import get_decoder
+
+    try:
+        decoders = get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        decoders = ()
+    if syntax == _EXTENDED and int(fields.BitsStored) > 8:
+        # These two decode 8 bits of it alone.
+        decoders = tuple(set(decoders) - {"pillow", "gdcm"})
+    if not decoders:
+        name = fields.file_meta.TransferSyntaxUID.name
+        advice = "pip install python-gdcm, or write it anew: gdcmconv --raw"
+        raise Refused("UNSUPPORTED_CODING", f"{name}; {advice}")
+    frame = get_frame(fields.PixelData, 0, number_of_frames=1)
+    # What cannot be compressed becomes longer by 1 in 128.
+    if syntax == _RLE and len(frame) > needed + needed // 64 + 1024:
+        raise Refused("CORRUPT_DATA", f"{len(frame):,} bytes of RLE for {needed:,} of pixels")
+    try:
+        with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as picture:
+            found = picture.size
+    except UnidentifiedImageError:
+        return
+    if found != size:
+        raise Refused("CORRUPT_DATA", f"a picture of {found}, the header says {size}")
 
 
 def _normal(slices: Sequence[Slice]) -> np.ndarray[Any, Any] | None:

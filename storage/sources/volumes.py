@@ -50,8 +50,9 @@ class Volumes:
     file of four axes is as many volumes, `<path>@<n>` each. DICOM files of a folder that share a
     SeriesInstanceUID are a series, in the order of their places along the normal of the slices,
     else by InstanceNumber, else by name with numbers as numbers; a slice's id is its file's path.
-    Label maps are volumes like any other. Where two sources hold the same paths, a step that
-    groups by `series` takes `group = "source || '/' || series"`.
+    Compressed pixels are read where pydicom finds a decoder: RLE, JPEG and JPEG 2000 always, others
+    after `pip install python-gdcm`. Label maps are volumes like any other. Where two sources hold
+    the same paths, a step that groups by `series` takes `group = "source || '/' || series"`.
 
     A unit is a NIfTI file, or the DICOM files of a folder: one that is added changes the positions
     of those behind it, which `--update` takes.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import struct
 import subprocess
 import sys
 import zlib
@@ -15,7 +16,8 @@ import pydicom
 import pytest
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from PIL import Image
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from contracts.errors import ConfigError
 from storage.source import Columns, Record, Rejected, detect, find, probe
@@ -495,6 +497,38 @@ def test_dicom_without_a_suffix_is_known_by_its_mark_and_what_has_none_is_passed
     assert detect(find(tmp_path / "IM0001")) == "volumes"
 
 
+def compressed(path: Path, pixels: np.ndarray, syntax: Any) -> Path:
+    """Write a slice compressed without loss, by pydicom or by Pillow."""
+    made = pydicom.dcmread(dicom(path, pixels))
+    if syntax == RLELossless:
+        made.compress(syntax)
+    else:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG2000", irreversible=False, no_jp2=True)
+        made.PixelData = encapsulate([file.getvalue()])
+        made["PixelData"].is_undefined_length = True
+        made.file_meta.TransferSyntaxUID = syntax
+    made.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=lambda uid: uid.name)
+def test_a_compressed_slice_is_that_which_was_compressed(tmp_path: Path, syntax: Any):
+    for number, pixels in enumerate((plane(5, np.uint16), plane(3, np.uint8))):
+        (plain,) = records(dicom(tmp_path / f"{number}.dcm", pixels))
+        (found,) = records(compressed(tmp_path / f"{number}.dcm", pixels, syntax))
+        assert found == plain
+
+
+def test_the_slices_that_pydicom_ships_are_alike_however_compressed():
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    (plain,) = records(folder / "MR_small.dcm")
+    for name in ("MR_small_RLE.dcm", "MR_small_jp2klossless.dcm"):
+        (found,) = records(folder / name)
+        assert found.image == plain.image
+        assert found.meta == plain.meta
+
+
 def bad_dicom(name: str, path: Path) -> None:
     pixels = plane(5, np.uint16)
     if name == "coloured":
@@ -514,8 +548,33 @@ def bad_dicom(name: str, path: Path) -> None:
         del made.PixelData
         made.save_as(path)
     elif name == "packed":
-        made = pydicom.dcmread(dicom(path, pixels))
-        made.compress(pydicom.uid.RLELossless)
+        compressed(path, pixels, RLELossless)
+        made = pydicom.dcmread(path)
+        made.file_meta.TransferSyntaxUID = pydicom.uid.MPEG2MPML
+        made.save_as(path)
+    elif name == "12 bits of JPEG":
+        made = pydicom.dcmread(compressed(path, pixels.astype(np.uint8), JPEG2000Lossless))
+        made.file_meta.TransferSyntaxUID = pydicom.uid.JPEGExtended12Bit
+        made.BitsStored = 12
+        made.save_as(path)
+    elif name == "unfolds to more":
+        made = pydicom.dcmread(compressed(path, np.zeros((40, 40), np.uint16), JPEG2000Lossless))
+        made.Rows = 10
+        made.save_as(path)
+    elif name == "unfolds to a bomb":
+        made = pydicom.dcmread(compressed(path, np.zeros((40, 40), np.uint16), JPEG2000Lossless))
+        size = struct.pack(">II", 40, 40)
+        made.PixelData = made.PixelData.replace(size, struct.pack(">II", 1 << 20, 1 << 20))
+        made.save_as(path)
+    elif name == "long RLE":
+        made = pydicom.dcmread(compressed(path, pixels, RLELossless))
+        made.PixelData = encapsulate(
+            [get_frame(made.PixelData, 0, number_of_frames=1) + bytes(10_000)]
+        )
+        made.save_as(path)
+    elif name == "broken JPEG 2000":
+        made = pydicom.dcmread(compressed(path, pixels, JPEG2000Lossless))
+        made.PixelData = encapsulate([get_frame(made.PixelData, 0, number_of_frames=1)[:-40]])
         made.save_as(path)
     elif name == "deflated":
         made = pydicom.dcmread(dicom(path, pixels))
@@ -541,6 +600,11 @@ DICOM_CODES = {
     "no size": "BAD_DIMENSIONS",
     "report": "NO_CONTENT",
     "packed": "UNSUPPORTED_CODING",
+    "12 bits of JPEG": "UNSUPPORTED_CODING",
+    "unfolds to more": "CORRUPT_DATA",
+    "unfolds to a bomb": "BOMB_PIXELS",
+    "long RLE": "CORRUPT_DATA",
+    "broken JPEG 2000": "CORRUPT_DATA",
     "deflated": "UNSUPPORTED_CODING",
     "no mark": "SOURCE_UNREADABLE",
     "no kind": "CORRUPT_DATA",
@@ -573,15 +637,21 @@ def test_a_deep_nest_of_sequences_ends_in_a_reason(tmp_path: Path):
 
 
 def test_whatever_the_bytes_of_a_slice_it_ends_in_a_record_or_a_reason(tmp_path: Path):
-    whole = dicom(tmp_path / "a.dcm", plane(5), PixelSpacing=[1, 1]).read_bytes()
+    path, pixels = tmp_path / "a.dcm", plane(5, np.uint16)
+    files = [
+        dicom(path, pixels, PixelSpacing=[1, 1]).read_bytes(),
+        compressed(path, pixels, RLELossless).read_bytes(),
+        compressed(path, np.tile(pixels, (8, 8)), JPEG2000Lossless).read_bytes(),
+    ]
     rng = np.random.default_rng(0)
     codes = set()
-    for _ in range(300):
+    for number in range(600):
+        whole = files[number % 3]
         size = len(whole) if rng.random() < 0.7 else rng.integers(200, len(whole))
         data = bytearray(whole[:size])
         for at in rng.integers(132, len(data), 4):
             data[at] = rng.integers(0, 256)
-        (tmp_path / "a.dcm").write_bytes(data)
+        path.write_bytes(data)
         codes |= {i.code if isinstance(i, Rejected) else "RECORD" for i in read(tmp_path)}
     assert {"RECORD", "CORRUPT_DATA", "NO_CONTENT"} <= codes
 
