@@ -194,7 +194,7 @@ def _check_compressed(fields: Any, syntax: str, size: tuple[int, int], needed: i
     installed.
     """
     from pydicom.encaps import get_frame
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     try:
         decoders = get_decoder(syntax).available_plugins
