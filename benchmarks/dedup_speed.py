@@ -124,7 +124,7 @@ def work_on_held(work: Work) -> None:
     work(_held)
 
 
-def on_all_cores(inputs: list[Any], ours: Work, theirs: Work | None) -> None:
+def on_all_cores(inputs: list[Any], ours: Work, peer: str, theirs: Work) -> None:
     """Print what a process for each core makes of the inputs in a second, of us and of a peer.
 
     Each process holds its part before the clock starts, as a worker reads its own.
@@ -137,7 +137,7 @@ def on_all_cores(inputs: list[Any], ours: Work, theirs: Work | None) -> None:
             stack.enter_context(ProcessPoolExecutor(1, context, hold, (inputs[i::cores] * 4,)))
             for i in range(cores)
         ]
-        for work in filter(None, (ours, theirs)):
+        for work in (ours, theirs) if find_spec(peer) else (ours,):
 
             def all_work(work: Work = work) -> None:
                 for future in [pool.submit(work_on_held, work) for pool in pools]:
@@ -147,7 +147,7 @@ def on_all_cores(inputs: list[Any], ours: Work, theirs: Work | None) -> None:
             speeds.append(4 * len(inputs) / best_of(all_work))
     line = f"\n{cores} processes: {speeds[0]:,.0f} a second"
     for speed in speeds[1:]:
-        line += f", the last peer {speed:,.0f}: {speeds[0] / speed:.1f} times"
+        line += f", {peer} {speed:,.0f}: {speeds[0] / speed:.1f} times"
     print(line + ".")
 
 
@@ -176,7 +176,7 @@ def signatures() -> None:
     else:
         print(f"| rensa RMinHash | {NOT_INSTALLED} | |")
     _on_shingles(texts)
-    on_all_cores(texts, sign, sign_by_rensa if find_spec("rensa") else None)
+    on_all_cores(texts, sign, "rensa", sign_by_rensa)
     _errors()
 
 
@@ -332,8 +332,7 @@ def hashes(count: int = 150) -> None:
           "|---|---|---|---|---|---|---|---|")  # fmt: skip
     for name, files in pools.items():
         _hashes(name, files)
-    peer = hash_by_imagehash if find_spec("imagehash") else None
-    on_all_cores(files, hash_pictures, peer)
+    on_all_cores(files, hash_pictures, "imagehash", hash_by_imagehash)
 
 
 def _hashes(name: str, files: list[bytes]) -> None:

@@ -17,7 +17,13 @@ import pytest
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from PIL import Image
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from contracts.errors import ConfigError
 from storage.source import Columns, Record, Rejected, detect, find, probe
@@ -518,6 +524,19 @@ def test_a_compressed_slice_is_that_which_was_compressed(tmp_path: Path, syntax:
         (plain,) = records(dicom(tmp_path / f"{number}.dcm", pixels))
         (found,) = records(compressed(tmp_path / f"{number}.dcm", pixels, syntax))
         assert found == plain
+
+
+def test_a_jpeg_is_the_picture_that_pillow_makes_of_it(tmp_path: Path):
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG")
+    made = pydicom.dcmread(dicom(tmp_path / "a.dcm", pixels))
+    made.PixelData = encapsulate([file.getvalue()])
+    made["PixelData"].is_undefined_length = True
+    made.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    made.save_as(tmp_path / "a.dcm")
+    (found,) = records(tmp_path)
+    assert np.array_equal(grey(found), np.asarray(Image.open(file)))
 
 
 def test_the_slices_that_pydicom_ships_are_alike_however_compressed():
