@@ -53,7 +53,7 @@ from evaluation.features import Features
 from evaluation.interval import paired, verdict
 from evaluation.protocols.duplicates import duplicates
 from evaluation.protocols.linear_probe import linear_probe
-from flows.canaries import CORRUPT, IMAGES, NEAR_MISS, TEXTS, Planted
+from flows.select.canaries import CORRUPT, IMAGES, NEAR_MISS, TEXTS, Planted
 from pretraining.batches import batches, square
 from pretraining.build import build
 from pretraining.train import train

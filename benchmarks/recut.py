@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from flows import run as runs
-from flows.recipe import read
+from flows.recipe.sections import read
 from storage.store import Store
 
 RECIPE = """

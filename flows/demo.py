@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import ConfigError
-from flows.recipe import PACKAGED
+from flows.recipe.sections import PACKAGED
 from flows.run import Reporter
 from storage import commit
 

@@ -14,13 +14,13 @@ import polars as pl
 
 from contracts.errors import DataError
 from contracts.uid import uniform
-from flows.holdout import holdout
-from flows.ingest import SourceSpec, ingest
-from flows.plan import Plan, check_types, plan
-from flows.recipe import Recipe
+from flows.ingest.ingest import SourceSpec, ingest
+from flows.measure.runtime import Runtime
+from flows.recipe.plan import Plan, check_types, plan
+from flows.recipe.sections import Recipe
 from flows.run import Options, check_stages, pool_schema, source_spec
-from flows.runtime import Runtime
-from flows.select import judge
+from flows.select.holdout import holdout
+from flows.select.verdict import judge
 from storage import tables
 from storage.source import Record, Rejected, Unit, detect, probe
 from storage.store import Store

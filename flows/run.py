@@ -12,16 +12,18 @@ from typing import Any
 import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
-from flows import canaries, compare, datacard, evaluate, pretrain
-from flows import export as exporting
-from flows import recipe as recipes
-from flows.holdout import holdout
-from flows.ingest import Progress, SourceSpec, ingest
-from flows.parallel import Workers
-from flows.plan import Plan, check_types, plan
-from flows.recipe import Recipe, SourceSection
-from flows.runtime import Bar, Count, Mask, Runtime, no_bar
-from flows.select import Verdict, judge
+from flows.answer import compare, evaluate, pretrain
+from flows.export import datacard
+from flows.export import export as exporting
+from flows.ingest.ingest import Progress, SourceSpec, ingest
+from flows.measure.runtime import Bar, Count, Mask, Runtime, no_bar
+from flows.recipe import sections as recipes
+from flows.recipe.plan import Plan, check_types, plan
+from flows.recipe.sections import Recipe, SourceSection
+from flows.select import canaries
+from flows.select.holdout import holdout
+from flows.select.verdict import Verdict, judge
+from flows.workers import Workers
 from storage import commit, shards, source, tables
 from storage.store import Object, Store, canonical, key_of
 
@@ -378,7 +380,7 @@ def _show(store: Store, ref: Mapping[str, Any], given: Mapping[str, Any]) -> Non
     if result.get("export"):
         exporting.point_latest(Path(result["export"]))
     if result.get("report") and not Path(result["report"]).is_file():
-        from flows import report, views
+        from flows.look import report, views
 
         report.write(views.RunView(store, ref, given), Path(result["report"]))
         commit.failpoint("run.report")

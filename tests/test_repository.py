@@ -24,9 +24,9 @@ import winnow
 from contracts import methods
 from contracts.errors import CurationError
 from curation import properties
-from flows import cli
-from flows import recipe as recipes
-from flows.plan import plan
+from flows.cli import app as cli
+from flows.recipe import sections as recipes
+from flows.recipe.plan import plan
 from tests import index
 
 ROOT = Path(__file__).resolve().parents[1]

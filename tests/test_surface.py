@@ -35,9 +35,9 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
     [
         "import winnow",
         "import winnow, contracts, curation, embeddings, storage, pretraining, evaluation, flows",
-        "import flows.cli",
+        "import flows.cli.app",
         "import winnow; winnow.rowwise; winnow.method",
-        "import flows.cli; from contracts import methods; "
+        "import flows.cli.app; from contracts import methods; "
         "[methods.first_line(f, n) for f in methods.CURATION for n in methods.names(f)]",
     ],
 )
@@ -59,7 +59,7 @@ def _seconds(*arguments: str) -> float:
 
 def test_importing_and_help_take_less_than_a_second():
     assert _seconds("-c", "import winnow") < 1
-    command = "import sys; sys.argv = ['winnow', '--help']; from flows.cli import main; main()"
+    command = "import sys; sys.argv = ['winnow', '--help']; from flows.cli.app import main; main()"
     assert _seconds("-c", command) < 1
 
 
@@ -68,7 +68,7 @@ def test_help_loads_nothing_heavy():
 import atexit, json, sys
 atexit.register(lambda: print("MODULES" + json.dumps([m.partition(".")[0] for m in sys.modules])))
 sys.argv = ["winnow", *sys.argv[1:]]
-from flows.cli import main
+from flows.cli.app import main
 main()
 """
     for arguments in (["--help"], ["run", "--help"], ["methods", "--json"]):

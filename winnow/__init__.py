@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from curation.step import Role, Step, Table, fit, groupwise, poolwise, rowwise, selector
-    from flows.views import Winnow
+    from flows.look.views import Winnow
     from storage.store import Store
 
 __all__ = [
@@ -33,7 +33,7 @@ def open(store: str | Path = ".winnow", *, methods: Sequence[Any] = ()) -> Winno
         store: the store's folder.
         methods: the steps of a notebook that its runs were given.
     """
-    from flows.views import Winnow
+    from flows.look.views import Winnow
 
     return Winnow(_store(store), {step.name: step for step in methods})
 
@@ -59,7 +59,7 @@ def ingest(
     **columns: str,
 ) -> dict[str, Any]:
     """Read a source into a pool; return what `winnow ingest --json` prints."""
-    from flows import ingest as ingesting
+    from flows.ingest import ingest as ingesting
     from storage import source as sources
 
     found = sources.find(path)
@@ -104,7 +104,7 @@ def run(
 
 def show(records: Any, n: int = 24) -> Any:
     """Show pictures and captions of records in a notebook."""
-    from flows.show import show as shown
+    from flows.look.show import show as shown
 
     return shown(records, n)
 

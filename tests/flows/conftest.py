@@ -16,7 +16,7 @@ from PIL import Image
 
 from contracts.uid import uid_of
 from flows import run as runs
-from flows.views import RunView, Winnow
+from flows.look.views import RunView, Winnow
 from storage import tables
 from storage.store import Object, Store
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from contracts.errors import CurationError  # noqa: E402
-from flows import report, views  # noqa: E402, F401
 from flows import run as runs  # noqa: E402
+from flows.look import report, views  # noqa: E402, F401
 from storage.store import Store  # noqa: E402
 
 

@@ -86,7 +86,7 @@ def test_a_server_that_is_down_changes_nothing_but_a_line(project, tmp_path: Pat
     env = environment(tmp_path / "prefect", PREFECT_API_URL="http://127.0.0.1:9/api")
     call = ["run", "web.toml", "--store", "flowed", "--quiet"]
     done = subprocess.run(
-        [sys.executable, "-c", "from flows.cli import main; main()", *call],
+        [sys.executable, "-c", "from flows.cli.app import main; main()", *call],
         cwd=tmp_path, env=env, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -116,7 +116,7 @@ def test_a_server_that_dies_in_the_middle_of_a_stage_changes_nothing(project, tm
         _wait_for(f"{url}/health", server)
         call = ["run", "web.toml", "--store", "flowed", "--quiet"]
         done = subprocess.run(
-            [sys.executable, "-c", "from flows.cli import main; main()", *call],
+            [sys.executable, "-c", "from flows.cli.app import main; main()", *call],
             cwd=tmp_path, env={**env, "SERVER": str(server.pid)}, capture_output=True, text=True,
         )  # fmt: skip
         assert server.wait(10) == -9

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.verify import verify
+from flows.upkeep.verify import verify
 from storage.store import Store
 
 PROGRAM = Path(__file__).with_name("failpoint_program.py")
@@ -165,7 +165,7 @@ def test_a_full_disk_ends_with_74_and_a_rerun_with_the_same_bytes(runner: Runner
         sys.executable, "-c",
         "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000));"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "sys.argv = ['winnow', 'run', 'web.toml']; from flows.cli import main; main()",
+        "sys.argv = ['winnow', 'run', 'web.toml']; from flows.cli.app import main; main()",
     ]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])}
     full = subprocess.run(limited, cwd=tmp_path, env=env, capture_output=True, text=True)

@@ -13,11 +13,11 @@ import pytest
 
 from contracts.errors import BusyError, ConfigError, DataError
 from contracts.uid import uid_of
-from flows import ingest as ingesting
-from flows import recipe as recipes
 from flows import run as runs
-from flows.plan import plan
-from flows.verify import verify
+from flows.ingest import ingest as ingesting
+from flows.recipe import sections as recipes
+from flows.recipe.plan import plan
+from flows.upkeep.verify import verify
 
 # ------------------------------------------------------------------ the matrix
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows import run as runs
-from flows.ingest import SourceSpec, ingest
+from flows.ingest.ingest import SourceSpec, ingest
 from storage import source
 from storage.store import Store
 

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from contracts.uid import uniform
-from flows import buckets
-from flows import ingest as ingesting
+from flows.ingest import ingest as ingesting
+from flows.measure import buckets
 
 POOL = """
 [[source]]

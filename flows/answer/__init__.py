@@ -1,0 +1,1 @@
+"""Whether it helped: pretraining, evaluation and the comparison of arms."""

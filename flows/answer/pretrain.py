@@ -1,0 +1,229 @@
+"""Pretrain: an arm of records becomes an encoder, found where it was trained before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contracts import methods
+from contracts.errors import ConfigError, Problem, nearest
+from contracts.params import names_of
+from flows.export import export as exporting
+from flows.measure.runtime import Runtime
+from flows.recipe.sections import ExportSection, PretrainSection
+from flows.workers import one_thread
+from storage import commit, shards
+from storage.store import Object, Store, key_of
+
+SAVE_EVERY = 200
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A set of records to train on, as ordinary shards.
+
+    Attributes:
+        content: a digest of (uid, content, repeats): what a training depends on.
+    """
+
+    name: str
+    folder: Path | None
+    records: int
+    draws: int
+    content: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: an arm, the section, a seed; `steps` 0 gives the initial weights."""
+
+    root: Path
+    pool: str
+    arm: Arm
+    section: PretrainSection
+    steps: int
+    seed: int
+    beside: Path
+    device: str | None = None
+
+    @property
+    def encoder_name(self) -> str:
+        """The encoder's file or reference."""
+        return _encoder(self.section)[0]
+
+    def made_by(self) -> dict[str, Any]:
+        """Return what the weights depend on."""
+        section = {k: v for k, v in asdict(self.section).items() if k not in ("steps", "seed")}
+        return {
+            "method": "pretrain",
+            "version": 1,
+            "sources": [
+                methods.source_hash(name, beside=self.beside)
+                for name in (self.section.objective, self.encoder_name)
+            ],
+            "section": section if self.steps else {k: section[k] for k in _INITIAL},
+            "arm": self.arm.content if self.steps else "untrained",
+            "steps": self.steps,
+            "seed": self.seed,
+        }
+
+
+_INITIAL = ("objective", "encoder", "text_encoder", "own", "side_px")
+
+
+def check(section: PretrainSection, beside: Path) -> None:
+    """Build the objective once, to find what is wrong with its section before anything runs.
+
+    Raises:
+        ConfigError: with every problem, each with its key.
+    """
+    objective = methods.load("pretraining.objectives", section.objective, beside=beside)
+    legal = [*names_of(PretrainSection), *names_of(objective)]
+    unknown = [k for k in section.own if k not in names_of(objective)]
+    if unknown:
+        raise ConfigError(
+            [Problem(f"pretrain.{k}", f"unknown key.{nearest(k, legal)}") for k in unknown]
+        )
+    build(section, 0, beside)
+
+
+def build(section: PretrainSection, seed: int, beside: Path) -> Any:
+    """Return the objective with its initial weights."""
+    from pretraining.build import build as built
+
+    name, parameters = _encoder(section)
+    return built(
+        section.objective,
+        dict(section.own),
+        name,
+        parameters,
+        text_encoder_section=dict(section.text_encoder or {}),
+        seed=seed,
+        beside=beside,
+    )
+
+
+def _encoder(section: PretrainSection) -> tuple[str, dict[str, Any]]:
+    """Return the encoder's name and parameters: `encoder = "vit"`, or a section with `name`."""
+    if isinstance(section.encoder, str):
+        return section.encoder, {}
+    given = dict(section.encoder)
+    return str(given.pop("name", "small_cnn")), given
+
+
+def export_arm(
+    runtime: Runtime, name: str, kept: pl.DataFrame, section: ExportSection | None
+) -> Arm:
+    """Export an arm's records as ordinary shards into the store.
+
+    Args:
+        runtime: gives the pool.
+        name: of the arm.
+        kept: uid and repeats.
+        section: the recipe's [export], for what it does to images.
+    """
+    options = ExportSection(
+        format=("webdataset",),
+        layout="packed",
+        image=section.image if section is not None else "keep",
+        max_side_px=section.max_side_px if section is not None else None,
+    )
+    kept = kept.sort("uid")
+    key = key_of({"uids": kept["uid"].to_list(), "repeats": kept["repeats"].to_list()})
+    folder = runtime.store.root / "arms" / runtime.pool.name / f"{name}-{key[:16]}"
+    exported = exporting.export(
+        runtime, kept, options, folder, facts={"arm": name, "pool": runtime.pool.digest}
+    )
+    layout = shards.read_table(exported.folder / shards.LAYOUT).sort("uid")
+    content = key_of(
+        {
+            "records": [c.hex() for c in layout["content"]],
+            "uids": layout["uid"].to_list(),
+            "repeats": kept["repeats"].to_list(),
+            "image": [options.image, options.max_side_px],
+        }
+    )
+    return Arm(name, exported.folder, kept.height, int(kept["repeats"].sum()), content)
+
+
+def trained(task: Training) -> Object:
+    """Return the encoder of a training as a safetensors object; resumed where it was stopped."""
+    store = Store(task.root)
+    made_by = task.made_by()
+    found = store.find(key_of(made_by))
+    if found is not None:
+        return found.parts[0]
+    data, numerics = _train(task, store, key_of(made_by))
+    with store.stage() as staged:
+        staged.write(data)
+        item = store.publish(
+            staged,
+            pool=task.pool,
+            table="checkpoints",
+            part=f"{task.arm.name}-{task.seed}",
+            rows=0,
+            suffix="safetensors",
+        )
+    store.publish_manifest(made_by, [item], {"numerics": dict(numerics)})
+    (store.root / "training" / f"{key_of(made_by)}.safetensors").unlink(missing_ok=True)
+    commit.failpoint("pretrain.done")
+    return item
+
+
+def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, Any]]:
+    from pretraining.batches import batches
+    from pretraining.checkpoint import Checkpoint, exported
+    from pretraining.train import train
+
+    one_thread()
+    section = task.section
+    objective = build(section, task.seed, task.beside)
+    description = {"side_px": section.side_px, "steps": task.steps, "arm": task.arm.name}
+    if not task.steps:
+        return exported(objective, description), {}
+    assert task.arm.folder is not None
+    state = store.root / "training" / f"{key}.safetensors"
+    resume = Checkpoint.from_bytes(state.read_bytes()) if state.is_file() else None
+    device = task.device or _device()
+    with closing(shards.ShardSamples(task.arm.folder)) as samples:
+        done = train(
+            objective,
+            lambda start: batches(
+                samples,
+                reads=objective.reads,
+                side_px=section.side_px,
+                batch=section.batch,
+                seed=task.seed,
+                start=start,
+                steps=task.steps,
+                tokenize=getattr(objective, "tokenize", None),
+            ),
+            lambda checkpoint: _save(store, state, checkpoint.to_bytes()),
+            resume,
+            device,
+            steps=task.steps,
+            lr=section.lr,
+            schedule=section.schedule,
+            warmup_ratio=section.warmup_ratio,
+            optimizer=section.optimizer,
+            weight_decay=section.weight_decay,
+            seed=task.seed,
+            save_every=SAVE_EVERY,
+        )
+    return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
+
+
+def _save(store: Store, path: Path, data: bytes) -> None:
+    commit.write(path, data, temporary=store.temporary)
+    commit.failpoint("pretrain.saved")
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

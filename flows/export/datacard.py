@@ -1,0 +1,99 @@
+"""The data card that lies beside the shards: sources, licences, funnel, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from flows.measure.runtime import Runtime
+from flows.recipe.toml import dumps
+from flows.select.verdict import RuleResult
+from storage import tables
+
+
+def card(
+    runtime: Runtime, kept: pl.DataFrame, results: Sequence[RuleResult], run: str, version: int
+) -> str:
+    """Return the card as Markdown; what only people know is left as marked gaps.
+
+    Args:
+        runtime: gives the pool.
+        kept: uid and repeats.
+        results: what each rule did.
+        run: the recipe's name.
+        version: the run's version.
+    """
+    pool = runtime.pool
+    draws = int(kept["repeats"].sum())
+    lines = [
+        f"# {run}, version {version}",
+        "",
+        f"{kept.height:,} records in {draws:,} draws, selected from the {pool.records:,} of "
+        f"pool `{pool.name}` version {pool.version} (digest `{pool.digest}`).",
+        "",
+        "## Sources",
+        "",
+        *_table(("source", "kind", "records", "kept"), _by(runtime, kept, "source", pool.sources)),
+        "",
+        "## Licences",
+        "",
+        *_table(("licence", "records", "kept"), _by(runtime, kept, "licence", None)),
+        "",
+        "## Funnel",
+        "",
+        *_table(
+            ("rule", "reached", "dropped", "unmeasured"),
+            [(r.name, f"{r.reached:,}", f"{r.dropped:,}", f"{r.unmeasured:,}") for r in results],
+        ),
+        "",
+        "## Not accepted",
+        "",
+        *_table(("reason", "records"), _quarantined(runtime)),
+        "",
+        "## Parameters",
+        "",
+        "```toml",
+        dumps(runtime.plan.resolved()).rstrip(),
+        "```",
+        "",
+        "## To be filled in by people",
+        "",
+        "- Purpose, and who asked for it: …",
+        "- Known biases and limits, personal data: …",
+        "- Maintenance, contact, how to have a record removed: …",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _by(runtime: Runtime, kept: pl.DataFrame, column: str, sources: Any) -> list[tuple[str, ...]]:
+    rows = runtime.frame([column]).with_columns(pl.col(column).cast(pl.String).fill_null("unknown"))
+    rows = rows.with_columns(kept=pl.col("uid").is_in(kept["uid"].implode()))
+    counted = rows.group_by(column).agg(records=pl.len(), kept=pl.col("kept").sum()).sort(column)
+    found = []
+    for name, records, stayed in counted.iter_rows():
+        middle = () if sources is None else (str(sources.get(name, {}).get("kind", "")),)
+        found.append((name, *middle, f"{records:,}", f"{stayed:,}"))
+    return found
+
+
+def _quarantined(runtime: Runtime) -> list[tuple[str, ...]]:
+    frames = [tables.read(runtime.store, item, ["code"]) for item in runtime.pool.quarantine]
+    if not frames:
+        return [("none", "0")]
+    counted = pl.concat(frames).group_by("code").len().sort("code")
+    return [(code, f"{count:,}") for code, count in counted.iter_rows()]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table; names from data cannot break out of their cell."""
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(_cell(value) for value in row) for row in rows]
+    return [f"| {line} |" for line in lines]
+
+
+def _cell(value: str) -> str:
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
+    return shown.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

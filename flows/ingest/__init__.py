@@ -1,0 +1,1 @@
+"""What comes in: sources become the parts of a pool."""

@@ -1,0 +1,1 @@
+"""What a person sees: views, why, listings and the report."""

@@ -1,0 +1,129 @@
+"""Pictures and captions of records in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contracts import encode
+from contracts.errors import ConfigError
+from contracts.uid import hex_uid
+from flows.look.views import PoolView, Winnow, readable
+from flows.recipe.expressions import Expression
+from flows.recipe.plan import value
+from flows.select.canaries import SHADOW
+from storage import commit
+
+SIDE_PX = 160
+
+
+class Gallery:
+    """Records as a grid of pictures; text where there is none. Every value is escaped."""
+
+    def __init__(self, rows: pl.DataFrame, images: dict[int, bytes]) -> None:
+        self._rows, self._images = rows, images
+
+    def _repr_html_(self) -> str:
+        cells = [self._cell(row) for row in self._rows.iter_rows(named=True)]
+        style = (
+            f"display:inline-block;vertical-align:top;width:{SIDE_PX}px;margin:4px;font-size:12px"
+        )
+        return "".join(f'<div style="{style}">{cell}</div>' for cell in cells)
+
+    def _cell(self, row: dict[str, Any]) -> str:
+        picture = ""
+        data = self._images.get(row["uid"])
+        if data is not None:
+            small = base64.b64encode(encode.jpeg(data, max_side_px=SIDE_PX)).decode()
+            picture = f'<img src="data:image/jpeg;base64,{small}"><br>'
+        text = html.escape(str(row.get("text") or "")[:200])
+        return f"{picture}<bdi>{text}</bdi><br><code>{hex_uid(row['uid'])}</code>"
+
+    def __repr__(self) -> str:
+        return repr(self._rows)
+
+
+def show(records: Any, n: int = 24) -> Gallery:
+    """Return the first `n` records as a gallery.
+
+    Args:
+        records: a frame with `uid`, such as `run.dropped("clip")`. Its pictures are looked for
+            in the pools of the stores that were opened in this process.
+        n: how many.
+
+    Raises:
+        ConfigError: no open pool has the records.
+    """
+    rows = records.lazy().head(n).collect()
+    if not rows.height:
+        return Gallery(rows, {})
+    uids = rows["uid"].to_list()
+    for pool in _open_pools():
+        mine = pool.texts().filter(pl.col("uid").is_in(uids))
+        if mine.height:
+            if "text" not in rows.columns:
+                rows = rows.join(mine, on="uid", how="left", maintain_order="left")
+            found = pool.images(uids)
+            return Gallery(rows, dict(zip(found["uid"], found["image"], strict=True)))
+    raise ConfigError("no pool of an open store has these records: winnow.open(STORE) first.")
+
+
+def records_as_rows(
+    opened: Winnow,
+    name: str | None,
+    *,
+    where: str | None,
+    dropped: str | None,
+    quarantined: str | None,
+    n: int,
+    images: Path | None,
+) -> list[dict[str, Any]]:
+    """Return records as plain rows, as `winnow show` prints them.
+
+    Args:
+        opened: the store.
+        name: a run or a pool; where it is left out, the only run, else the only pool.
+        where: an SQL condition over the records' columns.
+        dropped: a rule of the run.
+        quarantined: a reason code; what the pool did not accept.
+        n: how many.
+        images: a folder to write the records' pictures to, as JPEG.
+
+    Raises:
+        ConfigError: nothing has the name, or the condition does not fit the columns.
+    """
+    runs, pools = opened.store.names("run"), opened.store.names("pool")
+    if name is None:
+        own = [pool for pool in pools if not pool.endswith(SHADOW)]
+        name = (runs if len(runs) == 1 else own if len(own) == 1 else [None])[0]
+    is_run = name in runs and (dropped is not None or name not in pools or quarantined is None)
+    if is_run:
+        run = opened.run(name)
+        pool = run.pool
+        frame = run.kept() if dropped is None else run.dropped(dropped)
+    else:
+        pool = opened.pool(name or "")
+        frame = pool.frame()
+    if quarantined is not None:
+        rows = pool.quarantine().filter(pl.col("code") == quarantined).head(n)
+        return [{**row, "digest": (row["digest"] or b"").hex()} for row in rows.to_dicts()]
+    if where is not None:
+        condition = Expression(where)
+        flat = frame.collect()
+        frame = flat.filter(value(flat, condition.polars, where).fill_null(False)).lazy()
+    rows = frame.head(n).collect()
+    if images is not None:
+        found = pool.images(rows["uid"].to_list())
+        for uid, data in found.iter_rows():
+            if data is not None:
+                commit.write(images / f"{hex_uid(uid)}.jpg", encode.jpeg(data))
+    hidden = ("digest", "record", "location")
+    return [readable({k: v for k, v in row.items() if k not in hidden}) for row in rows.to_dicts()]
+
+
+def _open_pools() -> list[PoolView]:
+    return [opened.pool(name) for opened in Winnow.opened() for name in opened.store.names("pool")]

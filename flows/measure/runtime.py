@@ -1,0 +1,621 @@
+"""Make the tables of a plan, each found where it was made before."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from contracts.errors import ConfigError, DataError
+from flows.measure import buckets
+from flows.measure.tasks import (
+    Made,
+    Task,
+    Work,
+    bound_roles,
+    encoder,
+    join,
+    load_table,
+    measure,
+    pieces,
+    scorer,
+)
+from flows.recipe.expressions import Expression
+from flows.recipe.plan import Node, Plan, value
+from flows.workers import Workers
+from storage import files, tables
+from storage.commit import failpoint
+from storage.store import Manifest, Object, Store, key_of
+
+Mask = NDArray[np.bool_]
+
+
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def no_bar(_what: str, _rows: int) -> Iterator[Callable[[int], None]]:
+    """Show nothing."""
+    yield lambda _done: None
+
+
+@dataclass
+class Count:
+    """Records of one table: found measured before, and measured now.
+
+    Attributes:
+        without: of a file: live records to which it brings nothing.
+        unused: of a file: its rows that no live record has the key of.
+    """
+
+    found: int = 0
+    computed: int = 0
+    without: int = 0
+    unused: int = 0
+
+
+@dataclass
+class Runtime:
+    """The tables of one plan over one pool version.
+
+    Attributes:
+        held: for each part the held-out rows; None where nothing is held out yet.
+        gates: whether `only` is heeded (not for a target pool).
+        counts: by table, what was found and what was computed.
+        bar: wraps long work, described and with its number of rows; gives what advances it.
+        say: called with a table's name and its counts before it is computed; of a file after.
+        dry: count what would be found and computed, and compute nothing.
+        mixed: let a table hold parts of several numerics classes.
+        anew: the alias of a fit to make again, pinned or not.
+    """
+
+    store: Store
+    plan: Plan
+    pool: tables.Pool
+    workers: Workers = field(default_factory=Workers)
+    held: Sequence[Mask] | None = None
+    gates: bool = True
+    device: str | None = None
+    say: Callable[[str, Count], None] = lambda _table, _count: None
+    bar: Bar = no_bar
+    dry: bool = False
+    mixed: bool = False
+    anew: str | None = None
+    counts: dict[str, Count] = field(default_factory=dict)
+    notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
+    models: dict[str, Object] = field(default_factory=dict)
+    made_by: dict[str, list[str]] = field(default_factory=dict)
+    targets: dict[str, Object] = field(default_factory=dict)
+
+    @cached_property
+    def live(self) -> list[Mask]:
+        """For each part the rows that were not removed."""
+        masks = [np.ones(part.rows, dtype=bool) for part in self.pool.parts]
+        if self.pool.removed is None:
+            return masks
+        removed = tables.read(self.store, self.pool.removed)
+        for mask, part in zip(masks, self.pool.parts, strict=True):
+            gone = removed.filter(pl.col("part") == part.name)["uid"]
+            if len(gone):
+                uids = tables.read(self.store, part.records, ["uid"])["uid"]
+                mask &= ~uids.is_in(gone.implode()).to_numpy()
+        return masks
+
+    @cached_property
+    def seen(self) -> list[Mask]:
+        """For each part the rows that groupwise, poolwise, fits and selectors may see."""
+        if self.held is None:
+            return self.live
+        return [live & ~held for live, held in zip(self.live, self.held, strict=True)]
+
+    def make(self, wanted: Sequence[str] | None = None) -> None:
+        """Make the wanted tables, all of the plan's where none are named, and what they need."""
+        needed = self._closure(wanted)
+        sorter = TopologicalSorter(
+            {t: self.plan.needs(self.plan.nodes[t]) & needed for t in needed}
+        )
+        sorter.prepare()
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=list(self.plan.nodes).index)
+            todo = [self.plan.nodes[t] for t in ready if t not in self.notes | self.models]
+            if self.dry:
+                todo = [node for node in todo if self._can_look_up(node)]
+            rowwise = [n for n in todo if n.kind in ("rowwise", "embed")]
+            with_payload = [n for n in rowwise if set(n.paths) & {"image", "payload"}]
+            if with_payload:
+                self._rowwise(with_payload)
+            for node in todo:
+                if node in with_payload:
+                    continue
+                make = {
+                    "rowwise": lambda n: self._rowwise([n]),
+                    "embed": lambda n: self._rowwise([n]),
+                    "groupwise": self._groupwise,
+                    "poolwise": self._poolwise,
+                    "fit": self._fit,
+                    "file": self._file,
+                }[node.kind]
+                make(node)
+            sorter.done(*ready)
+
+    def _can_look_up(self, node: Node) -> bool:
+        """Whether all that a node reads is there; else count its rows as to be computed."""
+        known = all(t in self.notes or t in self.models for t in self.plan.needs(node))
+        if not known:
+            rows = int(sum(mask.sum() for mask in self.live))
+            self.counts[node.table] = Count(computed=1 if node.kind == "fit" else rows)
+        return known
+
+    def frame(
+        self, paths: Sequence[str], masks: Sequence[Mask] | None = None, part: int | None = None
+    ) -> pl.DataFrame:
+        """Return `uid` and flat columns of the live rows, or of those that masks let through."""
+        masks = self.live if masks is None else masks
+        chosen = range(len(self.pool.parts)) if part is None else [part]
+        frames = [
+            tables.glued(self.store, self.pool.parts[i], self.beside(i, paths), self._own(paths, i))
+            .pipe(self._payload_alias, paths)
+            .filter(masks[i])
+            for i in chosen
+        ]
+        if not frames:
+            return pl.DataFrame(schema={"uid": pl.UInt64, **dict.fromkeys(paths, pl.Null)})
+        return pl.concat(frames, how="vertical_relaxed")
+
+    def roles(self, node: Node, masks: Sequence[Mask], part: int | None = None) -> pl.DataFrame:
+        """Return `uid` and a node's roles for the rows that masks let through."""
+        flat = self.frame(node.paths, masks, part)
+        return flat.select("uid", *bound_roles(flat, node))
+
+    def task(self, part: int, node: Node, mask: Mask) -> Task:
+        """Return the reading of a part's rows, payload too, as a node's only work."""
+        return Task(
+            self.store.root,
+            self.pool.name,
+            self.pool.parts[part],
+            self.beside(part, node.paths),
+            (Work(node, (), _packed(mask)),),
+            self.device,
+        )
+
+    def arguments(self, node: Node) -> list[Any]:
+        """Return a node's further tables and scorers, in order."""
+        step = node.step
+        loaded = [self._loaded(node, name) for name in step.tables]
+        return [*loaded, *[scorer(node, slot, self.device) for slot in step.slots]]
+
+    def beside(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
+        """Return for each note's path its object beside a part, and its column there."""
+        notes: dict[str, tables.Note] = {}
+        for path in paths:
+            table = self.plan.columns.get(path)
+            if table is not None:
+                alias = self.plan.nodes[table].alias
+                notes[path] = (self.notes[table][part], path.removeprefix(f"{alias}."))
+        return notes
+
+    def mask(self, expression: Expression, part: int) -> Mask:
+        """Return where an expression is true in a part; null is not true."""
+        flat = self.frame(
+            expression.paths, [np.ones(p.rows, dtype=bool) for p in self.pool.parts], part
+        )
+        return value(flat, expression.polars, expression.text).fill_null(False).to_numpy()
+
+    def described(self, node: Node) -> dict[str, Any]:
+        """Return what a node's content depends on, apart from the pool's rows."""
+        content: dict[str, Any] = {
+            "parameters": {
+                k: list(v) if isinstance(v, tuple) else v for k, v in node.parameters.items()
+            },
+            "roles": {role: e.text for role, e in sorted(node.roles.items())},
+            "kind": node.kind,
+        }
+        if node.method is not None:
+            content |= node.method.identity()
+        if node.kind == "embed":
+            content["fingerprint"] = encoder(node, self.device).fingerprint
+            again = self.store.versions("embed", self.measured_anew(node))
+            content |= {"measured_anew": again[-1]} if again else {}
+        if node.file is not None:
+            content |= {"file": _file_hash(node.file), "key": node.key}
+        content["slots"] = {
+            slot: {"name": m.name, "fingerprint": scorer(node, slot, self.device).fingerprint}
+            for slot, (m, _) in sorted(node.slots.items())
+        }
+        content["tables"] = {name: self._table_hash(node, name) for name in sorted(node.tables)}
+        return content
+
+    def hands(self, *nodes: Node) -> Workers:
+        """Return where nodes are measured: a notebook's function is in this process alone."""
+        ours = any(node.method is not None and node.method.given is not None for node in nodes)
+        return Workers() if ours else self.workers
+
+    def _closure(self, wanted: Sequence[str] | None) -> set[str]:
+        todo = list(self.plan.nodes if wanted is None else wanted)
+        needed: set[str] = set()
+        while todo:
+            table = todo.pop()
+            if table not in needed:
+                needed.add(table)
+                todo += self.plan.needs(self.plan.nodes[table])
+        return needed
+
+    def _own(self, paths: Sequence[str], part: int) -> list[str]:
+        own = [p for p in paths if p not in ("image", "payload")]
+        if "payload" in paths and self.pool.parts[part].payload is None:
+            own.append("text")
+        return own
+
+    def _payload_alias(self, flat: pl.DataFrame, paths: Sequence[str]) -> pl.DataFrame:
+        if "payload" in paths and "text" in flat.columns:
+            return flat.with_columns(payload=pl.col("text"))
+        if {"image", "payload"} & set(paths):
+            raise ConfigError(
+                "poolwise methods, fits and selectors look at narrow columns, not at the payload: "
+                "measure it first."
+            )
+        return flat
+
+    def _gate(self, node: Node, part: int) -> Mask | None:
+        if node.gate is None or not self.gates:
+            return None
+        return self.mask(node.gate, part)
+
+    def _inputs(self, node: Node, part: int) -> dict[str, str]:
+        """Return the sha256 of every object that a node reads of a part."""
+        at = self.pool.parts[part]
+        notes = self.beside(part, node.paths)
+        inputs: dict[str, str] = {}
+        for path in node.paths:
+            if path in notes:
+                inputs[path] = f"{notes[path][0].sha256}:{notes[path][1]}"
+            elif path in ("image", "payload") and at.payload is not None:
+                inputs[path] = at.payload.sha256
+            else:
+                inputs[path] = at.records.sha256
+        inputs["uid"] = at.records.sha256
+        return inputs
+
+    def measured_anew(self, node: Node) -> str:
+        """Return the ref whose versions count how often an embedding was asked for anew."""
+        return f"{self.pool.name}.{node.alias}"
+
+    def _check_numerics(self, node: Node, found: Sequence[Manifest | None]) -> None:
+        """Refuse to add parts of one numerics class to a table of another.
+
+        Raises:
+            ConfigError: unless mixed classes are asked for.
+        """
+        theirs = {m.recorded["numerics"] for m in found if m is not None}
+        if self.mixed or node.kind != "embed" or None not in found:
+            return
+        mine = encoder(node, self.device).numerics
+        if theirs - {mine}:
+            raise ConfigError(
+                f"{node.table}: its vectors were made with {' and '.join(sorted(theirs))}, this "
+                f"machine makes {mine}; they are not equal bit for bit. Run on the machine type "
+                f"that it began on, measure all anew (winnow refit {node.alias}), or take both "
+                "(--mixed)."
+            )
+
+    def _rowwise(self, nodes: list[Node]) -> None:
+        """Make rowwise tables part by part; what is missing of a part is made in one pass."""
+        described = {node.table: self.described(node) for node in nodes}
+        found: dict[str, list[Manifest | None]] = {node.table: [] for node in nodes}
+        tasks: list[tuple[int, Task, list[tuple[Node, dict[str, Any]]]]] = []
+        for index, part in enumerate(self.pool.parts):
+            missing: list[tuple[Node, dict[str, Any]]] = []
+            work: list[Work] = []
+            for node in nodes:
+                gate = self._gate(node, index)
+                made_by = {
+                    **described[node.table],
+                    "rows": _mask_hash(gate),
+                    "inputs": self._inputs(node, index),
+                }
+                manifest = self.store.find(key_of(made_by))
+                found[node.table].append(manifest)
+                count = self.counts.setdefault(node.table, Count())
+                rows = int(
+                    self.live[index].sum() if gate is None else (gate & self.live[index]).sum()
+                )
+                if manifest is not None:
+                    count.found += rows
+                    continue
+                count.computed += rows
+                missing.append((node, made_by))
+                bound = tuple((name, self._table(node, name)) for name in node.tables)
+                work.append(Work(node, bound, None if gate is None else _packed(gate)))
+            if missing:
+                paths = [p for node, _ in missing for p in node.paths]
+                notes = self.beside(index, paths)
+                task = Task(self.store.root, self.pool.name, part, notes, tuple(work), self.device)
+                tasks.append((index, task, missing))
+        for node in nodes:
+            self.say(node.table, self.counts.setdefault(node.table, Count()))
+        if self.dry:
+            nodes = [node for node in nodes if None not in found[node.table]]
+            tasks = []
+        for node in nodes:
+            self._check_numerics(node, found[node.table])
+        cut = [(index, task, pieces(task), missing) for index, task, missing in tasks]
+        results: Iterator[Any] = self.hands(*nodes).map(
+            measure, (p for _, _, cuts, _ in cut for p in cuts)
+        )
+        names = ", ".join(node.table for node in nodes)
+        rows = sum(task.part.rows for _, task, _, _ in cut)
+        with self.bar(f"measuring {names}", rows) as advance:
+            for index, task, cuts, missing in cut:
+                measured = []
+                for piece in cuts:
+                    measured.append(next(results))
+                    first, last = piece.piece or (0, task.part.rows)
+                    advance(last - first)
+                whole = cuts[0].piece is None
+                made: Made = measured[0] if whole else join(task, measured)
+                for (node, made_by), (item, recorded) in zip(missing, made, strict=True):
+                    found[node.table][index] = self._publish(made_by, [item], recorded)
+                    failpoint("runtime.part")
+        for node in nodes:
+            manifests = [m for m in found[node.table] if m is not None]
+            self.notes[node.table] = tuple(m.parts[0] for m in manifests)
+            self.made_by[node.table] = [m.key for m in manifests]
+
+    def _whole(self, node: Node) -> tuple[dict[str, Any], list[Mask]]:
+        """Return what a table over all parts is made by, and which rows it may look at."""
+        masks = []
+        for index, seen in enumerate(self.seen):
+            gate = self._gate(node, index)
+            masks.append(seen if gate is None else seen & gate)
+        made_by = {
+            **self.described(node),
+            "rows": [_mask_hash(mask) for mask in masks],
+            "inputs": [self._inputs(node, index) for index in range(len(masks))],
+        }
+        return made_by, masks
+
+    def _poolwise(self, node: Node) -> None:
+        def compute(masks: list[Mask]) -> pl.DataFrame:
+            rows = self.roles(node, masks)
+            return node.step(rows, *self.arguments(node))
+
+        self._aligned(node, compute)
+
+    def _groupwise(self, node: Node) -> None:
+        def compute(masks: list[Mask]) -> pl.DataFrame:
+            return buckets.run(self, node, masks)
+
+        self._aligned(node, compute)
+
+    def _aligned(
+        self,
+        node: Node,
+        compute: Callable[[list[Mask]], pl.DataFrame],
+        recorded: Mapping[str, Any] | None = None,
+    ) -> Manifest | None:
+        """Find a table over all rows, or compute it and cut it along the pool's parts."""
+        made_by, masks = self._whole(node)
+        manifest = self.store.find(key_of(made_by))
+        rows = int(sum(mask.sum() for mask in masks))
+        count = self.counts.setdefault(node.table, Count())
+        if manifest is not None:
+            count.found += rows
+        else:
+            count.computed += rows
+        if node.kind != "file":
+            self.say(node.table, count)
+        if manifest is None:
+            if self.dry:
+                return None
+            found = compute(masks)
+            parts = []
+            for part in self.pool.parts:
+                uids = tables.read(self.store, part.records, ["uid"])
+                cut = uids.join(found, on="uid", how="left", maintain_order="left")
+                parts.append(
+                    tables.put(
+                        self.store, cut, pool=self.pool.name, table=node.table, part=part.name
+                    )
+                )
+            manifest = self._publish(made_by, parts, {"numerics": "cpu", **(recorded or {})})
+            failpoint("runtime.table")
+        self.notes[node.table] = manifest.parts
+        self.made_by[node.table] = [manifest.key]
+        return manifest
+
+    def _fit(self, node: Node) -> None:
+        """Find the model that is pinned for this derivation, or fit it and pin it."""
+        name = f"{self.pool.name}.{node.alias}.{self.derivation(node)[:16]}"
+        pinned = None if node.alias == self.anew else self.store.ref("fit", name)
+        manifest = self.store.find(pinned["manifest"]) if pinned is not None else None
+        count = self.counts.setdefault(node.table, Count())
+        if manifest is not None:
+            count.found += 1
+        else:
+            count.computed += 1
+        self.say(node.table, count)
+        if manifest is None:
+            if self.dry:
+                return
+            made_by, masks = self._whole(node)
+            manifest = self.store.find(key_of(made_by))
+            if manifest is None:
+                model = self._fitted(node, masks)
+                item = tables.put(
+                    self.store, model, pool=self.pool.name, table=node.table, part="model"
+                )
+                manifest = self._publish(made_by, [item], {"numerics": "cpu"})
+            version = len(self.store.versions("fit", name)) + 1
+            content = {
+                "manifest": manifest.key,
+                "pool": self.pool.name,
+                "made_on": self.pool.version,
+            }
+            self.store.create_ref("fit", name, version, {**content, "version": version})
+            failpoint("runtime.fit")
+        self.models[node.table] = manifest.parts[0]
+        self.made_by[node.table] = [manifest.key]
+
+    def _fitted(self, node: Node, masks: list[Mask]) -> pl.DataFrame:
+        step = node.step
+        arguments = self.arguments(node)
+        if step.merge is not None:
+            models = [
+                step(self.roles(node, masks, part), *arguments)
+                for part in range(len(self.pool.parts))
+            ]
+            return step.fold(models) if models else step(self.roles(node, masks), *arguments)
+        uids = self.frame([], masks)["uid"]
+        drawn, step = step.drawn(uids, node.sample)
+        drawn_uids = uids.filter(drawn)
+        narrowed = []
+        for index, mask in enumerate(masks):
+            here = tables.read(self.store, self.pool.parts[index].records, ["uid"])["uid"]
+            narrowed.append(mask & here.is_in(drawn_uids.implode()).to_numpy())
+        return step.model(self.roles(node, narrowed), *arguments)
+
+    def derivation(self, node: Node) -> str:
+        """Return what a fit is, whatever the pool's rows: it stays pinned while this stays."""
+        needs = {}
+        for table in sorted(self.plan.needs(node)):
+            other = self.plan.nodes[table]
+            needs[table] = self.made_by[table] if other.kind == "fit" else self.derivation(other)
+        held = None if self.plan.recipe.holdout is None else repr(self.plan.recipe.holdout)
+        content = {
+            "is": self.described(node),
+            "needs": needs,
+            "pool": self.pool.name,
+            "gate": node.gate.text if node.gate is not None else None,
+            "sample": node.sample,
+            "holdout": held,
+        }
+        return key_of(content)
+
+    def _file(self, node: Node) -> None:
+        """Bring values of one's own beside the pool, matched by uid, source id or a meta column."""
+        assert node.file is not None
+        recorded: dict[str, int] = {}
+
+        def compute(masks: list[Mask]) -> pl.DataFrame:
+            brought = files.load(node.file, ids=node.ids)  # type: ignore[arg-type]
+            everyone = [np.ones(len(mask), dtype=bool) for mask in masks]
+            mine = self.frame([] if node.key in ("uid", "row") else [node.key], everyone)
+            if node.key == "row":
+                mine = mine.with_row_index("row")
+                if "row" not in brought.columns:
+                    brought = brought.with_row_index("row")
+            mine = mine.filter(pl.Series(np.concatenate(self.live)))
+            column = node.key.removeprefix("meta.")
+            if mine.schema[node.key] != brought.schema[column]:
+                brought = brought.cast({column: mine.schema[node.key]})
+            wanted = brought.select(pl.col(column).alias(node.key), *node.writes)
+            if wanted[node.key].n_unique() != wanted.height:
+                raise DataError(f"{node.file}: {column} repeats: it must name one record.")
+            matched = mine.join(wanted, on=node.key, how="left", maintain_order="left")
+            recorded["without"] = mine.join(wanted, on=node.key, how="anti").height
+            recorded["unused"] = wanted.join(mine, on=node.key, how="anti").height
+            if recorded["unused"] == wanted.height:
+                raise DataError(
+                    f"{node.file}: none of its {wanted.height:,} {column} is among the "
+                    f"{mine.height:,} of the pool {self.pool.name}."
+                )
+            return matched.select("uid", *node.writes)
+
+        manifest = self._aligned(node, compute, recorded)
+        count = self.counts[node.table]
+        if manifest is None:
+            return
+        count.without = manifest.recorded["without"]
+        count.unused = manifest.recorded["unused"]
+        self.say(node.table, count)
+
+    def _loaded(self, node: Node, name: str) -> pl.DataFrame | None:
+        if name not in node.tables:
+            return None
+        if node.tables[name].startswith("pool:"):
+            return self._target(node, name)
+        return load_table(self.store, self._table(node, name))
+
+    def _table(self, node: Node, name: str) -> Object | Path:
+        """Return a further table as an object or a file, which any process can read."""
+        reference = node.tables[name]
+        if reference.startswith("fit."):
+            return self.models[reference]
+        if reference.startswith("file:"):
+            path = (self.plan.recipe.beside / reference.removeprefix("file:")).resolve()
+            if not path.exists():
+                raise ConfigError(f"{node.table}.{name}: there is no file {path}.")
+            return path
+        key = f"{node.table}.{name}"
+        if key not in self.targets:
+            target = self._target(node, name)
+            self.targets[key] = tables.put(
+                self.store, target, pool=self.pool.name, table=key, part="target"
+            )
+        return self.targets[key]
+
+    def _table_hash(self, node: Node, name: str) -> str:
+        reference = node.tables[name]
+        if reference.startswith("pool:"):
+            pool = self._pool(reference)
+            return f"{pool.name}@{pool.version}:{pool.digest}"
+        table = self._table(node, name)
+        return table.sha256 if isinstance(table, Object) else _file_hash(table)
+
+    def _pool(self, reference: str) -> tables.Pool:
+        name, _, version = reference.removeprefix("pool:").partition("@")
+        pool = tables.load_pool(self.store, name, int(version) if version else None)
+        if pool is None:
+            raise ConfigError(f"{reference}: there is no such pool. Ingest it first.")
+        return pool
+
+    def _target(self, node: Node, name: str) -> pl.DataFrame:
+        """Return another pool's records, bound by the same expressions and measured alike."""
+        columns = node.step.tables[name].columns
+        target = Runtime(
+            self.store, self.plan, self._pool(node.tables[name]), self.workers,
+            gates=False, device=self.device, models=dict(self.models), made_by=dict(self.made_by),
+        )  # fmt: skip
+        roles = {role: e for role, e in node.roles.items() if not columns or role in columns}
+        paths = tuple(dict.fromkeys(p for e in roles.values() for p in e.paths))
+        target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
+        flat = target.frame(paths)
+        return flat.select(
+            "uid", *[value(flat, e.polars, e.text).alias(role) for role, e in roles.items()]
+        )
+
+    def _publish(
+        self, made_by: dict[str, Any], parts: list[Object], recorded: Mapping[str, Any]
+    ) -> Manifest:
+        versions = {name: importlib.metadata.version(name) for name in ("polars", "numpy")}
+        return self.store.publish_manifest(made_by, parts, {**versions, **recorded})
+
+
+def _packed(mask: Mask) -> bytes:
+    return np.packbits(mask).tobytes()
+
+
+def _mask_hash(mask: Mask | None) -> str | None:
+    """Return a digest of which rows are let through, None for all of them."""
+    if mask is None or bool(mask.all()):
+        return None
+    return hashlib.sha256(len(mask).to_bytes(8, "big") + _packed(mask)).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    members = sorted(path.iterdir()) if path.is_dir() else [path]
+    for member in members:
+        with member.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

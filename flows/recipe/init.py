@@ -1,0 +1,280 @@
+"""Write a first recipe: look at some records, switch on what needs no weights."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contracts.errors import ConfigError, DataError, nearest
+from flows.recipe.sections import PACKAGED
+from flows.recipe.toml import dumps
+from storage import commit
+from storage.source import Columns, Found, Record, Rejected, detect, find, probe
+
+LOOK_AT = 200
+
+
+@dataclass(frozen=True)
+class Look:
+    """What some records of a source have."""
+
+    path: str
+    found: Found
+    kind: str
+    records: int
+    rejected: dict[str, int]
+    images: int
+    texts: int
+    meta: dict[str, str]
+
+    @property
+    def pairs(self) -> bool:
+        """Whether pictures have texts."""
+        return self.images > 0 and self.texts > 0
+
+
+def init(
+    sources: Sequence[str], target: Path, *, like: str | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Write a recipe for some sources; return its path and what was found.
+
+    Args:
+        sources: folders, files, globs or brace ranges.
+        target: the recipe to write.
+        like: a packaged recipe to copy the rules of.
+        force: replace a recipe that is there.
+
+    Raises:
+        ConfigError: the recipe exists, or there is no packaged one of that name.
+        DataError: a source is missing or empty.
+    """
+    if target.exists() and not force:
+        raise ConfigError(f"{target}: exists. Name another with --target, or remove it.")
+    looks = [look(source) for source in sources]
+    rules = packaged(like) if like is not None else suggested(looks)
+    name = looks[0].found.name if looks else target.stem
+    text = _head(name, looks, target) + rules
+    commit.write(target, text.encode())
+    return {"recipe": str(target.resolve()), "found": [_described(one) for one in looks]}
+
+
+def look(path: str) -> Look:
+    """Look at the first records of a source.
+
+    Raises:
+        DataError: it is missing, or nothing in it can be read.
+    """
+    found = find(path)
+    seen = probe(found, Columns(), LOOK_AT)
+    records = [r for r in seen if isinstance(r, Record)]
+    rejected = Counter(r.code for r in seen if isinstance(r, Rejected))
+    if not records:
+        raise DataError(f"{path}: none of its first {len(seen)} records can be read: {rejected}.")
+    meta: dict[str, str] = {}
+    for record in records:
+        for column, value in record.meta.items():
+            if value is not None:
+                meta.setdefault(column, type(value).__name__)
+    return Look(
+        path, found, detect(found), len(records), dict(rejected),
+        sum(r.image is not None or r.location is not None for r in records),
+        sum(bool(r.text) for r in records), meta,
+    )  # fmt: skip
+
+
+def packaged(name: str) -> str:
+    """Return the rules of a packaged recipe: its text after its sources.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    names = [path.stem for path in PACKAGED.glob("*.toml")]
+    if name not in names:
+        raise ConfigError(f"--like {name}: there is no such recipe.{nearest(name, names)}")
+    lines = (PACKAGED / f"{name}.toml").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept: list[str] = []
+    skipping = True
+    for line in lines:
+        if line.startswith("["):
+            skipping = line.startswith("[[source]]")
+        if not skipping:
+            kept.append(line)
+    return "".join(kept)
+
+
+def suggested(looks: Sequence[Look]) -> str:
+    """Return rules for what was found, each with a line of why."""
+    images = any(one.images for one in looks)
+    pairs = any(one.pairs for one in looks)
+    rules = []
+    if images:
+        rules.append(_PIXELS)
+        rules.append(_NEAR_PICTURES)
+    else:
+        rules.append(_SAME_TEXTS)
+        rules.append(_NEAR_TEXTS)
+    if pairs:
+        rules.append(_CAPTIONS)
+    formats = '["webdataset"]' if images else '["parquet"]'
+    rules.append(_EXPORT.format(formats=formats))
+    rules.append(_EVALUATION if pairs else "")
+    return "".join(rules)
+
+
+def _head(name: str, looks: Sequence[Look], target: Path) -> str:
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "pool"
+    lines = [f"# What was found: {'; '.join(_sentence(one) for one in looks)}."] if looks else []
+    text = "\n".join([*lines, ""]) + dumps({"name": safe, "pool": safe})
+    beside = target.resolve().parent
+    for one in looks:
+        absolute = Path(one.path).absolute()
+        path = os.path.relpath(absolute, beside)
+        path = path if not path.startswith("..") else str(absolute)
+        # Two sources may not share a name: their records would share ids.
+        section: dict[str, Any] = {"path": path}
+        if sum(other.found.name == one.found.name for other in looks) > 1:
+            section["name"] = absolute.name.replace("*", "").strip(".") or one.found.name
+        if one.kind == "volumes":
+            section["slices"] = True
+        text += dumps({"source": [section]})
+        named = next((c for c in ("id", "uid", "key", "sample_id") if c in one.meta), None)
+        if named is not None:
+            text += (
+                f'# id = "{named}"   # a column that names each record once: then rows may move\n'
+            )
+    return text + "\n"
+
+
+def _sentence(one: Look) -> str:
+    parts = [f"{one.path} ({one.kind}"]
+    parts.append(f", {one.images} of {one.records} looked at have a picture")
+    parts.append(f", {one.texts} a text")
+    if one.meta:
+        parts.append(f", meta: {', '.join(sorted(one.meta))}")
+    return "".join(parts).replace("\n", " ") + ")"
+
+
+def _described(one: Look) -> dict[str, Any]:
+    return {
+        "source": one.path,
+        "name": one.found.name,
+        "kind": one.kind,
+        "looked_at": one.records,
+        "images": one.images,
+        "texts": one.texts,
+        "meta": one.meta,
+        "rejected": one.rejected,
+    }
+
+
+_PIXELS = """\
+# Pictures that are equal pixel by pixel, whatever their files: keep one.
+[annotate.pixels]
+step = "content_hash"
+payload = "image"
+mode = "pixels"
+
+[annotate.same_pixels]
+step = "exact_clusters"
+digest = "pixels.digest"
+
+[[select]]
+name = "one of each picture"
+by = "one_per_cluster"
+cluster = "same_pixels.cluster"
+
+"""
+_NEAR_PICTURES = """\
+# Pictures that look alike: perceptual hashes at most 4 of 64 bits apart. Flat pictures
+# are left out of it, since they all hash alike.
+[annotate.look]
+step = "perceptual_hash"
+
+[annotate.alike]
+step = "hamming_clusters"
+bits = "CASE WHEN look.quality >= 0.5 THEN look.bits END"
+max_distance = 4
+
+[[select]]
+name = "one of each look"
+by = "one_per_cluster"
+cluster = "alike.cluster"
+
+"""
+_CAPTIONS = """\
+# Captions of at least two words; a record without one is dropped too.
+[[select]]
+name = "has a caption"
+where = "caption_stats.words >= 2"
+
+# With weights at hand, how well picture and caption agree (a local path or a pretrained tag):
+# [embed.clip]
+# encoder = "open_clip"
+# model = "ViT-B-32"
+# pretrained = "path/to/open_clip_model.safetensors"
+#
+# [[select]]
+# name = "caption fits"
+# where = "alignment.cosine > 0.25"
+
+"""
+_SAME_TEXTS = """\
+# Texts that are equal but for case and white space: keep one.
+[annotate.digest_of_text]
+step = "content_hash"
+payload = "text"
+mode = "text"
+
+[annotate.same_text]
+step = "exact_clusters"
+digest = "digest_of_text.digest"
+
+[[select]]
+name = "one of each text"
+by = "one_per_cluster"
+cluster = "same_text.cluster"
+
+"""
+_NEAR_TEXTS = """\
+# Texts that share most of their 5-word shingles: keep one.
+[[select]]
+name = "one of each near-duplicate"
+by = "one_per_cluster"
+cluster = "minhash_clusters.cluster"
+
+# More that needs no weights:
+# [[select]]
+# name = "long enough"
+# where = "caption_stats.words >= 5"
+#
+# [[select]]
+# name = "English"
+# where = "language.label = 'en' AND language.confidence > 0.5"
+
+"""
+_EXPORT = """\
+[export]
+format = {formats}
+
+"""
+_EVALUATION = """\
+# Is the selection better than a random one of equal size? Hold some records out, train and
+# compare (minutes on a CPU at this size):
+# [holdout]
+# ratio = 0.1
+# near = "same_pixels"
+#
+# [pretrain]
+# objective = "clip"
+# steps = 300
+#
+# [[evaluate]]
+# protocol = "retrieval"
+#
+# [compare]
+# seeds = 5
+"""

@@ -1,0 +1,358 @@
+"""A recipe: the TOML file that says what a curation is, read strictly, all errors together."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from contracts.errors import ConfigError, Problem, nearest
+from contracts.params import Count, Positive, Ratio, Seed, names_of, parse
+from flows.recipe.expressions import Expression
+from storage.store import checked_name
+
+Format = Literal["webdataset", "parquet", "jsonl", "uids"]
+Arm = Literal["recipe", "random", "all", "untrained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSection:
+    """One [[source]]."""
+
+    path: str
+    name: str | None = None
+    id: str | None = None
+    text: str | None = None
+    image: str | None = None
+    series: str | None = None
+    position: str | None = None
+    slices: bool = False
+    payload: Literal["copy", "reference"] = "copy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldoutSection:
+    """[holdout]: the evaluation records, which no fit and no selection ever sees."""
+
+    where: str | None = None
+    pool: str | None = None
+    by_group: str | None = None
+    ratio: Ratio | None = None
+    seed: Seed = 0
+    near: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanariesSection:
+    """[canaries]: planted duplicates, near-misses and corrupt files that test the rules.
+
+    Attributes:
+        count: of each kind.
+        kinds: all that fit the records where none is named.
+        floor: the least share of a kind caught (of near-misses, kept apart); by kind, or of all.
+    """
+
+    count: Count = 50
+    kinds: Sequence[str] = ()
+    floor: Ratio | Mapping[str, Ratio] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSection:
+    """[export]: where the shards go and what they look like."""
+
+    path: str | None = None
+    format: Sequence[Format] = ("webdataset",)
+    shard_records: Count = 10_000
+    layout: Literal["append", "packed"] = "append"
+    columns: Sequence[str] = ()
+    image: Literal["keep", "strip", "jpeg"] = "keep"
+    max_side_px: Count | None = None
+    seed: Seed = 0
+    arms: Sequence[Literal["recipe", "random", "all"]] = ("recipe",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainSection:
+    """[pretrain]; the objective's own parameters are checked by its signature.
+
+    Attributes:
+        encoder: a file of pretraining/encoders; [pretrain.encoder] gives it parameters, with
+            `name` where it is another.
+        text_encoder: parameters of the text tower, [pretrain.text_encoder].
+        own: the objective's parameters.
+    """
+
+    objective: str
+    encoder: Mapping[str, Any] | str = "small_cnn"
+    text_encoder: Mapping[str, Any] | None = None
+    side_px: Count = 64
+    steps: Count = 1000
+    batch: Count = 128
+    lr: Positive = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_ratio: Ratio = 0.1
+    weight_decay: float = 0.1
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    seed: Seed = 0
+    own: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSection:
+    """[compare]: the arms trained alike, and over how many seeds."""
+
+    arms: Sequence[Arm] = ("recipe", "random", "all", "untrained")
+    seeds: Count = 5
+    steps: Count | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One [[select]]: a condition over columns, or a selector.
+
+    Attributes:
+        key: its place in the recipe, `select[2]`.
+        where: the condition; None for a selector.
+        by: the selector's name or reference.
+        section: the selector's other keys.
+    """
+
+    name: str
+    key: str
+    where: Expression | None = None
+    by: str | None = None
+    section: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as written, its fixed sections parsed; `flows.recipe.plan` resolves its methods.
+
+    Attributes:
+        beside: the folder of the file, to which its paths are relative.
+        raw: the TOML after `--set`, for the record.
+        problems: what is wrong with the fixed sections; `flows.recipe.plan` adds what it finds and
+            raises all of it at once.
+    """
+
+    name: str
+    pool: str
+    beside: Path
+    raw: Mapping[str, Any]
+    sources: tuple[SourceSection, ...] = ()
+    holdout: HoldoutSection | None = None
+    embed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    annotate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    select: tuple[Rule, ...] = ()
+    canaries: CanariesSection | None = None
+    export: ExportSection | None = None
+    pretrain: PretrainSection | None = None
+    evaluate: tuple[Mapping[str, Any], ...] = ()
+    compare: CompareSection | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+SECTIONS = (
+    "name", "pool", "source", "holdout", "embed", "annotate", "fit", "select", "canaries",
+    "export", "pretrain", "evaluate", "compare",
+)  # fmt: skip
+
+
+PACKAGED = Path(__file__).resolve().parents[2] / "recipes"
+
+
+class Problems:
+    """Collect what is wrong, so that a user sees all of it at once."""
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def add(self, key: str, message: str) -> None:
+        """Note one problem."""
+        self.found.append(Problem(key, message))
+
+    @contextmanager
+    def at(self, key: str = "") -> Iterator[None]:
+        """Collect the ConfigErrors of a block, under a key where they carry none."""
+        try:
+            yield
+        except ConfigError as error:
+            self.found += [Problem(p.key or key, p.message) for p in error.problems]
+
+    def raise_any(self) -> None:
+        """Raise one ConfigError with everything collected."""
+        if self.found:
+            raise ConfigError(dict.fromkeys(self.found))
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: the TOML file.
+        overrides: `key.path=value` with a TOML value, as of `--set`.
+
+    Raises:
+        ConfigError: it is not there, is no TOML, or an override names no key.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such recipe. `winnow init` writes one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    for override in overrides:
+        _set(raw, override)
+    return parsed(raw, beside=path.resolve().parent, name=path.stem)
+
+
+def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
+    """Return the recipe that a parsed TOML file means, with the problems found in it."""
+    problems = Problems()
+    for key in raw:
+        if key not in SECTIONS:
+            problems.add(key, f"unknown section.{nearest(key, SECTIONS)}")
+    fields: dict[str, Any] = {"name": raw.get("name", name), "pool": raw.get("pool")}
+    if fields["pool"] is None:
+        fields["pool"] = fields["name"]
+    for key in ("name", "pool"):
+        with problems.at(key):
+            if not isinstance(fields[key], str):
+                raise ConfigError(f"is a text (got {fields[key]!r})")
+            checked_name(fields[key], key)
+    fields["sources"] = tuple(
+        section
+        for i, table in enumerate(_tables(raw, "source", problems))
+        if (section := _section(SourceSection, table, f"source[{i}]", problems)) is not None
+    )
+    singles: dict[str, Any] = {
+        "holdout": HoldoutSection, "canaries": CanariesSection, "export": ExportSection,
+        "compare": CompareSection,
+    }  # fmt: skip
+    for key, kind in singles.items():
+        if key in raw:
+            fields[key] = _section(kind, raw[key], key, problems)
+    if "pretrain" in raw:
+        table = raw["pretrain"] if isinstance(raw["pretrain"], Mapping) else {}
+        fixed = {k: v for k, v in table.items() if k in names_of(PretrainSection) and k != "own"}
+        own = {k: v for k, v in table.items() if k not in fixed}
+        fields["pretrain"] = _section(PretrainSection, {**fixed, "own": own}, "pretrain", problems)
+    for key in ("embed", "annotate", "fit"):
+        section = raw.get(key, {})
+        if not isinstance(section, Mapping) or not all(
+            isinstance(v, Mapping) for v in section.values()
+        ):
+            problems.add(key, f"is a table of sections, such as [{key}.some_name]")
+            section = {}
+        for alias in section:
+            if "." in alias or alias == "meta":
+                problems.add(f"{key}.{alias}", "an alias has no dot and is not 'meta'")
+        fields[key] = section
+    fields["select"] = _rules(raw, problems)
+    fields["evaluate"] = tuple(_tables(raw, "evaluate", problems))
+    for i, table in enumerate(fields["evaluate"]):
+        if "protocol" not in table:
+            problems.add(f"evaluate[{i}].protocol", "is required.")
+    fields["holdout"] = _checked(fields.get("holdout"), problems)
+    return Recipe(beside=beside, raw=raw, problems=tuple(problems.found), **fields)
+
+
+def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
+    names = {"holdout"}
+    for i, table in enumerate(_tables(raw, "select", problems)):
+        key = f"select[{i}]"
+        where, by = table.get("where"), table.get("by")
+        if (where is None) == (by is None):
+            problems.add(key, "has either `where` or `by`.")
+            continue
+        rest = {k: v for k, v in table.items() if k not in ("name", "where", "by")}
+        first = next((v for v in rest.values() if isinstance(v, str)), "")
+        name = table.get("name", where if by is None else f"{by}({first})" if first else by)
+        if not isinstance(name, str) or not isinstance(where if by is None else by, str):
+            problems.add(key, "`name`, `where` and `by` are texts.")
+            continue
+        if name in names:
+            what = "is rule 0" if name == "holdout" else "is taken"
+            problems.add(f"{key}.name", f"{name!r} {what}: give this rule another name.")
+        names.add(name)
+        if where is None:
+            rules.append(Rule(name, key, by=by, section=rest))
+            continue
+        for unknown in rest:
+            hint = nearest(unknown, ["name", "where", "by"])
+            problems.add(f"{key}.{unknown}", f"unknown key beside `where`.{hint}")
+        with problems.at(f"{key}.where"):
+            _ = Expression(where).clauses
+            rules.append(Rule(name, key, Expression(where)))
+    return tuple(rules)
+
+
+def _checked(section: HoldoutSection | None, problems: Problems) -> HoldoutSection | None:
+    if section is None:
+        return None
+    if section.pool is not None:
+        if section.where or section.by_group or section.ratio:
+            problems.add("holdout.pool", "another pool needs no where, by_group or ratio.")
+    elif section.where is None and section.ratio is None:
+        problems.add("holdout", "give `where`, `pool`, or `ratio`.")
+    if section.where is not None:
+        try:
+            _ = Expression(section.where).paths
+        except ConfigError as error:
+            problems.add("holdout.where", str(error))
+            return replace(section, where=None)
+    return section
+
+
+def _section(kind: Any, table: Any, where: str, problems: Problems) -> Any:
+    if not isinstance(table, Mapping):
+        problems.add(where, f"is a section, [{where}].")
+        return None
+    try:
+        return kind(**parse(kind, table, where=where))
+    except ConfigError as error:
+        problems.found += error.problems
+    # The rest is kept, so that what it names is looked at too.
+    wrong = {p.key.removeprefix(f"{where}.").partition(".")[0] for p in problems.found}
+    with suppress(ConfigError):
+        return kind(**parse(kind, {k: v for k, v in table.items() if k not in wrong}, where=where))
+    return None
+
+
+def _tables(raw: Mapping[str, Any], key: str, problems: Problems) -> list[Mapping[str, Any]]:
+    value = raw.get(key, [])
+    if isinstance(value, list) and all(isinstance(v, Mapping) for v in value):
+        return value
+    problems.add(key, f"is a list of sections: write [[{key}]].")
+    return []
+
+
+def _set(raw: dict[str, Any], override: str) -> None:
+    """Apply one `a.b=value`; a number in the path indexes a list of sections."""
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: write key=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = path.strip().split(".")
+    here: Any = raw
+    for step in parents:
+        if isinstance(here, list):
+            if not step.isdigit() or int(step) >= len(here):
+                raise ConfigError(f"--set {path}: there is no item {step}.")
+            here = here[int(step)]
+        elif isinstance(here, dict):
+            here = here.setdefault(step, {})
+    if not isinstance(here, dict):
+        raise ConfigError(f"--set {path}: {'.'.join(parents)} is no section.")
+    here[last] = value

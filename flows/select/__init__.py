@@ -1,0 +1,1 @@
+"""What is kept: the hold-out, the verdict, the canaries."""

@@ -1,0 +1,70 @@
+"""The evaluation records: taken out, with their near-duplicates, before any fit or selection."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from contracts.uid import uid_of, uniform
+from flows.measure.runtime import Mask, Runtime
+from flows.recipe.expressions import Expression
+from flows.recipe.plan import value
+from flows.recipe.sections import HoldoutSection
+
+
+def holdout(everyone: Runtime, section: HoldoutSection) -> list[Mask]:
+    """Return for each part the rows that are held out.
+
+    `where` picks records, `by_group` widens the pick to whole groups; without `where` a group
+    is picked if uniform(hash(group), seed, "holdout") < ratio (a record where no group is
+    given). With `near` every record that shares a cluster with a picked one leaves too.
+
+    Args:
+        everyone: a runtime in which nothing is held out.
+        section: [holdout] with `where` or `ratio`; a `pool` of its own holds nothing out.
+    """
+    if section.pool is not None:
+        return [np.zeros(part.rows, dtype=bool) for part in everyone.pool.parts]
+    expression = Expression(section.where) if section.where is not None else None
+    paths = [
+        *(expression.paths if expression else ()),
+        *([section.by_group] if section.by_group else ()),
+    ]
+    wanted = [everyone.plan.columns[p] for p in paths if p in everyone.plan.columns]
+    if section.near is not None:
+        paths.append(f"{section.near}.cluster")
+        wanted.append(everyone.plan.columns[paths[-1]])
+    everyone.make(wanted)
+    rows = everyone.frame(paths)
+    rows = rows.with_columns(picked=_picked(rows, section, expression))
+    if section.by_group is not None:
+        group = pl.col(section.by_group)
+        rows = rows.with_columns(
+            picked=pl.when(group.is_null())
+            .then(pl.col("picked"))
+            .otherwise(pl.col("picked").any().over(section.by_group))
+        )
+    if section.near is not None:
+        rows = rows.with_columns(picked=pl.col("picked").any().over(f"{section.near}.cluster"))
+    held = rows.filter("picked")["uid"]
+    masks = []
+    for index in range(len(everyone.pool.parts)):
+        uids = everyone.frame([], [np.ones(p.rows, dtype=bool) for p in everyone.pool.parts], index)
+        masks.append(uids["uid"].is_in(held.implode()).to_numpy() & everyone.live[index])
+    return masks
+
+
+def _picked(
+    rows: pl.DataFrame, section: HoldoutSection, expression: Expression | None
+) -> pl.Series:
+    if expression is not None:
+        return value(rows, expression.polars, expression.text).fill_null(False)
+    ratio = section.ratio or 0.0
+    if section.by_group is None:
+        return pl.Series(uniform(rows["uid"].to_numpy(), section.seed, "holdout") < ratio)
+    groups = rows[section.by_group].cast(pl.String).fill_null("")
+    keys = np.array(
+        [uid_of("group", g) if g else u for g, u in zip(groups, rows["uid"], strict=True)],
+        dtype=np.uint64,
+    )
+    return pl.Series(uniform(keys, section.seed, "holdout") < ratio)

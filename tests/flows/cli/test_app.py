@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from contracts.uid import hex_uid, uid_of
+from flows.cli import app as cli
+from flows.look import views
+
+RECIPE = """
+[[source]]
+path = "rows.jsonl"
+id = "id"
+[[select]]
+name = "words"
+where = "caption_stats.words >= 2"
+[[select]]
+name = "some"
+by = "random_sample"
+budget = 5
+[export]
+shard_records = 3
+"""
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def winnow(
+    project: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Call the command in the project's folder; return exit code, output, errors."""
+    monkeypatch.chdir(project.beside)
+    monkeypatch.delenv("WINNOW_STORE", raising=False)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    # The command takes SIGTERM for itself; the test process keeps its own handler.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["winnow", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def rows(project: Any) -> Any:
+    project.lines(
+        "rows.jsonl",
+        [{"id": f"r{i}", "text": "one" if i < 3 else f"two {i}", "n": i, "url": f"http://x/{i}"}
+         for i in range(12)],
+    )  # fmt: skip
+    project.recipe(RECIPE, "winnow")
+    return project
+
+
+@pytest.fixture
+def done(rows: Any, winnow: Command) -> Any:
+    assert winnow("run", "--quiet")[0] == 0
+    return rows
+
+
+def _json(answer: tuple[int, str, str]) -> Any:
+    code, out, err = answer
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+# ------------------------------------------------------------------ every command's JSON
+
+
+def test_run_prints_what_was_kept_and_where(rows: Any, winnow: Command):
+    found = _json(winnow("run", "--json"))
+    assert set(found) >= {"pool", "version", "changed", "records", "kept", "dropped", "shards"}
+    assert (found["records"], found["kept"], found["dropped"]) == (12, 5, {"words": 3, "some": 4})
+    assert all(Path(shard["path"]).is_absolute() for shard in found["shards"])
+    assert [set(shard) for shard in found["shards"]] == [{"path", "records", "sha256"}] * 2
+    again = _json(winnow("run", "winnow.toml", "--json"))
+    assert again == {**found, "changed": False}
+
+
+def test_ingest_prints_what_was_read(rows: Any, winnow: Command):
+    with (rows.beside / "rows.jsonl").open("a") as file:
+        file.write("{broken\n")
+    found = _json(winnow("ingest", "rows.jsonl", "--id", "id", "--json"))
+    assert found == {
+        "pool": "rows", "version": 1, "read": 13, "accepted": 12, "known": 0,
+        "quarantined": {"JSON_INVALID": 1},
+    }  # fmt: skip
+    many = _json(
+        winnow("ingest", "rows.jsonl", "rows.jsonl", "--id", "id", "--pool", "p", "--json")
+    )
+    assert [one["accepted"] for one in many] == [12, 0]
+
+
+def test_why_prints_the_fate_of_each_key(done: Any, winnow: Command):
+    found = _json(winnow("why", "r0", "--json"))
+    assert set(found) >= {
+        "uid", "kept", "dropped_by", "rules", "duplicate_of", "edge", "distance", "source",
+        "versions", "shards",
+    }  # fmt: skip
+    assert (found["uid"], found["dropped_by"]) == (hex_uid(uid_of("rows", "r0")), "words")
+    assert [set(rule) for rule in found["rules"]] == [{"rule", "clause", "value", "passed"}] * 2
+    assert len(_json(winnow("why", "r0", "http://x/4", "--json"))) == 2
+
+
+def test_ls_lists_pools_and_runs_and_files(done: Any, winnow: Command):
+    found = _json(winnow("ls", "--json"))
+    assert {(item["kind"], item["name"], item["version"]) for item in found} == {
+        ("pool", "winnow", 1), ("run", "winnow", 1),
+    }  # fmt: skip
+    files = _json(winnow("ls", "--files", "--json"))
+    assert all(Path(item["path"]).is_absolute() for item in files)
+    assert all(pl.read_parquet(item["path"]).width for item in files)
+
+
+def test_verify_lists_what_is_damaged(done: Any, winnow: Command):
+    assert _json(winnow("verify", "--deep", "--json")) == {"damaged": []}
+    (path,) = done.store.root.glob("objects/winnow/records/*.parquet")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert _json(winnow("verify", "--json")) == {"damaged": []}
+    code, out, _ = winnow("verify", "--deep", "--json")
+    assert code == 65
+    (line,) = json.loads(out)["damaged"]
+    assert str(path) in line
+    path.unlink()
+    code, out, _ = winnow("verify")
+    assert code == 65
+    assert out.splitlines() == [f"{path}: is missing."]
+
+
+def test_methods_lists_and_describes(winnow: Command, project: Any):
+    found = _json(winnow("methods", "--json"))
+    assert {"folder", "name", "does"} == set(found[0])
+    assert {("curation.annotate", "caption_stats"), ("evaluation.protocols", "knn")} <= {
+        (item["folder"], item["name"]) for item in found
+    }
+    schema = _json(winnow("methods", "random_sample", "--json-schema"))
+    assert set(schema["properties"]) >= {"budget", "budget_ratio", "seed"}
+    assert "budget" in winnow("methods", "random_sample")[1]
+
+
+def test_show_prints_records(done: Any, winnow: Command):
+    assert {row["uid"] for row in _json(winnow("show", "winnow", "--json"))} == {
+        hex_uid(uid) for uid in done.kept("winnow")
+    }
+    dropped = _json(winnow("show", "--dropped", "words", "--json"))
+    assert {row["source_id"] for row in dropped} == {"r0", "r1", "r2"}
+
+
+def test_report_says_where_it_was_written(done: Any, winnow: Command):
+    found = _json(winnow("report", "--to", "page.html", "--json"))
+    assert found == {"report": str(done.beside / "page.html")}
+    assert (done.beside / "page.html").read_text().startswith("<!")
+
+
+def test_init_writes_a_recipe_that_run_takes(rows: Any, winnow: Command):
+    (rows.beside / "winnow.toml").unlink()
+    found = _json(winnow("init", "rows.jsonl", "--json"))
+    assert set(found) >= {"recipe", "found"}
+    assert _json(winnow("run", "--json"))["records"] == 12
+
+
+def test_a_dry_run_writes_nothing(rows: Any, winnow: Command):
+    assert _json(winnow("run", "--dry-run", "--json"))
+    assert not (rows.beside / ".winnow").exists()
+
+
+# ------------------------------------------------------------------ for people
+
+
+def test_without_a_command_it_says_what_to_do_next(rows: Any, winnow: Command):
+    code, out, _ = winnow()
+    assert code == 0
+    assert "winnow init" in out
+    winnow("run", "--quiet")
+    code, out, _ = winnow()
+    assert code == 0
+    assert "words" in out
+    assert "winnow why" in out
+
+
+def test_a_run_says_on_stderr_what_it_does_and_on_stdout_what_came_of_it(
+    rows: Any, winnow: Command
+):
+    code, out, err = winnow("run")
+    assert code == 0
+    assert "annotate.caption_stats: 0 found, 12 to measure" in err
+    assert "12 read, 12 new, 0 known, 0 quarantined" in err
+    assert "winnow version 1: 5 of 12 records kept" in out
+    code, out, err = winnow("run", "--quiet")
+    assert err == ""
+    assert "nothing new: everything was found" in out
+
+
+def test_set_until_at_and_store_reach_the_run(rows: Any, winnow: Command):
+    found = _json(
+        winnow("run", "--set", "select.1.budget=2", "--until", "select", "--store", "s", "--json")
+    )
+    assert (found["kept"], "shards" in found) == (2, False)
+    assert (rows.beside / "s/refs/run/winnow/1.json").is_file()
+    assert _json(winnow("run", "--at", "1", "--store", "s", "--json"))["kept"] == 5
+
+
+def test_the_store_may_be_named_by_the_environment(
+    rows: Any, winnow: Command, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WINNOW_STORE", str(rows.beside / "env"))
+    winnow("run", "--quiet")
+    assert (rows.beside / "env/refs").is_dir()
+    assert not (rows.beside / ".winnow").exists()
+
+
+# ------------------------------------------------------------------ exit codes
+
+
+def test_a_bad_recipe_is_78_and_names_every_key(rows: Any, winnow: Command):
+    rows.recipe(RECIPE + '[exprt]\nx = 1\n[[select]]\nby = "tip"\n', "winnow")
+    code, out, err = winnow("run", "--json")
+    assert (code, out) == (78, "")
+    assert "exprt: unknown section. Nearest: export." in err
+    assert "select[2]: curation.select has no method 'tip'. Nearest: top." in err
+    assert "Traceback" not in err
+    assert not (rows.beside / ".winnow").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "none.toml"), 78, "there is no such recipe"),
+        (("run", "--until", "exprt"), 78, "Nearest: export"),
+        (("run", "--set", "x"), 78, "write key=value"),
+        (("ingest", "nowhere"), 65, "no such file or folder"),
+        (("ingest", "rows.jsonl", "--payload", "move"), 78, "is copy or reference"),
+        (("ingest", "rows.jsonl", "--id", "idd"), 78, "Nearest: id"),
+        (("ingest", "rows.jsonl", "--pool", "../x"), 78, "use letters"),
+        (("why", "r1"), 78, "name the run"),
+        (("methods", "caption_stat"), 78, "Nearest: caption_stats"),
+        (("run", "--no-such-option"), 2, "No such option"),
+    ],
+)
+def test_what_cannot_be_done_has_its_exit_code_and_one_message(
+    rows: Any, winnow: Command, arguments: tuple[str, ...], code: int, message: str
+):
+    found, _, err = winnow(*arguments)
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_nothing_kept_and_nothing_found_are_65(done: Any, winnow: Command):
+    assert winnow("run", "--set", "select.0.where=meta.n > 99")[0] == 65
+    assert winnow("why", "nobody")[0] == 65
+
+
+def test_a_store_that_another_holds_is_73(rows: Any, winnow: Command):
+    with rows.store.lease():
+        code, _, err = winnow("run")
+    assert code == 73
+    assert "another run holds the store" in err
+
+
+def test_an_interrupted_run_is_75(done: Any, winnow: Command, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(views, "listing", interrupted)
+    code, _, err = winnow("ls")
+    assert code == 75
+    assert "run it again and it resumes" in err
+
+
+def test_control_characters_of_data_do_not_reach_the_terminal(rows: Any, winnow: Command):
+    code, _, err = winnow("ingest", "no\x1b[31mwhere")
+    assert code == 65
+    assert "\x1b" not in err
+    assert "\\x1b[31m" in err
+
+
+def test_the_command_is_installed(rows: Any):
+    script = Path(sys.executable).with_name("winnow")
+    found = subprocess.run(
+        [script, "ls", "--json"], cwd=rows.beside, capture_output=True, text=True, check=True
+    )
+    assert json.loads(found.stdout) == []
