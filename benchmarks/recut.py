@@ -58,11 +58,11 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     records = parser.parse_args().records
     with tempfile.TemporaryDirectory() as folder:
-        beside = Path(folder)
-        captions(beside / "captions.jsonl", records)
-        recipe = beside / "recut.toml"
+        recipe_dir = Path(folder)
+        captions(recipe_dir / "captions.jsonl", records)
+        recipe = recipe_dir / "recut.toml"
         recipe.write_text(RECIPE)
-        store = Store(beside / ".winnow")
+        store = Store(recipe_dir / ".winnow")
         computed = {}
         reporter = runs.Reporter(table=lambda table, count: computed.update({table: count}))
         rows = []

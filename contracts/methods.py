@@ -36,32 +36,32 @@ def first_line(folder: str, name: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
-def load(folder: str, name: str, *, beside: Path | None = None) -> Any:
+def load(folder: str, name: str, *, recipe_dir: Path | None = None) -> Any:
     """Return the method of that name in a folder, or the object that a reference names.
 
     Args:
         folder: such as `curation.annotate`.
         name: a file of the folder, `package.module:name`, or `./file.py:name`.
-        beside: the folder to which `./file.py` is relative, that of the recipe.
+        recipe_dir: the folder to which `./file.py` is relative, that of the recipe.
 
     Raises:
         ConfigError: when there is no such method; names the nearest.
     """
     if ":" in name:
-        return _by_reference(name, beside or Path.cwd())
+        return _by_reference(name, recipe_dir or Path.cwd())
     if name not in names(folder):
         raise ConfigError(f"{folder} has no method {name!r}.{nearest(name, names(folder))}")
     return _named(importlib.import_module(f"{folder}.{name}"), name)
 
 
-def find(name: str, *, beside: Path | None = None) -> Any:
+def find(name: str, *, recipe_dir: Path | None = None) -> Any:
     """Return a method of curation by its bare name, or of another package as `protocols.knn`.
 
     Raises:
         ConfigError: when nothing has the name, or two folders have it.
     """
     if ":" in name:
-        return load("curation.annotate", name, beside=beside)
+        return load("curation.annotate", name, recipe_dir=recipe_dir)
     head, dot, tail = name.rpartition(".")
     if dot:
         folders = {
@@ -84,7 +84,7 @@ def find(name: str, *, beside: Path | None = None) -> Any:
     return load(found[0], name)
 
 
-def source_hash(name: str, *, beside: Path | None = None) -> str | None:
+def source_hash(name: str, *, recipe_dir: Path | None = None) -> str | None:
     """Return the sha256 of the file behind a reference, None for a method of ours.
 
     Our methods carry a version, guarded by golden tables; one's own code is hashed instead.
@@ -93,7 +93,7 @@ def source_hash(name: str, *, beside: Path | None = None) -> str | None:
         return None
     module, _, _ = name.rpartition(":")
     if module.endswith(".py"):
-        path = (beside or Path.cwd()) / module
+        path = (recipe_dir or Path.cwd()) / module
     else:
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
@@ -120,7 +120,7 @@ def _folder(folder: str) -> Path:
     return Path(__file__).resolve().parent.parent.joinpath(*folder.split("."))
 
 
-def _by_reference(reference: str, beside: Path) -> Any:
+def _by_reference(reference: str, recipe_dir: Path) -> Any:
     module_name, _, name = reference.rpartition(":")
     if not module_name.endswith(".py"):
         try:
@@ -128,7 +128,7 @@ def _by_reference(reference: str, beside: Path) -> Any:
         except ImportError as error:
             raise ConfigError(f"{reference}: cannot import {module_name}: {error}") from error
     else:
-        path = (beside / module_name).resolve()
+        path = (recipe_dir / module_name).resolve()
         if not path.is_file():
             raise ConfigError(f"{reference}: there is no file {path}")
         # The name is a function of the path, so that a worker process imports it alike.

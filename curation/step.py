@@ -246,7 +246,7 @@ class Step:
         assert self.by is not None, f"{self.name} declares neither by nor keys"
         return pl.DataFrame([number, rows[self.by].alias("key")])
 
-    def telling(self, keyed: pl.DataFrame) -> pl.Series:
+    def keys_to_run(self, keyed: pl.DataFrame) -> pl.Series:
         """Groupwise: return which keys of `scatter` the function must see.
 
         Most keys are of one record. An edge needs two; of the partial rows of a record that
@@ -272,7 +272,7 @@ class Step:
             Rows: `uid` and the written columns (or the partial ones that `merge` folds).
             Edges: `a`, `b` and the weight.
         """
-        keyed = keyed.filter(self.telling(keyed))
+        keyed = keyed.filter(self.keys_to_run(keyed))
         rank = np.empty(rows.height, dtype=np.uint32)
         placed = rows.select(pl.arg_sort_by(*self.order, "uid", nulls_last=True)).to_series()
         rank[placed.to_numpy()] = np.arange(rows.height, dtype=np.uint32)

@@ -41,7 +41,7 @@ def stage_task(recipe: str, stage: str, last: bool, options: dict[str, Any]) -> 
     store = given.pop("store", None)
     overrides = given.pop("set", [])
     read = runs.read_recipe(Path(recipe), overrides)
-    opened = runs.open_store(Path(store) if store else None, read.beside, os.environ)
+    opened = runs.open_store(Path(store) if store else None, read.recipe_dir, os.environ)
     return runs.run(read, opened, runs.Options(until=stage, publish=last, **given))
 
 

@@ -125,11 +125,13 @@ def _survey(planned: Plan, store: Store, pool: tables.Pool, options: Options) ->
     if section is not None:
         # The hold-out may rest on notes that are not there; then nothing after it is either.
         try:
-            held = holdout(everyone, section)
+            holdout_masks = holdout(everyone, section)
         except KeyError:
             everyone.make()
             return everyone.counts
-        everyone = replace(everyone, held=held, notes={}, models={}, counts={}, made_by={})
+        everyone = replace(
+            everyone, holdout_masks=holdout_masks, notes={}, models={}, counts={}, made_by={}
+        )
     everyone.make()
     return everyone.counts
 
@@ -141,8 +143,10 @@ def _measured(
     runtime = Runtime(scratch, planned, small, device=options.device)
     section = planned.recipe.holdout
     if section is not None:
-        held = holdout(runtime, section)
-        runtime = Runtime(scratch, planned, small, held=held, device=options.device)
+        holdout_masks = holdout(runtime, section)
+        runtime = Runtime(
+            scratch, planned, small, holdout_masks=holdout_masks, device=options.device
+        )
     seconds, sizes = {}, {}
     for table in planned.nodes:
         start = time.perf_counter()
@@ -207,7 +211,7 @@ def _probed(recipe: Recipe, scratch: Store, sample: int) -> tables.Pool:
         raise DataError(f"there is no pool {recipe.pool!r} and no [[source]] to look at.")
     each = max(1, sample // len(recipe.sources))
     for section in recipe.sources:
-        spec = source_spec(section, recipe.beside)
+        spec = source_spec(section, recipe.recipe_dir)
         ingest(scratch, recipe.pool, spec, source=_First(spec, each))
     pool = tables.load_pool(scratch, recipe.pool)
     assert pool is not None

@@ -88,7 +88,7 @@ class Run:
     options: Options
     pool: tables.Pool
     runtime: Runtime
-    held: list[Mask] | None
+    holdout_masks: list[Mask] | None
     verdict: Verdict | None = None
     canaries: dict[str, dict[str, Any]] | None = None
     version: int = 0
@@ -161,7 +161,7 @@ def ingest_sources(recipe: Recipe, store: Store, options: Options) -> list[dict[
     if recipe.sources:
         options.reporter.stage("ingest")
     for section in recipe.sources:
-        spec = source_spec(section, recipe.beside)
+        spec = source_spec(section, recipe.recipe_dir)
         with options.reporter.ingest(spec) as progress:
             results.append(
                 ingest(store, recipe.pool, spec, workers=options.workers, progress=progress)
@@ -180,9 +180,9 @@ def ingest_line(result: Mapping[str, Any]) -> str:
     )
 
 
-def source_spec(section: SourceSection, beside: Path) -> SourceSpec:
+def source_spec(section: SourceSection, recipe_dir: Path) -> SourceSpec:
     """Return how a [[source]] is read; its path is relative to the recipe."""
-    path = section.path if "://" in section.path else str(beside / section.path)
+    path = section.path if "://" in section.path else str(recipe_dir / section.path)
     found = source.find(path)
     columns = source.Columns(
         section.id, section.text, section.image, section.series, section.position, section.slices
@@ -215,7 +215,7 @@ def check_stages(recipe: Recipe) -> None:
         problems.add("compare", "needs [[evaluate]]: what the arms are compared by.")
     if recipe.pretrain is not None:
         with problems.at("pretrain"):
-            pretrain.check(recipe.pretrain, recipe.beside)
+            pretrain.check(recipe.pretrain, recipe.recipe_dir)
     with problems.at("evaluate"):
         evaluate.protocols(recipe)
     problems.raise_any()
@@ -227,15 +227,17 @@ def _runtime(
     """Return the runtime over a pool, with its hold-out taken."""
     how: dict[str, Any] = {
         "device": options.device,
-        "say": options.reporter.table,
+        "on_count": options.reporter.table,
         "mixed": options.mixed,
         "bar": options.reporter.bar,
     }
-    held = None
+    holdout_masks = None
     if planned.recipe.holdout is not None:
         # Of tables of its own: those of the run never see what is held out.
-        held = holdout(Runtime(store, planned, pool, workers, **how), planned.recipe.holdout)
-    return Runtime(store, planned, pool, workers, held, **how)
+        holdout_masks = holdout(
+            Runtime(store, planned, pool, workers, **how), planned.recipe.holdout
+        )
+    return Runtime(store, planned, pool, workers, holdout_masks, **how)
 
 
 def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[str, Any]:
@@ -263,10 +265,10 @@ def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[st
         check_types(planned, pool_schema(store, pool))
         runtime = _runtime(store, planned, options, pool, workers)
         if node.kind == "embed":
-            name = runtime.measured_anew(node)
+            name = runtime.embed_generation_ref(node)
             again = len(store.versions("embed", name)) + 1
             store.create_ref("embed", name, again, {"alias": alias, "made_on": pool.version})
-        replace(runtime, anew=alias).make([node.table])
+        replace(runtime, refit_alias=alias).make([node.table])
     return {"table": node.table, "pool": pool.name, "version": pool.version}
 
 
@@ -275,8 +277,8 @@ def _stages(
 ) -> dict[str, Any]:
     reporter = options.reporter
     runtime = _runtime(store, planned, options, pool, workers)
-    held = None if runtime.held is None else list(runtime.held)
-    this = Run(store, planned, options, pool, runtime, held)
+    holdout_masks = None if runtime.holdout_masks is None else list(runtime.holdout_masks)
+    this = Run(store, planned, options, pool, runtime, holdout_masks)
     if options.reaches("annotate"):
         # With the embeddings: encoders and steps read the payload together, once.
         reporter.stage("annotate")
@@ -293,11 +295,11 @@ def _stages(
             this.canaries = canaries.plant(runtime, section)
             for line in canaries.lines(this.canaries):
                 reporter.line(line)
-        return _finish(this)
+        return _make_version(this)
     return {"pool": pool.name, "version": pool.version, "records": pool.records}
 
 
-def _finish(this: Run) -> dict[str, Any]:
+def _make_version(this: Run) -> dict[str, Any]:
     """Keep the verdict as a version, and do what follows from it."""
     store, recipe, options = this.store, this.recipe, this.options
     verdict = this.verdict
@@ -320,7 +322,7 @@ def _finish(this: Run) -> dict[str, Any]:
     )
     last = store.ref("run", recipe.name)
     if last is not None and last["content"] == content and _complete(last):
-        _show(store, last, options.given)
+        _publish_outputs(store, last, options.given)
         return {**last["result"], "changed": False}
     this.version = (last["version"] if last is not None else 0) + 1
     funnel = [asdict(result) for result in verdict.results]
@@ -357,24 +359,24 @@ def _finish(this: Run) -> dict[str, Any]:
         "pool": this.pool.name,
         "pool_version": this.pool.version,
         "recipe": this.plan.resolved(),
-        "beside": str(recipe.beside),
+        "beside": str(recipe.recipe_dir),
         "funnel": funnel,
         "verdict": [asdict(p) for p in parts],
         "evidence": {name: asdict(item) for name, item in evidence.items()},
         "notes": {t: [asdict(o) for o in objects] for t, objects in this.runtime.notes.items()},
         "models": {t: asdict(o) for t, o in this.runtime.models.items()},
-        "held": this.held is not None,
+        "held": this.holdout_masks is not None,
         "result": this.result,
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
     ref = json.loads(canonical(ref))
     store.create_ref("run", recipe.name, this.version, ref)
     commit.failpoint("run.version")
-    _show(store, ref, options.given)
+    _publish_outputs(store, ref, options.given)
     return this.result
 
 
-def _show(store: Store, ref: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Do what a version's readers look at first; again where a killed run left it undone."""
     result = ref["result"]
     if result.get("export"):
@@ -451,11 +453,11 @@ def _pretrain(this: Run) -> None:
     arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export)
     training = pretrain.Training(
         this.store.root, this.pool.name, arm, section, comparison.steps or section.steps,
-        section.seed, recipe.beside, this.options.device,
+        section.seed, recipe.recipe_dir, this.options.device,
     )  # fmt: skip
     if this.options.reaches("evaluate") and wanted:
-        assert this.held is not None
-        records = evaluate.records(this.runtime, this.held, wanted)
+        assert this.holdout_masks is not None
+        records = evaluate.records(this.runtime, this.holdout_masks, wanted)
         this.options.reporter.stage("evaluate")
         this.result["evaluation"] = compare.compare(
             this.runtime, kept, section, comparison, wanted, records
@@ -471,7 +473,7 @@ def _arm_before(previous: Path, arm: str) -> Path:
 def export_folder(store: Store, recipe: Recipe) -> Path:
     """Return the folder of a recipe's exports."""
     path = recipe.export.path if recipe.export is not None else None
-    base = recipe.beside / path if path else store.root / "shards" / recipe.name
+    base = recipe.recipe_dir / path if path else store.root / "shards" / recipe.name
     return base.resolve()
 
 
@@ -494,12 +496,12 @@ def _nothing_kept(pool: tables.Pool, verdict: Verdict) -> str:
     return "no record is kept. " + "; ".join(lost) + ". Loosen the rule that drops the most."
 
 
-def open_store(path: Path | None, beside: Path, environment: Mapping[str, str]) -> Store:
+def open_store(path: Path | None, recipe_dir: Path, environment: Mapping[str, str]) -> Store:
     """Return the store: `--store`, else WINNOW_STORE, else `.winnow` beside the recipe."""
     chosen = path or (
         Path(environment["WINNOW_STORE"]) if environment.get("WINNOW_STORE") else None
     )
-    return Store((chosen or beside / ".winnow").resolve())
+    return Store((chosen or recipe_dir / ".winnow").resolve())
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

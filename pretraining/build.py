@@ -50,7 +50,7 @@ def build(
     *,
     text_encoder_section: Mapping[str, Any] | None = None,
     seed: int,
-    beside: Path | None = None,
+    recipe_dir: Path | None = None,
 ) -> Objective:
     """Return the objective with fresh weights, a function of the arguments alone.
 
@@ -64,29 +64,29 @@ def build(
         encoder_section: the encoder's parameters, `[pretrain.encoder]`.
         text_encoder_section: those of `words`, `[pretrain.text_encoder]`.
         seed: of the initial weights.
-        beside: the folder to which a reference is relative.
+        recipe_dir: the folder to which a reference is relative.
 
     Raises:
         ConfigError: with every problem of the sections, each under its key.
     """
     named = Part(name=encoder, parameters=dict(encoder_section))
     words = Part(name="words", parameters=dict(text_encoder_section or {}))
-    roles = _roles(load(OBJECTIVES, objective, beside=beside))
+    roles = _roles(load(OBJECTIVES, objective, recipe_dir=recipe_dir))
     description = Description(
         objective=Part(name=objective, parameters=dict(section)),
         encoders={role: words if role == "text_encoder" else named for role in roles},
         seed=seed,
     )
-    return assemble(description, beside=beside)
+    return assemble(description, recipe_dir=recipe_dir)
 
 
-def assemble(description: Description, *, beside: Path | None = None) -> Objective:
+def assemble(description: Description, *, recipe_dir: Path | None = None) -> Objective:
     """Return the objective that a description describes, with fresh weights.
 
     Raises:
         ConfigError: with every problem, as `build`.
     """
-    objective = load(OBJECTIVES, description.objective.name, beside=beside)
+    objective = load(OBJECTIVES, description.objective.name, recipe_dir=recipe_dir)
     roles = _roles(objective)
     if set(description.encoders) != set(roles):
         raise ConfigError(
@@ -106,7 +106,7 @@ def assemble(description: Description, *, beside: Path | None = None) -> Objecti
     encoders = {}
     for role in roles:
         part = description.encoders[role]
-        encoder = load(ENCODERS, part.name, beside=beside)
+        encoder = load(ENCODERS, part.name, recipe_dir=recipe_dir)
         where = "pretrain.text_encoder" if role == "text_encoder" else "pretrain.encoder"
         if not _fits(encoder, role, objective):
             reads = getattr(encoder, "reads", "nothing")

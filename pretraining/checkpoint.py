@@ -104,7 +104,7 @@ def description_of(data: bytes) -> dict[str, Any]:
 
 
 def rebuild(
-    data: bytes, *, allow: Collection[str] = (), beside: Path | None = None
+    data: bytes, *, allow: Collection[str] = (), recipe_dir: Path | None = None
 ) -> dict[str, nn.Module]:
     """Return the exported modules by name, with their weights, in evaluation mode.
 
@@ -115,7 +115,7 @@ def rebuild(
     Args:
         data: what `exported` returned.
         allow: references such as `my.module:Encoder` that the caller trusts.
-        beside: the folder to which such a reference is relative.
+        recipe_dir: the folder to which such a reference is relative.
 
     Raises:
         DataError: it is no such file, is damaged, of a newer format, names unknown methods or
@@ -129,7 +129,7 @@ def rebuild(
         if refused:
             raise DataError(f"the checkpoint names foreign code, {refused}: allow it explicitly.")
         with torch.device("meta"):
-            objective = assemble(description, beside=beside)
+            objective = assemble(description, recipe_dir=recipe_dir)
     except (ValidationError, ConfigError) as error:
         raise DataError(
             f"the checkpoint does not describe an encoder known here: {error}"

@@ -209,7 +209,7 @@ def test_a_packaged_recipe_plans(path: Path, tmp_path: Path):
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     for name in re.findall(r'"file:([^"]+\.json)"', path.read_text(encoding="utf-8")):
         (tmp_path / name).write_text('["cat"]')
-    planned = plan(recipes.parsed(raw, beside=tmp_path, name=path.stem))
+    planned = plan(recipes.parsed(raw, recipe_dir=tmp_path, name=path.stem))
     assert [rule.name for rule, _ in planned.rules] == [rule["name"] for rule in raw["select"]]
 
 

@@ -96,7 +96,7 @@ def run(
     from flows import run as runs
 
     read = runs.read_recipe(Path(recipe), set)
-    opened = runs.open_store(Path(store) if store else None, read.beside, os.environ)
+    opened = runs.open_store(Path(store) if store else None, read.recipe_dir, os.environ)
     given = {step.name: step for step in methods}
     options = runs.Options(workers=workers, until=until, at=at, given=given)
     return runs.run(read, opened, options)

@@ -48,7 +48,7 @@ def compare(
             Training(
                 runtime.store.root, runtime.pool.name, arms[name][i], section,
                 0 if name == "untrained" else steps, seed,
-                runtime.plan.recipe.beside, runtime.device,
+                runtime.plan.recipe.recipe_dir, runtime.device,
             ),
             protocols,
             records,
@@ -88,7 +88,7 @@ def random_arm(everyone: pl.Series, draws: int, seed: int) -> pl.DataFrame:
 
 def arm_records(runtime: Runtime, kept: pl.DataFrame, name: str, seed: int) -> pl.DataFrame:
     """Return uid and repeats of the arm `random` or `all`."""
-    everyone = runtime.frame([], runtime.seen)["uid"]
+    everyone = runtime.frame([], runtime.visible)["uid"]
     if name == "random":
         return random_arm(everyone, int(kept["repeats"].sum()), seed)
     once = pl.lit(1, dtype=pl.UInt16)

@@ -18,7 +18,7 @@ from contracts.uid import uniform
 from flows.answer.pretrain import Training, trained
 from flows.measure.runtime import Mask, Runtime
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import value
+from flows.recipe.plan import evaluate_expression
 from flows.recipe.sections import Problems, Recipe
 from storage import tables
 from storage.store import Object, Store, key_of
@@ -74,7 +74,7 @@ def protocols(recipe: Recipe) -> tuple[Protocol, ...]:
             continue  # Found when the recipe was read.
         with problems.at(where):
             name = str(section["protocol"])
-            method = methods.load("evaluation.protocols", name, beside=recipe.beside)
+            method = methods.load("evaluation.protocols", name, recipe_dir=recipe.recipe_dir)
             own = ("protocol", "label", "pool", "template", "cluster")
             rest = {k: v for k, v in section.items() if k not in own}
             parameters = parse(method, rest, where=where)
@@ -117,13 +117,16 @@ def over_notes(runtime: Runtime, protocols: Sequence[Protocol]) -> dict[str, dic
         flat = runtime.frame(list(dict.fromkeys(p for e in sides for p in e.paths)))
         rows = flat.select(
             "uid",
-            *[value(flat, e.polars, e.text).alias(n) for n, e in zip("cl", sides, strict=True)],
+            *[
+                evaluate_expression(flat, e.polars, e.text).alias(n)
+                for n, e in zip("cl", sides, strict=True)
+            ],
         ).drop_nulls("l")
         # A record that is in no cluster is alone.
         alone = pl.struct("c", uid=pl.when(pl.col("c").is_null()).then("uid"))
         numbers = rows.select(alone.rank("dense"), pl.col("l").rank("dense"))
         method = methods.load(
-            "evaluation.protocols", protocol.name, beside=runtime.plan.recipe.beside
+            "evaluation.protocols", protocol.name, recipe_dir=runtime.plan.recipe.recipe_dir
         )
         measured = method(numbers["c"].to_numpy(), numbers["l"].to_numpy(), **protocol.parameters)
         name = f"{protocol.cluster}, {protocol.label}"
@@ -139,18 +142,18 @@ def text(scored: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def records(runtime: Runtime, held: list[Mask], wanted: tuple[Protocol, ...]) -> Object:
+def records(runtime: Runtime, holdout_masks: list[Mask], wanted: tuple[Protocol, ...]) -> Object:
     """Write the held-out records, with their payload and labels, as one table of the store."""
     labels = {f"label.{i}": p.label for i, p in enumerate(wanted) if p.label is not None}
     paths = dict.fromkeys(p for text in labels.values() for p in Expression(text).paths)
-    flat = runtime.frame(["text", *paths], held)
+    flat = runtime.frame(["text", *paths], holdout_masks)
     columns = [
-        value(flat, Expression(text).polars, text).cast(pl.String).alias(name)
+        evaluate_expression(flat, Expression(text).polars, text).cast(pl.String).alias(name)
         for name, text in labels.items()
     ]
     rows = flat.select("uid", "text").with_columns(columns)
     images = [pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary})]
-    for part, mask in zip(runtime.pool.parts, held, strict=True):
+    for part, mask in zip(runtime.pool.parts, holdout_masks, strict=True):
         if part.payload is not None:
             groups = tables.payloads(runtime.store, part, "image", rows=mask.tolist())
             images += [group.select("uid", "image") for group in groups]
@@ -194,7 +197,7 @@ def _measure(task: Evaluation, store: Store, weights: Object) -> dict[str, Any]:
 
     data = store.path(weights).read_bytes()
     own = [n for n in (task.training.section.objective, task.training.encoder_name) if ":" in n]
-    modules = rebuild(data, allow=own, beside=task.training.beside)
+    modules = rebuild(data, allow=own, recipe_dir=task.training.recipe_dir)
     description = description_of(data)
     rows = tables.read(store, task.records)
 
@@ -205,7 +208,9 @@ def _measure(task: Evaluation, store: Store, weights: Object) -> dict[str, Any]:
     vectors = _Vectors(rows, encode)
     found: dict[str, Any] = {}
     for i, protocol in enumerate(task.protocols):
-        method = methods.load("evaluation.protocols", protocol.name, beside=task.training.beside)
+        method = methods.load(
+            "evaluation.protocols", protocol.name, recipe_dir=task.training.recipe_dir
+        )
         inputs = vectors.inputs(protocol, f"label.{i}")
         arguments = [inputs[name]() for name in _positional(method, inputs)]
         prefix = protocol.name.rpartition(":")[2]

@@ -48,7 +48,7 @@ class Training:
     section: PretrainSection
     steps: int
     seed: int
-    beside: Path
+    recipe_dir: Path
     device: str | None = None
 
     @property
@@ -63,7 +63,7 @@ class Training:
             "method": "pretrain",
             "version": 1,
             "sources": [
-                methods.source_hash(name, beside=self.beside)
+                methods.source_hash(name, recipe_dir=self.recipe_dir)
                 for name in (self.section.objective, self.encoder_name)
             ],
             "section": section if self.steps else {k: section[k] for k in _INITIAL},
@@ -76,23 +76,23 @@ class Training:
 _INITIAL = ("objective", "encoder", "text_encoder", "own", "side_px")
 
 
-def check(section: PretrainSection, beside: Path) -> None:
+def check(section: PretrainSection, recipe_dir: Path) -> None:
     """Build the objective once, to find what is wrong with its section before anything runs.
 
     Raises:
         ConfigError: with every problem, each with its key.
     """
-    objective = methods.load("pretraining.objectives", section.objective, beside=beside)
+    objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
     legal = [*names_of(PretrainSection), *names_of(objective)]
     unknown = [k for k in section.own if k not in names_of(objective)]
     if unknown:
         raise ConfigError(
             [Problem(f"pretrain.{k}", f"unknown key.{nearest(k, legal)}") for k in unknown]
         )
-    build(section, 0, beside)
+    build(section, 0, recipe_dir)
 
 
-def build(section: PretrainSection, seed: int, beside: Path) -> Any:
+def build(section: PretrainSection, seed: int, recipe_dir: Path) -> Any:
     """Return the objective with its initial weights."""
     from pretraining.build import build as built
 
@@ -104,7 +104,7 @@ def build(section: PretrainSection, seed: int, beside: Path) -> Any:
         parameters,
         text_encoder_section=dict(section.text_encoder or {}),
         seed=seed,
-        beside=beside,
+        recipe_dir=recipe_dir,
     )
 
 
@@ -182,7 +182,7 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
 
     one_thread()
     section = task.section
-    objective = build(section, task.seed, task.beside)
+    objective = build(section, task.seed, task.recipe_dir)
     description = {"side_px": section.side_px, "steps": task.steps, "arm": task.arm.name}
     if not task.steps:
         return exported(objective, description), {}

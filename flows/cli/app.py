@@ -174,7 +174,7 @@ def run(
     from flows import run as runs
 
     read = runs.read_recipe(recipe, set_ or [])
-    opened = _store(store, read.beside)
+    opened = _store(store, read.recipe_dir)
     reporter = _reporter(quiet or as_json)
     options = runs.Options(
         workers=workers, dask=dask, device=device, until=until, at=at, mixed=mixed,
@@ -212,7 +212,7 @@ def demo(
     reporter = _reporter(quiet or as_json)
     recipe = prepare(folder, reporter)
     read = runs.read_recipe(recipe)
-    opened = _store(None, read.beside)
+    opened = _store(None, read.recipe_dir)
     options = runs.Options(
         workers=workers or min(4, os.cpu_count() or 1),
         device=device,
@@ -239,7 +239,7 @@ def refit(
     options = runs.Options(
         workers=workers, dask=dask, device=device, reporter=_reporter(quiet or as_json)
     )
-    result = runs.refit(read, _store(store, read.beside), alias, options)
+    result = runs.refit(read, _store(store, read.recipe_dir), alias, options)
     if as_json:
         _json(result)
         return
@@ -361,7 +361,7 @@ def methods(
     if check is not None:
         from curation import properties
 
-        for held in properties.check(registry.find(check, beside=Path.cwd())):
+        for held in properties.check(registry.find(check, recipe_dir=Path.cwd())):
             _out(f"holds: {held}")
         return
     if name is not None:
@@ -411,10 +411,10 @@ def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool)
             _out(f"{key}: {result[key]}")
 
 
-def _store(path: Path | None, beside: Path) -> Store:
+def _store(path: Path | None, recipe_dir: Path) -> Store:
     from flows.run import open_store
 
-    return open_store(path, beside, os.environ)
+    return open_store(path, recipe_dir, os.environ)
 
 
 def _reporter(silent: bool) -> Reporter:

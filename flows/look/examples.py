@@ -214,7 +214,7 @@ def types_of(run: RunView) -> dict[str, Any]:
     for index, part in enumerate(runtime.pool.parts):
         for name, dtype in tables.schema(runtime.store, part.records).items():
             found.setdefault(name, dtype)
-        for path, (item, column) in runtime.beside(index, list(runtime.plan.columns)).items():
+        for path, (item, column) in runtime.notes_at(index, list(runtime.plan.columns)).items():
             found.setdefault(path, tables.schema(runtime.store, item)[column])
     return found
 

@@ -14,7 +14,7 @@ from contracts.errors import ConfigError
 from contracts.uid import hex_uid
 from flows.look.views import PoolView, Winnow, readable
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import value
+from flows.recipe.plan import evaluate_expression
 from flows.select.canaries import SHADOW
 from storage import commit
 
@@ -114,7 +114,9 @@ def records_as_rows(
     if where is not None:
         condition = Expression(where)
         flat = frame.collect()
-        frame = flat.filter(value(flat, condition.polars, where).fill_null(False)).lazy()
+        frame = flat.filter(
+            evaluate_expression(flat, condition.polars, where).fill_null(False)
+        ).lazy()
     rows = frame.head(n).collect()
     if images is not None:
         found = pool.images(rows["uid"].to_list())

@@ -103,7 +103,9 @@ class PoolView:
 
     @cached_property
     def _runtime(self) -> Runtime:
-        empty = recipes.parsed({"name": "view", "pool": self.name}, beside=Path.cwd(), name="view")
+        empty = recipes.parsed(
+            {"name": "view", "pool": self.name}, recipe_dir=Path.cwd(), name="view"
+        )
         return Runtime(self._store, plan(empty), self._pool)
 
     def frame(self, *columns: str) -> pl.LazyFrame:
@@ -237,7 +239,7 @@ class RunView:
             ConfigError: there is no such rule, or it needs notes that this run has not.
         """
         planned = self._planned(rules)
-        runtime = self._runtime_of(planned, self._held())
+        runtime = self._runtime_of(planned, self._holdout_masks())
         missing = [t for t in planned.nodes if t not in runtime.notes and t not in runtime.models]
         if missing:
             raise ConfigError(
@@ -252,14 +254,14 @@ class RunView:
     @cached_property
     def runtime(self) -> Runtime:
         """The notes of this run beside its pool."""
-        return self._runtime_of(self.plan, self._held())
+        return self._runtime_of(self.plan, self._holdout_masks())
 
     def evidence(self, rule: str) -> pl.DataFrame | None:
         """Return a selector's evidence, None for a `where` rule."""
         item = self._ref["evidence"].get(rule)
         return None if item is None else tables.read(self._store, Object(**item))
 
-    def _held(self) -> list[Mask] | None:
+    def _holdout_masks(self) -> list[Mask] | None:
         if not self._ref["held"]:
             return None
         masks = []
@@ -271,15 +273,17 @@ class RunView:
     def _planned(self, changes: Mapping[str, Any]) -> Plan:
         raw = dict(self._ref["recipe"])
         raw["select"] = _changed(raw["select"], changes)
-        beside = Path(self._ref["beside"])
-        return plan(recipes.parsed(raw, beside=beside, name=self.name), self._given)
+        recipe_dir = Path(self._ref["beside"])
+        return plan(recipes.parsed(raw, recipe_dir=recipe_dir, name=self.name), self._given)
 
-    def _runtime_of(self, planned: Plan, held: list[Mask] | None) -> Runtime:
+    def _runtime_of(self, planned: Plan, holdout_masks: list[Mask] | None) -> Runtime:
         pool = tables.load_pool(self._store, self._ref["pool"], self._ref["pool_version"])
         assert pool is not None
         notes = {t: tuple(Object(**o) for o in items) for t, items in self._ref["notes"].items()}
         models = {t: Object(**o) for t, o in self._ref["models"].items()}
-        return Runtime(self._store, planned, pool, held=held, notes=notes, models=models)
+        return Runtime(
+            self._store, planned, pool, holdout_masks=holdout_masks, notes=notes, models=models
+        )
 
     def _records(self, which: pl.Expr, rule: str | None) -> pl.LazyFrame:
         rows = self.verdict.filter(which)
@@ -346,8 +350,8 @@ class Recut:
         """Write the changed recipe as a TOML file."""
         target = Path(path).resolve()
         content = self.plan.resolved()
-        if target.parent != self.plan.recipe.beside:
-            content = _anchored(content, self.plan.recipe.beside)
+        if target.parent != self.plan.recipe.recipe_dir:
+            content = _anchored(content, self.plan.recipe.recipe_dir)
         target.write_text(dumps(content), encoding="utf-8")
 
     def __repr__(self) -> str:
@@ -504,12 +508,12 @@ def _rules_of(run: RunView, uid: int) -> list[dict[str, Any]]:
     for rule, node in run.plan.rules:
         if rule.where is not None:
             flat = runtime.frame(rule.where.paths, mask)
-            held = clause_values(rule, flat)
+            passes = clause_values(rule, flat)
             for i, text in enumerate(rule.where.clauses):
                 named = readable({p: flat[p][0] for p in Expression(text).paths})
                 found.append(
                     {"rule": rule.name, "clause": text, "value": named,
-                     "passed": bool(held[str(i)][0])}
+                     "passed": bool(passes[str(i)][0])}
                 )  # fmt: skip
         else:
             assert node is not None
@@ -582,20 +586,20 @@ def _shards(run: RunView, uid: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _anchored(content: Any, beside: Path, key: str = "") -> Any:
+def _anchored(content: Any, recipe_dir: Path, key: str = "") -> Any:
     """Return a recipe whose relative paths are absolute: it may be read from another folder."""
     if isinstance(content, Mapping):
-        return {k: _anchored(v, beside, k) for k, v in content.items()}
+        return {k: _anchored(v, recipe_dir, k) for k, v in content.items()}
     if isinstance(content, list | tuple):
-        return [_anchored(v, beside, key) for v in content]
+        return [_anchored(v, recipe_dir, key) for v in content]
     if not isinstance(content, str):
         return content
     if key == "path":
-        return content if "://" in content else str(beside / content)
+        return content if "://" in content else str(recipe_dir / content)
     if content.startswith("file:"):
-        return f"file:{beside / content.removeprefix('file:')}"
+        return f"file:{recipe_dir / content.removeprefix('file:')}"
     if content.startswith(("./", "../")) and ".py:" in content:
-        return str(beside / content)
+        return str(recipe_dir / content)
     return content
 
 

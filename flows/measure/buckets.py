@@ -63,12 +63,12 @@ def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
     step = node.step
     tasks = [runtime.task(i, node, mask) for i, mask in enumerate(masks) if mask.any()]
     uids = runtime.frame([], masks)["uid"]
-    workers = runtime.hands(node)
+    workers = runtime.workers_for(node)
     arguments = runtime.arguments(node)
     if _within_parts(runtime, node, masks):
         whole = (Part(task, arguments) for task in tasks)
         return step.gather(uids, list(workers.map(_part, whole)))
-    folder = runtime.store.temporary / f"buckets-{key_of(runtime.described(node))[:16]}"
+    folder = runtime.store.temporary / f"buckets-{key_of(runtime.fingerprint_of(node))[:16]}"
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     try:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from contracts.errors import ConfigError, DataError
 from flows.measure import buckets
 from flows.measure.tasks import (
-    Made,
     Task,
     Work,
+    WrittenNotes,
     bound_roles,
     encoder,
     join,
@@ -31,7 +31,7 @@ from flows.measure.tasks import (
     scorer,
 )
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import Node, Plan, value
+from flows.recipe.plan import Node, Plan, evaluate_expression
 from flows.workers import Workers
 from storage import files, tables
 from storage.commit import failpoint
@@ -69,28 +69,28 @@ class Runtime:
     """The tables of one plan over one pool version.
 
     Attributes:
-        held: for each part the held-out rows; None where nothing is held out yet.
+        holdout_masks: for each part the held-out rows; None where nothing is held out yet.
         gates: whether `only` is heeded (not for a target pool).
         counts: by table, what was found and what was computed.
         bar: wraps long work, described and with its number of rows; gives what advances it.
-        say: called with a table's name and its counts before it is computed; of a file after.
+        on_count: called with a table's name and its counts before it is computed; of a file after.
         dry: count what would be found and computed, and compute nothing.
         mixed: let a table hold parts of several numerics classes.
-        anew: the alias of a fit to make again, pinned or not.
+        refit_alias: the alias of a fit to make again, pinned or not.
     """
 
     store: Store
     plan: Plan
     pool: tables.Pool
     workers: Workers = field(default_factory=Workers)
-    held: Sequence[Mask] | None = None
+    holdout_masks: Sequence[Mask] | None = None
     gates: bool = True
     device: str | None = None
-    say: Callable[[str, Count], None] = lambda _table, _count: None
+    on_count: Callable[[str, Count], None] = lambda _table, _count: None
     bar: Bar = no_bar
     dry: bool = False
     mixed: bool = False
-    anew: str | None = None
+    refit_alias: str | None = None
     counts: dict[str, Count] = field(default_factory=dict)
     notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
     models: dict[str, Object] = field(default_factory=dict)
@@ -112,11 +112,13 @@ class Runtime:
         return masks
 
     @cached_property
-    def seen(self) -> list[Mask]:
+    def visible(self) -> list[Mask]:
         """For each part the rows that groupwise, poolwise, fits and selectors may see."""
-        if self.held is None:
+        if self.holdout_masks is None:
             return self.live
-        return [live & ~held for live, held in zip(self.live, self.held, strict=True)]
+        return [
+            live & ~held_out for live, held_out in zip(self.live, self.holdout_masks, strict=True)
+        ]
 
     def make(self, wanted: Sequence[str] | None = None) -> None:
         """Make the wanted tables, all of the plan's where none are named, and what they need."""
@@ -163,7 +165,9 @@ class Runtime:
         masks = self.live if masks is None else masks
         chosen = range(len(self.pool.parts)) if part is None else [part]
         frames = [
-            tables.glued(self.store, self.pool.parts[i], self.beside(i, paths), self._own(paths, i))
+            tables.glued(
+                self.store, self.pool.parts[i], self.notes_at(i, paths), self._own(paths, i)
+            )
             .pipe(self._payload_alias, paths)
             .filter(masks[i])
             for i in chosen
@@ -183,7 +187,7 @@ class Runtime:
             self.store.root,
             self.pool.name,
             self.pool.parts[part],
-            self.beside(part, node.paths),
+            self.notes_at(part, node.paths),
             (Work(node, (), _packed(mask)),),
             self.device,
         )
@@ -194,7 +198,7 @@ class Runtime:
         loaded = [self._loaded(node, name) for name in step.tables]
         return [*loaded, *[scorer(node, slot, self.device) for slot in step.slots]]
 
-    def beside(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
+    def notes_at(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
         """Return for each note's path its object beside a part, and its column there."""
         notes: dict[str, tables.Note] = {}
         for path in paths:
@@ -209,9 +213,13 @@ class Runtime:
         flat = self.frame(
             expression.paths, [np.ones(p.rows, dtype=bool) for p in self.pool.parts], part
         )
-        return value(flat, expression.polars, expression.text).fill_null(False).to_numpy()
+        return (
+            evaluate_expression(flat, expression.polars, expression.text)
+            .fill_null(False)
+            .to_numpy()
+        )
 
-    def described(self, node: Node) -> dict[str, Any]:
+    def fingerprint_of(self, node: Node) -> dict[str, Any]:
         """Return what a node's content depends on, apart from the pool's rows."""
         content: dict[str, Any] = {
             "parameters": {
@@ -224,7 +232,7 @@ class Runtime:
             content |= node.method.identity()
         if node.kind == "embed":
             content["fingerprint"] = encoder(node, self.device).fingerprint
-            again = self.store.versions("embed", self.measured_anew(node))
+            again = self.store.versions("embed", self.embed_generation_ref(node))
             content |= {"measured_anew": again[-1]} if again else {}
         if node.file is not None:
             content |= {"file": _file_hash(node.file), "key": node.key}
@@ -235,7 +243,7 @@ class Runtime:
         content["tables"] = {name: self._table_hash(node, name) for name in sorted(node.tables)}
         return content
 
-    def hands(self, *nodes: Node) -> Workers:
+    def workers_for(self, *nodes: Node) -> Workers:
         """Return where nodes are measured: a notebook's function is in this process alone."""
         ours = any(node.method is not None and node.method.given is not None for node in nodes)
         return Workers() if ours else self.workers
@@ -274,7 +282,7 @@ class Runtime:
     def _inputs(self, node: Node, part: int) -> dict[str, str]:
         """Return the sha256 of every object that a node reads of a part."""
         at = self.pool.parts[part]
-        notes = self.beside(part, node.paths)
+        notes = self.notes_at(part, node.paths)
         inputs: dict[str, str] = {}
         for path in node.paths:
             if path in notes:
@@ -286,7 +294,7 @@ class Runtime:
         inputs["uid"] = at.records.sha256
         return inputs
 
-    def measured_anew(self, node: Node) -> str:
+    def embed_generation_ref(self, node: Node) -> str:
         """Return the ref whose versions count how often an embedding was asked for anew."""
         return f"{self.pool.name}.{node.alias}"
 
@@ -310,7 +318,7 @@ class Runtime:
 
     def _rowwise(self, nodes: list[Node]) -> None:
         """Make rowwise tables part by part; what is missing of a part is made in one pass."""
-        described = {node.table: self.described(node) for node in nodes}
+        fingerprints = {node.table: self.fingerprint_of(node) for node in nodes}
         found: dict[str, list[Manifest | None]] = {node.table: [] for node in nodes}
         tasks: list[tuple[int, Task, list[tuple[Node, dict[str, Any]]]]] = []
         for index, part in enumerate(self.pool.parts):
@@ -319,7 +327,7 @@ class Runtime:
             for node in nodes:
                 gate = self._gate(node, index)
                 made_by = {
-                    **described[node.table],
+                    **fingerprints[node.table],
                     "rows": _mask_hash(gate),
                     "inputs": self._inputs(node, index),
                 }
@@ -338,18 +346,18 @@ class Runtime:
                 work.append(Work(node, bound, None if gate is None else _packed(gate)))
             if missing:
                 paths = [p for node, _ in missing for p in node.paths]
-                notes = self.beside(index, paths)
+                notes = self.notes_at(index, paths)
                 task = Task(self.store.root, self.pool.name, part, notes, tuple(work), self.device)
                 tasks.append((index, task, missing))
         for node in nodes:
-            self.say(node.table, self.counts.setdefault(node.table, Count()))
+            self.on_count(node.table, self.counts.setdefault(node.table, Count()))
         if self.dry:
             nodes = [node for node in nodes if None not in found[node.table]]
             tasks = []
         for node in nodes:
             self._check_numerics(node, found[node.table])
         cut = [(index, task, pieces(task), missing) for index, task, missing in tasks]
-        results: Iterator[Any] = self.hands(*nodes).map(
+        results: Iterator[Any] = self.workers_for(*nodes).map(
             measure, (p for _, _, cuts, _ in cut for p in cuts)
         )
         names = ", ".join(node.table for node in nodes)
@@ -362,7 +370,7 @@ class Runtime:
                     first, last = piece.piece or (0, task.part.rows)
                     advance(last - first)
                 whole = cuts[0].piece is None
-                made: Made = measured[0] if whole else join(task, measured)
+                made: WrittenNotes = measured[0] if whole else join(task, measured)
                 for (node, made_by), (item, recorded) in zip(missing, made, strict=True):
                     found[node.table][index] = self._publish(made_by, [item], recorded)
                     failpoint("runtime.part")
@@ -374,11 +382,11 @@ class Runtime:
     def _whole(self, node: Node) -> tuple[dict[str, Any], list[Mask]]:
         """Return what a table over all parts is made by, and which rows it may look at."""
         masks = []
-        for index, seen in enumerate(self.seen):
+        for index, visible in enumerate(self.visible):
             gate = self._gate(node, index)
-            masks.append(seen if gate is None else seen & gate)
+            masks.append(visible if gate is None else visible & gate)
         made_by = {
-            **self.described(node),
+            **self.fingerprint_of(node),
             "rows": [_mask_hash(mask) for mask in masks],
             "inputs": [self._inputs(node, index) for index in range(len(masks))],
         }
@@ -413,7 +421,7 @@ class Runtime:
         else:
             count.computed += rows
         if node.kind != "file":
-            self.say(node.table, count)
+            self.on_count(node.table, count)
         if manifest is None:
             if self.dry:
                 return None
@@ -435,15 +443,15 @@ class Runtime:
 
     def _fit(self, node: Node) -> None:
         """Find the model that is pinned for this derivation, or fit it and pin it."""
-        name = f"{self.pool.name}.{node.alias}.{self.derivation(node)[:16]}"
-        pinned = None if node.alias == self.anew else self.store.ref("fit", name)
+        name = f"{self.pool.name}.{node.alias}.{self.pin_key(node)[:16]}"
+        pinned = None if node.alias == self.refit_alias else self.store.ref("fit", name)
         manifest = self.store.find(pinned["manifest"]) if pinned is not None else None
         count = self.counts.setdefault(node.table, Count())
         if manifest is not None:
             count.found += 1
         else:
             count.computed += 1
-        self.say(node.table, count)
+        self.on_count(node.table, count)
         if manifest is None:
             if self.dry:
                 return
@@ -484,20 +492,20 @@ class Runtime:
             narrowed.append(mask & here.is_in(drawn_uids.implode()).to_numpy())
         return step.model(self.roles(node, narrowed), *arguments)
 
-    def derivation(self, node: Node) -> str:
+    def pin_key(self, node: Node) -> str:
         """Return what a fit is, whatever the pool's rows: it stays pinned while this stays."""
         needs = {}
         for table in sorted(self.plan.needs(node)):
             other = self.plan.nodes[table]
-            needs[table] = self.made_by[table] if other.kind == "fit" else self.derivation(other)
-        held = None if self.plan.recipe.holdout is None else repr(self.plan.recipe.holdout)
+            needs[table] = self.made_by[table] if other.kind == "fit" else self.pin_key(other)
+        section = None if self.plan.recipe.holdout is None else repr(self.plan.recipe.holdout)
         content = {
-            "is": self.described(node),
+            "is": self.fingerprint_of(node),
             "needs": needs,
             "pool": self.pool.name,
             "gate": node.gate.text if node.gate is not None else None,
             "sample": node.sample,
-            "holdout": held,
+            "holdout": section,
         }
         return key_of(content)
 
@@ -537,7 +545,7 @@ class Runtime:
             return
         count.without = manifest.recorded["without"]
         count.unused = manifest.recorded["unused"]
-        self.say(node.table, count)
+        self.on_count(node.table, count)
 
     def _loaded(self, node: Node, name: str) -> pl.DataFrame | None:
         if name not in node.tables:
@@ -552,7 +560,7 @@ class Runtime:
         if reference.startswith("fit."):
             return self.models[reference]
         if reference.startswith("file:"):
-            path = (self.plan.recipe.beside / reference.removeprefix("file:")).resolve()
+            path = (self.plan.recipe.recipe_dir / reference.removeprefix("file:")).resolve()
             if not path.exists():
                 raise ConfigError(f"{node.table}.{name}: there is no file {path}.")
             return path
@@ -591,7 +599,8 @@ class Runtime:
         target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
         flat = target.frame(paths)
         return flat.select(
-            "uid", *[value(flat, e.polars, e.text).alias(role) for role, e in roles.items()]
+            "uid",
+            *[evaluate_expression(flat, e.polars, e.text).alias(role) for role, e in roles.items()],
         )
 
     def _publish(

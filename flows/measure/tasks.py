@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flows.recipe.plan import Node, value
+from flows.recipe.plan import Node, evaluate_expression
 from flows.workers import one_thread
 from storage import files, tables
 from storage.store import Object, Store
@@ -55,9 +55,9 @@ class Task:
     piece: tuple[int, int] | None = None
 
 
-Made = list[tuple[Object, dict[str, Any]]]
+WrittenNotes = list[tuple[Object, dict[str, Any]]]
 """For each node its object and what is recorded of the making."""
-Measured = list[tuple[list[pl.DataFrame], str]]
+MeasuredRows = list[tuple[list[pl.DataFrame], str]]
 """For each node its rows, in order, and their numerics class."""
 
 
@@ -75,13 +75,13 @@ def pieces(task: Task) -> list[Task]:
     return [replace(task, piece=(n, min(n + rows, task.part.rows))) for n in starts]
 
 
-def measure(task: Task) -> Made | Measured:
+def measure(task: Task) -> WrittenNotes | MeasuredRows:
     """Measure a part and write it, or a piece of one and return it."""
     found = _measure(task)
     return found if task.piece is not None else join(task, [found])
 
 
-def join(task: Task, found: Sequence[Measured]) -> Made:
+def join(task: Task, found: Sequence[MeasuredRows]) -> WrittenNotes:
     """Write what the pieces of a part measured, in their order."""
     store = Store(task.root)
     uids = tables.read(store, task.part.records, ["uid"])
@@ -94,7 +94,7 @@ def join(task: Task, found: Sequence[Measured]) -> Made:
     return made
 
 
-def _measure(task: Task) -> Measured:
+def _measure(task: Task) -> MeasuredRows:
     one_thread()
     store = Store(task.root)
     masks = [_mask(work, task.part.rows) for work in task.work]
@@ -224,15 +224,16 @@ def _chunks(store: Store, task: Task, masks: list[np.ndarray[Any, Any]]) -> Iter
             rows = sum(frame.height for frame in waiting)
             size = sum(int(frame.estimated_size()) for frame in waiting)
             if rows >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                yield _beside(flat, pl.concat(waiting), column, paths)
+                yield glue(flat, pl.concat(waiting), column, paths)
                 waiting = []
     if waiting:
-        yield _beside(flat, pl.concat(waiting), column, paths)
+        yield glue(flat, pl.concat(waiting), column, paths)
 
 
-def _beside(
+def glue(
     flat: pl.DataFrame, payload: pl.DataFrame, column: str, paths: Mapping[str, None]
 ) -> pl.DataFrame:
+    """Return the rows of a chunk with their payload under the names that steps ask for."""
     rows = flat[payload["row"].to_numpy()]
     names = [p for p in ("image", "payload") if p in paths]
     return rows.with_columns(payload[column].alias(name) for name in names)
@@ -245,7 +246,9 @@ def _roles(node: Node, flat: pl.DataFrame) -> pl.DataFrame:
 def bound_roles(flat: pl.DataFrame, node: Node) -> list[pl.Series]:
     """Return a node's roles as columns, out of the flat columns that its expressions name."""
     return [
-        (flat[e.text.strip()] if e.is_column else value(flat, e.polars, e.text)).alias(role)
+        (
+            flat[e.text.strip()] if e.is_column else evaluate_expression(flat, e.polars, e.text)
+        ).alias(role)
         for role, e in node.roles.items()
     ]
 

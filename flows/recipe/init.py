@@ -129,10 +129,10 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "pool"
     lines = [f"# What was found: {'; '.join(_sentence(one) for one in looks)}."] if looks else []
     text = "\n".join([*lines, ""]) + dumps({"name": safe, "pool": safe})
-    beside = target.resolve().parent
+    recipe_dir = target.resolve().parent
     for one in looks:
         absolute = Path(one.path).absolute()
-        path = os.path.relpath(absolute, beside)
+        path = os.path.relpath(absolute, recipe_dir)
         path = path if not path.startswith("..") else str(absolute)
         # Two sources may not share a name: their records would share ids.
         section: dict[str, Any] = {"path": path}

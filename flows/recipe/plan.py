@@ -15,7 +15,7 @@ import polars as pl
 from contracts import methods
 from contracts.errors import ConfigError, nearest
 from contracts.params import names_of, parse
-from curation.step import Role, Step, Table
+from curation.step import Step, Table
 from flows.recipe.expressions import Expression
 from flows.recipe.sections import Problems, Recipe, Rule
 from storage import files
@@ -49,19 +49,19 @@ class Method:
 
     folder: str
     name: str
-    beside: Path | None = None
+    recipe_dir: Path | None = None
     given: Any = None
 
     def load(self) -> Any:
         """Return the step, or the class of an encoder, objective or protocol."""
-        return self.given or methods.load(self.folder, self.name, beside=self.beside)
+        return self.given or methods.load(self.folder, self.name, recipe_dir=self.recipe_dir)
 
     def identity(self) -> dict[str, Any]:
         """Return what a key says of the method."""
         if self.given is not None:
             source: str | None = methods.code_hash(self.given.function)
         else:
-            source = methods.source_hash(self.name, beside=self.beside)
+            source = methods.source_hash(self.name, recipe_dir=self.recipe_dir)
         return {
             "method": self.name,
             "version": getattr(self.load(), "version", 1),
@@ -288,13 +288,13 @@ class _Planner:
         unknown = [k for k in section if k not in ("file", "key", "ids")]
         if unknown:
             raise ConfigError(f"unknown key {unknown[0]!r}.{nearest(unknown[0], ['file', 'key'])}")
-        path = (self.recipe.beside / str(section["file"])).resolve()
+        path = (self.recipe.recipe_dir / str(section["file"])).resolve()
         if not path.exists():
             raise ConfigError(f"file: there is no {path}.")
         key = str(section.get("key", "uid"))
         if key not in ("uid", "source_id", "row") and not key.startswith("meta."):
             raise ConfigError(f"key is uid, source_id, row or meta.<column> (got {key!r}).")
-        ids = (self.recipe.beside / str(section["ids"])).resolve() if "ids" in section else None
+        ids = (self.recipe.recipe_dir / str(section["ids"])).resolve() if "ids" in section else None
         held = files.columns(path)
         column = key.removeprefix("meta.")
         if key != "row" and column not in held and "ids" not in section:
@@ -304,7 +304,7 @@ class _Planner:
 
     def _encoder(self, table: str, alias: str, section: Mapping[str, Any]) -> Node:
         name = str(section.get("encoder", alias))
-        method = Method("embeddings", name, self.recipe.beside)
+        method = Method("embeddings", name, self.recipe.recipe_dir)
         encoder = method.load()
         reads: Mapping[str, str] = encoder.reads
         roles, rest = {}, {}
@@ -329,7 +329,7 @@ class _Planner:
 
     def _method(self, kind: str, table: str, alias: str, section: Mapping[str, Any]) -> Node:
         name = str(section.get("step" if kind != "select" else "by", alias))
-        method = Method(f"curation.{kind}", name, self.recipe.beside, self.given.get(name))
+        method = Method(f"curation.{kind}", name, self.recipe.recipe_dir, self.given.get(name))
         step = method.load()
         if not isinstance(step, Step) or step.kind not in KINDS[kind]:
             raise ConfigError(f"{name} is no {' or '.join(KINDS[kind])} method.")
@@ -428,7 +428,7 @@ class _Planner:
         given = {"name": value} if isinstance(value, str) else dict(value or {})
         if "name" not in given:
             raise ConfigError(f"{slot} is required: the name of a file of embeddings.")
-        method = Method("embeddings", given.pop("name"), self.recipe.beside)
+        method = Method("embeddings", given.pop("name"), self.recipe.recipe_dir)
         return method, parse(method.load(), given, where=f"{table}.{slot}")
 
     def _gate(self, section: Mapping[str, Any], table: str) -> Expression | None:
@@ -590,7 +590,7 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
             return
         frame = pl.DataFrame(schema={p: known[p] for p in expression.paths})
         with problems.at(where):
-            dtype = value(frame, expression.polars, expression.text).dtype
+            dtype = evaluate_expression(frame, expression.polars, expression.text).dtype
             if condition and dtype not in (pl.Boolean, pl.Null):
                 raise ConfigError(f"{expression.text!r} gives {dtype}, not true or false.")
 
@@ -621,7 +621,7 @@ def _expression(value: Any) -> Expression:
 SMALL_INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.Int8, pl.Int16, pl.Int32)
 
 
-def value(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.Series:
+def evaluate_expression(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.Series:
     """Evaluate an expression over flat columns; counts are 64 bits wide and signed.
 
     `words - 5` of a UInt32 would wrap below zero otherwise, `width * height` above 2**32.
@@ -642,6 +642,3 @@ def _usable(dtype: Any) -> bool:
 
 def _reference_help(spec: Table) -> str:
     return "name pool:<name>" if spec.pool else "name fit.<alias>, file:<path> or pool:<name>"
-
-
-__all__ = ["Method", "Node", "Plan", "Role", "check_types", "plan", "value"]

@@ -133,7 +133,7 @@ class Recipe:
     """A recipe as written, its fixed sections parsed; `flows.recipe.plan` resolves its methods.
 
     Attributes:
-        beside: the folder of the file, to which its paths are relative.
+        recipe_dir: the folder of the file, to which its paths are relative.
         raw: the TOML after `--set`, for the record.
         problems: what is wrong with the fixed sections; `flows.recipe.plan` adds what it finds and
             raises all of it at once.
@@ -141,7 +141,7 @@ class Recipe:
 
     name: str
     pool: str
-    beside: Path
+    recipe_dir: Path
     raw: Mapping[str, Any]
     sources: tuple[SourceSection, ...] = ()
     holdout: HoldoutSection | None = None
@@ -210,10 +210,10 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
     for override in overrides:
         _set(raw, override)
-    return parsed(raw, beside=path.resolve().parent, name=path.stem)
+    return parsed(raw, recipe_dir=path.resolve().parent, name=path.stem)
 
 
-def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
+def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
     """Return the recipe that a parsed TOML file means, with the problems found in it."""
     problems = Problems()
     for key in raw:
@@ -261,7 +261,7 @@ def parsed(raw: Mapping[str, Any], *, beside: Path, name: str) -> Recipe:
         if "protocol" not in table:
             problems.add(f"evaluate[{i}].protocol", "is required.")
     fields["holdout"] = _checked(fields.get("holdout"), problems)
-    return Recipe(beside=beside, raw=raw, problems=tuple(problems.found), **fields)
+    return Recipe(recipe_dir=recipe_dir, raw=raw, problems=tuple(problems.found), **fields)
 
 
 def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:

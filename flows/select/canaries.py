@@ -238,7 +238,7 @@ def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _drawn(runtime: Runtime, section: CanariesSection) -> list[Planted]:
     """Draw records and give each a kind, in turn."""
-    everyone = runtime.frame([], runtime.seen)["uid"]
+    everyone = runtime.frame([], runtime.visible)["uid"]
     draws = pl.Series("draw", uniform(everyone.to_numpy(), 0, STREAM))
     order = pl.DataFrame({"uid": everyone, "draw": draws}).sort("draw", "uid")["uid"]
     # Twice as many as the kinds of both modalities need: some records have nothing to change.

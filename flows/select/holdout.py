@@ -8,7 +8,7 @@ import polars as pl
 from contracts.uid import uid_of, uniform
 from flows.measure.runtime import Mask, Runtime
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import value
+from flows.recipe.plan import evaluate_expression
 from flows.recipe.sections import HoldoutSection
 
 
@@ -58,7 +58,7 @@ def _picked(
     rows: pl.DataFrame, section: HoldoutSection, expression: Expression | None
 ) -> pl.Series:
     if expression is not None:
-        return value(rows, expression.polars, expression.text).fill_null(False)
+        return evaluate_expression(rows, expression.polars, expression.text).fill_null(False)
     ratio = section.ratio or 0.0
     if section.by_group is None:
         return pl.Series(uniform(rows["uid"].to_numpy(), section.seed, "holdout") < ratio)

@@ -11,7 +11,7 @@ import polars as pl
 from contracts.errors import DataError
 from curation.step import Step
 from flows.measure.runtime import Mask, Runtime
-from flows.recipe.plan import Node, Plan, value
+from flows.recipe.plan import Node, Plan, evaluate_expression
 from flows.recipe.sections import Rule
 
 HOLDOUT = "holdout"
@@ -95,10 +95,10 @@ def judge(runtime: Runtime) -> Verdict:
     evidence: dict[str, pl.DataFrame] = {}
     names: list[str] = []
     if plan.recipe.holdout is not None:
-        held = _flat(runtime, runtime.held or [])
+        held_out = _flat(runtime, runtime.holdout_masks or [])
         names.append(HOLDOUT)
-        fate[held] = 0
-        results.append(RuleResult(HOLDOUT, rows.height, int(held.sum())))
+        fate[held_out] = 0
+        results.append(RuleResult(HOLDOUT, rows.height, int(held_out.sum())))
     for rule, node in plan.rules:
         index = len(names)
         names.append(rule.name)
@@ -134,7 +134,7 @@ def clause_values(rule: Rule, rows: pl.DataFrame) -> pl.DataFrame:
     assert rule.where is not None
     return pl.DataFrame(
         {
-            str(i): value(rows, rule.where.clause(i), text).cast(pl.Boolean)
+            str(i): evaluate_expression(rows, rule.where.clause(i), text).cast(pl.Boolean)
             for i, text in enumerate(rule.where.clauses)
         }
     )
@@ -145,9 +145,9 @@ def _where(
 ) -> tuple[Mask, np.ndarray[Any, Any], RuleResult]:
     assert rule.where is not None
     flat = runtime.frame(rule.where.paths)
-    held = clause_values(rule, flat)
-    results = [held[c].fill_null(False).to_numpy() for c in held.columns]
-    nulls = [held[c].is_null().to_numpy() for c in held.columns]
+    passes = clause_values(rule, flat)
+    results = [passes[c].fill_null(False).to_numpy() for c in passes.columns]
+    nulls = [passes[c].is_null().to_numpy() for c in passes.columns]
     passed = np.logical_and.reduce(results)
     failing = np.argmin(np.stack(results), axis=0).astype(np.int32)
     lost = candidates & ~passed
@@ -176,7 +176,7 @@ def _by(
     rows = runtime.roles(node, masks)
     step = node.step
     if node.of_pool:
-        whole = int(sum(mask.sum() for mask in runtime.seen))
+        whole = int(sum(mask.sum() for mask in runtime.visible))
         ratio = float(node.parameters["budget_ratio"])
         step = step.bind(budget_ratio=None, budget=max(1, int(whole * ratio + 1e-9)))
     arguments = runtime.arguments(node)

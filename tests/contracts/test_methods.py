@@ -83,7 +83,7 @@ def test_a_name_in_two_folders_is_refused_and_both_are_named(monkeypatch: pytest
 
 
 def test_a_file_beside_the_recipe_is_loaded_by_reference(mine: Path):
-    step = methods.load("curation.annotate", "./mine.py:length", beside=mine.parent)
+    step = methods.load("curation.annotate", "./mine.py:length", recipe_dir=mine.parent)
     assert step.name == "length"
     assert methods.load("curation.annotate", f"{mine}:length").name == "length"
 
@@ -107,14 +107,14 @@ def test_a_reference_to_nothing_says_what_is_missing(mine: Path, reference: str,
     (mine.parent / "broken.py").write_text("def length(:")
     (mine.parent / "needs.py").write_text("import no_such_module_at_all")
     with pytest.raises(ConfigError, match=message):
-        methods.load("curation.annotate", reference, beside=mine.parent)
+        methods.load("curation.annotate", reference, recipe_dir=mine.parent)
 
 
 def test_the_source_hash_is_that_of_the_file_and_ours_have_none(mine: Path):
-    first = methods.source_hash("./mine.py:length", beside=mine.parent)
+    first = methods.source_hash("./mine.py:length", recipe_dir=mine.parent)
     assert first == methods.source_hash(f"{mine}:length")
     mine.write_text(STEP.format(does="Other lengths."))
-    assert methods.source_hash("./mine.py:length", beside=mine.parent) != first
+    assert methods.source_hash("./mine.py:length", recipe_dir=mine.parent) != first
     assert methods.source_hash("caption_stats") is None
     assert methods.source_hash("contracts.uid:uid_of") is not None
 

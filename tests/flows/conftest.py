@@ -26,14 +26,14 @@ class Project:
     """A folder with sources and recipes, and its store.
 
     Attributes:
-        beside: the folder; recipes and sources lie in it.
+        recipe_dir: the folder; recipes and sources lie in it.
     """
 
-    beside: Path
+    recipe_dir: Path
 
     @property
     def store(self) -> Store:
-        return Store(self.beside / ".winnow")
+        return Store(self.recipe_dir / ".winnow")
 
     @property
     def view(self) -> Winnow:
@@ -41,7 +41,7 @@ class Project:
 
     def lines(self, path: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write JSON lines."""
-        target = self.beside / path
+        target = self.recipe_dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return target
@@ -54,13 +54,13 @@ class Project:
     def pictures(self, files: Mapping[str, bytes], folder: str = "pictures") -> None:
         """Write an image folder."""
         for name, data in files.items():
-            target = self.beside / folder / name
+            target = self.recipe_dir / folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
 
     def recipe(self, text: str, name: str = "web") -> Path:
         """Write a recipe file."""
-        path = self.beside / f"{name}.toml"
+        path = self.recipe_dir / f"{name}.toml"
         path.write_text(text, encoding="utf-8")
         return path
 

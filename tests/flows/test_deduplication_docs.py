@@ -28,7 +28,7 @@ def test_a_recipe_of_the_docs_runs(project: Any, captioned: dict[str, bytes], re
          "concept": i % 7, "series": f"s{i % 3}", "position": i}
         for i, name in enumerate(pictures)
     ]  # fmt: skip
-    table = project.beside / "pictures" / "metadata.jsonl"
+    table = project.recipe_dir / "pictures" / "metadata.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     # What a floor would stop is for the reader's pool, not for two dozen plain squares.
     found = project.run(SOURCE + re.sub(r"^floor = .*$", "", recipe, flags=re.MULTILINE))

@@ -32,16 +32,16 @@ def test_before_the_first_run_the_sources_are_looked_at_and_nothing_is_written(p
     assert foreseen["sample"] == 30
     assert foreseen["rules"][0]["kept_ratio"] == pytest.approx(0.6)
     assert "of the sample alone:" in dry.text(foreseen)
-    assert not (project.beside / ".winnow").exists()
+    assert not (project.recipe_dir / ".winnow").exists()
 
 
 def test_after_a_run_everything_is_found(project):
     project.texts(*TEXTS)
     project.run(RECIPE)
-    before = sorted(p.name for p in (project.beside / ".winnow").rglob("*"))
+    before = sorted(p.name for p in (project.recipe_dir / ".winnow").rglob("*"))
     table = foresee(project, 20)["tables"]["annotate.caption_stats"]
     assert (table["found"], table["computed"]) == (60, 0)
-    assert sorted(p.name for p in (project.beside / ".winnow").rglob("*")) == before
+    assert sorted(p.name for p in (project.recipe_dir / ".winnow").rglob("*")) == before
 
 
 def test_what_was_not_measured_is_counted(project):

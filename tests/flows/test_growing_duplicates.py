@@ -120,7 +120,7 @@ def test_texts_that_came_in_five_parts_have_the_clusters_of_one(project: Any, wa
         )
     grown = _columns(project)
     assert len(project.last().runtime.pool.parts) == 5
-    project.beside /= "scratch"
+    project.recipe_dir /= "scratch"
     for part in range(5):
         project.lines(f"texts/{part}.jsonl", rows[part * 20 : part * 20 + 20])
     project.run(TEXTS, until="select")
@@ -155,7 +155,7 @@ def test_pictures_that_came_in_five_parts_have_the_clusters_of_one(project: Any,
         project.run(PICTURES, until="select")
         assert watch.counts["annotate.hash"] == (part * 8, 8)
     grown = _columns(project)
-    project.beside /= "scratch"
+    project.recipe_dir /= "scratch"
     project.pictures(files)
     project.run(PICTURES, until="select")
     assert _columns(project).equals(grown)

@@ -257,7 +257,7 @@ def test_the_stored_recipe_is_resolved_and_plans_again(rows: Any):
     rows.run(ROWS + '[[select]]\nwhere = "caption_stats.words >= 1"\n')
     stored = rows.last().recipe
     assert stored["annotate"]["caption_stats"] == {"text": "text", "step": "caption_stats"}
-    planned = plan(recipes.parsed(stored, beside=rows.beside, name="web"))
+    planned = plan(recipes.parsed(stored, recipe_dir=rows.recipe_dir, name="web"))
     assert planned.resolved() == stored
 
 
@@ -286,11 +286,11 @@ def test_a_missing_source_of_a_recipe_is_bad_data(project: Any):
 
 
 def test_the_store_is_where_it_is_said_to_be(tmp_path: Path):
-    beside = tmp_path / "recipe"
+    recipe_dir = tmp_path / "recipe"
     environment = {"WINNOW_STORE": str(tmp_path / "env")}
-    assert runs.open_store(None, beside, {}).root == beside / ".winnow"
-    assert runs.open_store(None, beside, environment).root == tmp_path / "env"
-    assert runs.open_store(tmp_path / "given", beside, environment).root == tmp_path / "given"
+    assert runs.open_store(None, recipe_dir, {}).root == recipe_dir / ".winnow"
+    assert runs.open_store(None, recipe_dir, environment).root == tmp_path / "env"
+    assert runs.open_store(tmp_path / "given", recipe_dir, environment).root == tmp_path / "given"
 
 
 def test_a_run_says_table_by_table_what_it_found_and_computed(rows: Any):
@@ -319,7 +319,7 @@ def test_removed_records_are_in_no_verdict_and_no_shard(rows: Any):
     rows.run(ROWS + "[export]\n")
     changed = [{"id": f"r{i}", "text": f"text {i}", "n": i + (i == 3)} for i in range(12)]
     rows.lines("rows.jsonl", changed)
-    winnow.ingest(rows.beside / "rows.jsonl", pool="web", id="id", update=True,
+    winnow.ingest(rows.recipe_dir / "rows.jsonl", pool="web", id="id", update=True,
                   store=rows.store.root)  # fmt: skip
     found = rows.run(ROWS + "[export]\n")
     assert found["records"] == found["kept"] == 12

@@ -65,14 +65,14 @@ def read(store: Path, folder: Path, *, payload: str = "copy", workers: int = 1) 
 
 def made(project, store: str, **options: object) -> dict[str, str]:
     recipe = runs.read_recipe(project.recipe(RECIPE))
-    runs.run(recipe, Store(project.beside / store), runs.Options(**options))
-    return shards(project.beside / store)
+    runs.run(recipe, Store(project.recipe_dir / store), runs.Options(**options))
+    return shards(project.recipe_dir / store)
 
 
 @pytest.fixture
 def want(project, captioned) -> dict[str, str]:
     project.pictures(captioned)
-    read(project.beside / "one", project.beside / "pictures")
+    read(project.recipe_dir / "one", project.recipe_dir / "pictures")
     found = made(project, "one")
     assert len(found) == 3
     return found
@@ -80,18 +80,18 @@ def want(project, captioned) -> dict[str, str]:
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_any_number_of_workers(project, want, workers: int):
-    read(project.beside / "many", project.beside / "pictures", workers=workers)
+    read(project.recipe_dir / "many", project.recipe_dir / "pictures", workers=workers)
     assert made(project, "many", workers=workers) == want
 
 
 def test_files_made_in_another_order(project, captioned, want):
     project.pictures(dict(reversed(captioned.items())), folder="again")
-    read(project.beside / "again-store", project.beside / "again")
+    read(project.recipe_dir / "again-store", project.recipe_dir / "again")
     assert made(project, "again-store") == want
 
 
 def test_payload_by_reference(project, want):
-    read(project.beside / "referred", project.beside / "pictures", payload="reference")
+    read(project.recipe_dir / "referred", project.recipe_dir / "pictures", payload="reference")
     assert made(project, "referred") == want
 
 
@@ -102,6 +102,6 @@ def test_a_pool_that_grew_in_three_runs_with_files_given_twice(project, captione
         project.pictures(
             {n: captioned[n] for n in names if n.rpartition(".")[0] in part}, folder="growing"
         )
-        read(project.beside / "grown", project.beside / "growing")
+        read(project.recipe_dir / "grown", project.recipe_dir / "growing")
         found = made(project, "grown")
     assert found == want

@@ -99,7 +99,7 @@ def test_d4_takes_its_measure_by_default(texts: Any):
 
 
 def test_fair_dedup_keeps_as_many_as_the_papers_rule(texts: Any):
-    np.save(texts.beside / "concepts.npy", np.random.default_rng(0).standard_normal((3, 64)))
+    np.save(texts.recipe_dir / "concepts.npy", np.random.default_rng(0).standard_normal((3, 64)))
     fair = texts.run(
         POOL
         + """

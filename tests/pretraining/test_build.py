@@ -97,6 +97,6 @@ def test_an_unknown_name_is_answered_with_the_nearest(objective, encoder):
 
 def test_ones_own_encoder_is_named_by_a_file_beside_the_recipe(tmp_path):
     (tmp_path / "mine.py").write_text(FILE)
-    objective = build("simclr", {}, "./mine.py:Mean", {"dim": 6}, seed=0, beside=tmp_path)
+    objective = build("simclr", {}, "./mine.py:Mean", {"dim": 6}, seed=0, recipe_dir=tmp_path)
     assert objective.encoder.dim == 6
     assert objective.description["encoders"]["encoder"]["name"] == "./mine.py:Mean"

@@ -145,10 +145,10 @@ def test_foreign_code_is_imported_only_where_the_caller_allows_it(tmp_path):
     (tmp_path / "my_encoder.py").write_text(source)
     small = {"width": 16, "heads": 2, "depth": 1}
     name = "./my_encoder.py:Mine"
-    data = exported(build("simclr", {}, name, small, seed=0, beside=tmp_path), {})
+    data = exported(build("simclr", {}, name, small, seed=0, recipe_dir=tmp_path), {})
     with pytest.raises(DataError, match=r"foreign code, \['./my_encoder.py:Mine'\]"):
-        rebuild(data, beside=tmp_path)
-    encoder = rebuild(data, allow=[name], beside=tmp_path)["encoder"]
+        rebuild(data, recipe_dir=tmp_path)
+    encoder = rebuild(data, allow=[name], recipe_dir=tmp_path)["encoder"]
     assert type(encoder).__name__ == "Mine"
 
 

@@ -38,7 +38,7 @@ def winnow(
     project: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Call the command in the project's folder; return exit code, output, errors."""
-    monkeypatch.chdir(project.beside)
+    monkeypatch.chdir(project.recipe_dir)
     monkeypatch.delenv("WINNOW_STORE", raising=False)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     # The command takes SIGTERM for itself; the test process keeps its own handler.
@@ -92,7 +92,7 @@ def test_run_prints_what_was_kept_and_where(rows: Any, winnow: Command):
 
 
 def test_ingest_prints_what_was_read(rows: Any, winnow: Command):
-    with (rows.beside / "rows.jsonl").open("a") as file:
+    with (rows.recipe_dir / "rows.jsonl").open("a") as file:
         file.write("{broken\n")
     found = _json(winnow("ingest", "rows.jsonl", "--id", "id", "--json"))
     assert found == {
@@ -162,12 +162,12 @@ def test_show_prints_records(done: Any, winnow: Command):
 
 def test_report_says_where_it_was_written(done: Any, winnow: Command):
     found = _json(winnow("report", "--to", "page.html", "--json"))
-    assert found == {"report": str(done.beside / "page.html")}
-    assert (done.beside / "page.html").read_text().startswith("<!")
+    assert found == {"report": str(done.recipe_dir / "page.html")}
+    assert (done.recipe_dir / "page.html").read_text().startswith("<!")
 
 
 def test_init_writes_a_recipe_that_run_takes(rows: Any, winnow: Command):
-    (rows.beside / "winnow.toml").unlink()
+    (rows.recipe_dir / "winnow.toml").unlink()
     found = _json(winnow("init", "rows.jsonl", "--json"))
     assert set(found) >= {"recipe", "found"}
     assert _json(winnow("run", "--json"))["records"] == 12
@@ -175,7 +175,7 @@ def test_init_writes_a_recipe_that_run_takes(rows: Any, winnow: Command):
 
 def test_a_dry_run_writes_nothing(rows: Any, winnow: Command):
     assert _json(winnow("run", "--dry-run", "--json"))
-    assert not (rows.beside / ".winnow").exists()
+    assert not (rows.recipe_dir / ".winnow").exists()
 
 
 # ------------------------------------------------------------------ for people
@@ -210,17 +210,17 @@ def test_set_until_at_and_store_reach_the_run(rows: Any, winnow: Command):
         winnow("run", "--set", "select.1.budget=2", "--until", "select", "--store", "s", "--json")
     )
     assert (found["kept"], "shards" in found) == (2, False)
-    assert (rows.beside / "s/refs/run/winnow/1.json").is_file()
+    assert (rows.recipe_dir / "s/refs/run/winnow/1.json").is_file()
     assert _json(winnow("run", "--at", "1", "--store", "s", "--json"))["kept"] == 5
 
 
 def test_the_store_may_be_named_by_the_environment(
     rows: Any, winnow: Command, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("WINNOW_STORE", str(rows.beside / "env"))
+    monkeypatch.setenv("WINNOW_STORE", str(rows.recipe_dir / "env"))
     winnow("run", "--quiet")
-    assert (rows.beside / "env/refs").is_dir()
-    assert not (rows.beside / ".winnow").exists()
+    assert (rows.recipe_dir / "env/refs").is_dir()
+    assert not (rows.recipe_dir / ".winnow").exists()
 
 
 # ------------------------------------------------------------------ exit codes
@@ -233,7 +233,7 @@ def test_a_bad_recipe_is_78_and_names_every_key(rows: Any, winnow: Command):
     assert "exprt: unknown section. Nearest: export." in err
     assert "select[2]: curation.select has no method 'tip'. Nearest: top." in err
     assert "Traceback" not in err
-    assert not (rows.beside / ".winnow").exists()
+    assert not (rows.recipe_dir / ".winnow").exists()
 
 
 @pytest.mark.parametrize(
@@ -292,6 +292,6 @@ def test_control_characters_of_data_do_not_reach_the_terminal(rows: Any, winnow:
 def test_the_command_is_installed(rows: Any):
     script = Path(sys.executable).with_name("winnow")
     found = subprocess.run(
-        [script, "ls", "--json"], cwd=rows.beside, capture_output=True, text=True, check=True
+        [script, "ls", "--json"], cwd=rows.recipe_dir, capture_output=True, text=True, check=True
     )
     assert json.loads(found.stdout) == []

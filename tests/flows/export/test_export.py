@@ -345,7 +345,7 @@ def test_a_record_that_was_updated_moves_to_a_new_shard(project: Any):
     project.run(ROWS + EXPORT.format(10, "append"))
     rows = [{"id": f"r{i}", "text": f"text {i}", "n": i + (i == 7)} for i in range(20)]
     project.lines("rows/0.jsonl", rows)
-    winnow.ingest(project.beside / "rows", pool="web", source="rows", id="id", update=True,
+    winnow.ingest(project.recipe_dir / "rows", pool="web", source="rows", id="id", update=True,
                   store=project.store.root)  # fmt: skip
     project.run(ROWS + EXPORT.format(10, "append"))
     found = [_uids(path) for path in _tars(_folder(project))]
@@ -421,7 +421,7 @@ def twice(candidates):
 
 def _uid_files(project: Any, ids: list[str], repeats: bool = False) -> Path:
     project.lines("rows/0.jsonl", [{"id": i, "text": i, "n": n} for n, i in enumerate(ids)])
-    (project.beside / "mine.py").write_text(REPEAT)
+    (project.recipe_dir / "mine.py").write_text(REPEAT)
     rule = '[[select]]\nname = "twice"\nby = "./mine.py:twice"\nn = "meta.n"\n' if repeats else ""
     project.run(ROWS + '[export]\nformat = ["uids"]\n' + rule)
     return _folder(project)
@@ -450,7 +450,7 @@ def test_a_repeated_record_is_listed_as_often_as_it_is_seen(project: Any, hexade
 
 def test_a_record_lies_in_the_shards_once_and_its_repeats_beside_them(project: Any):
     _lines(project, *range(4))
-    (project.beside / "mine.py").write_text(REPEAT)
+    (project.recipe_dir / "mine.py").write_text(REPEAT)
     project.run(
         ROWS + EXPORT.format(10, "append")
         + '[[select]]\nname = "twice"\nby = "./mine.py:twice"\nn = "meta.n"\n'
@@ -529,7 +529,7 @@ def test_an_unreadable_payload_ends_the_export_and_shows_nothing(
     project.pictures({n: d for n, d in captioned.items() if n.startswith("0/0")})
     recipe = '[[source]]\npath = "pictures"\npayload = "reference"\n' + EXPORT.format(3, "packed")
     project.run(recipe, until="select")
-    next((project.beside / "pictures/0").glob("*.png")).unlink()
+    next((project.recipe_dir / "pictures/0").glob("*.png")).unlink()
     with pytest.raises(DataError, match="SOURCE_GONE"):
         project.run(recipe, at=1)
     assert not list((project.store.root / "shards/web").glob("v*"))
@@ -539,5 +539,5 @@ def test_an_unreadable_payload_ends_the_export_and_shows_nothing(
 def test_an_export_goes_where_the_recipe_says(project: Any):
     _lines(project, *range(3))
     project.run(ROWS + EXPORT.format(10, "append") + 'path = "out/here"\n')
-    assert _folder(project) == project.beside / "out/here/v0001"
+    assert _folder(project) == project.recipe_dir / "out/here/v0001"
     assert all(Path(s["path"]).is_file() for s in project.last().result["shards"])

@@ -68,7 +68,7 @@ def scans(project: Any) -> Any:
         steps = np.arange(14) * (1 + number)
         discs = [np.hypot(x - 6 - s, y - 8 - s / 2) for s in steps]
         voxels = (np.stack(discs, axis=2) * 50).transpose(1, 0, 2).astype(np.int16)
-        path = project.beside / "scans" / f"v{number}.nii.gz"
+        path = project.recipe_dir / "scans" / f"v{number}.nii.gz"
         path.parent.mkdir(exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
     return project
@@ -84,7 +84,9 @@ def kept_slices(project: Any) -> dict[str, list[int]]:
 
 def test_slices_of_volumes_are_reduced_in_their_natural_order(scans: Any):
     result = scans.run(RECIPE.format(parameters=""))
-    expected = {f"v{n}.nii.gz": exemplars(scans.beside / "scans" / f"v{n}.nii.gz") for n in (0, 1)}
+    expected = {
+        f"v{n}.nii.gz": exemplars(scans.recipe_dir / "scans" / f"v{n}.nii.gz") for n in (0, 1)
+    }
     assert kept_slices(scans) == expected
     assert 4 < sum(map(len, expected.values())) < 20
     assert result["records"] == 28 == result["kept"] + result["dropped"]["exemplars"]
@@ -138,7 +140,7 @@ def test_volumes_need_the_option_and_other_sources_refuse_it(scans: Any):
 
 
 def test_from_python_slices_are_asked_for_likewise(scans: Any, tmp_path: Path):
-    read = winnow.ingest(scans.beside / "scans", slices=True, store=tmp_path / "store")
+    read = winnow.ingest(scans.recipe_dir / "scans", slices=True, store=tmp_path / "store")
     assert (read["pool"], read["accepted"], read["quarantined"]) == ("scans", 28, {})
 
 
@@ -148,7 +150,7 @@ def test_sixty_real_volumes_are_reduced_as_the_plain_rule_has_it(project: Any, d
     folder = data / "hippocampus" / "images"
     command = [
         sys.executable, "-c", "from flows.cli.app import main; main()", "ingest", str(folder),
-        "--slices", "--pool", "web", "--store", str(project.beside / ".winnow"), "--json",
+        "--slices", "--pool", "web", "--store", str(project.recipe_dir / ".winnow"), "--json",
     ]  # fmt: skip
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     read = json.loads(done.stdout)

@@ -137,18 +137,18 @@ class Page(HTMLParser):
         return [[Page(cell).text.strip() for cell in row] for row in cells]
 
 
-def _ran(beside: Path, recipe: Mapping[str, Any]) -> RunView:
-    store = Store(beside / ".winnow")
-    parsed = recipes.parsed({"name": "web", **recipe}, beside=beside, name="web")
+def _ran(recipe_dir: Path, recipe: Mapping[str, Any]) -> RunView:
+    store = Store(recipe_dir / ".winnow")
+    parsed = recipes.parsed({"name": "web", **recipe}, recipe_dir=recipe_dir, name="web")
     runs.run(parsed, store, runs.Options(until="select"))
     return Winnow(store).run("web")
 
 
-def _texts(beside: Path, rows: list[dict[str, Any]], *select: Mapping[str, Any]) -> RunView:
+def _texts(recipe_dir: Path, rows: list[dict[str, Any]], *select: Mapping[str, Any]) -> RunView:
     """Run rules over JSON lines with the column `id`."""
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    (beside / "t.jsonl").write_text(lines, encoding="utf-8")
-    return _ran(beside, {"source": [{"path": "t.jsonl", "id": "id"}], "select": list(select)})
+    (recipe_dir / "t.jsonl").write_text(lines, encoding="utf-8")
+    return _ran(recipe_dir, {"source": [{"path": "t.jsonl", "id": "id"}], "select": list(select)})
 
 
 def _page(run: RunView) -> Page:
@@ -195,8 +195,8 @@ def _evaluation(verdict: str = "better", name: str = "recall", seeds: int = 2) -
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> RunView:
     """A run in which each payload is a text, an id, a value, a column, a clause and a rule."""
-    beside = tmp_path_factory.mktemp("hostile")
-    folder = beside / "rows"
+    recipe_dir = tmp_path_factory.mktemp("hostile")
+    folder = recipe_dir / "rows"
     folder.mkdir()
     shade = [_png(np.full((8, 8, 3), 5 * i)) for i in range(len(PAYLOADS))]
     rows = pl.DataFrame({"id": PAYLOADS, "text": PAYLOADS, "image": shade, "value": PAYLOADS})
@@ -204,12 +204,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> RunView:
     kept = rows[:1].with_columns(id=pl.lit("k"), text=pl.lit("kept"), value=pl.lit("none"))
     pl.concat([rows, bad, kept]).write_parquet(folder / f"{PAYLOADS[8][:-3]}>.parquet")
     notes = {_name(payload): range(len(PAYLOADS)) for payload in PAYLOADS}
-    pl.DataFrame({"source_id": PAYLOADS, **notes}).write_parquet(beside / "notes.parquet")
+    pl.DataFrame({"source_id": PAYLOADS, **notes}).write_parquet(recipe_dir / "notes.parquet")
     rules = [
         {"name": p, "where": f"meta.value <> {_quoted(p)} AND {_column(p)} IS DISTINCT FROM -1"}
         for p in PAYLOADS
     ]
-    return _ran(beside, {
+    return _ran(recipe_dir, {
         "source": [{"path": "rows", "id": "id"}],
         "annotate": {"mine": {"file": "notes.parquet", "key": "source_id"}},
         "select": rules,
@@ -349,8 +349,8 @@ def test_a_run_has_one_report_byte_for_byte(pictures, tmp_path):
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> RunView:
     """30 pictures: 6 too wide, of the others 8 copies of one; 7 broken files of two kinds."""
-    beside = tmp_path_factory.mktemp("pictures")
-    folder = beside / "p"
+    recipe_dir = tmp_path_factory.mktemp("pictures")
+    folder = recipe_dir / "p"
     folder.mkdir()
     rng = np.random.default_rng(3)
     for i in range(30):
@@ -365,7 +365,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> RunView:
     for i in range(6):
         (folder / f"x{i}.png").write_bytes(b"nothing")
     (folder / "y.svg").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
-    return _ran(beside, {
+    return _ran(recipe_dir, {
         "source": [{"path": "p"}],
         "annotate": {
             "hash": {"step": "content_hash", "payload": "image"},

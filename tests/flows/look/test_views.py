@@ -161,7 +161,7 @@ NEW = "meta.n < 14 AND caption_stats.words >= 1 AND meta.n >= 2"
 def test_a_recut_equals_a_run_with_that_threshold(rows: Any, run: Any, projects: Callable[[], Any]):
     recut = run.recut({"size": NEW, "some": {"budget": 3}})
     other = projects()
-    (other.beside / "rows.jsonl").write_bytes((rows.beside / "rows.jsonl").read_bytes())
+    (other.recipe_dir / "rows.jsonl").write_bytes((rows.recipe_dir / "rows.jsonl").read_bytes())
     old = 'where = "meta.n < 18 AND caption_stats.words >= 2 AND meta.n >= 2"'
     other.run(RECIPE.replace(old, f'where = "{NEW}"').replace("budget = 4", "budget = 3"))
     assert recut.verdict.rows.equals(other.last().verdict)
@@ -197,7 +197,7 @@ def test_a_diff_names_the_records_whose_fate_differs(run: Any):
 def test_a_saved_recut_is_a_recipe_that_runs_to_the_same_verdict(
     rows: Any, run: Any, folder: str, tmp_path: Path
 ):
-    target = (rows.beside if folder == "." else tmp_path) / "new.toml"
+    target = (rows.recipe_dir if folder == "." else tmp_path) / "new.toml"
     recut = run.recut({"size": NEW})
     recut.save(target)
     assert tomllib.loads(target.read_text())["select"][0] == {"name": "size", "where": NEW}
@@ -212,7 +212,7 @@ def test_a_saved_recut_is_a_recipe_that_runs_to_the_same_verdict(
 def test_a_rule_that_needed_a_target_pool_is_recut(project: Any):
     project.texts(*[f"word{i % 7} and number {i}" for i in range(20)])
     project.texts("word3 and number 3", "word5 and number 5", path="wanted.jsonl")
-    winnow.ingest(project.beside / "wanted.jsonl", id="id", store=project.store.root)
+    winnow.ingest(project.recipe_dir / "wanted.jsonl", id="id", store=project.store.root)
     project.run(
         '[[source]]\npath = "texts.jsonl"\nid = "id"\n[embed.bag]\nencoder = "hashed_ngrams"\n'
         '[[select]]\nname = "core"\nby = "simcore"\ntarget = "pool:wanted"\nbudget = 2\n'
@@ -379,7 +379,7 @@ def test_a_picture_whose_file_is_gone_is_null_and_a_report_shows_the_rest(
     project.pictures({n: d for n, d in captioned.items() if n.startswith("0/0")})
     recipe = '[[source]]\npath = "pictures"\npayload = "reference"\n'
     project.run(recipe, until="select")
-    (project.beside / "pictures/0/00a.png").unlink()
+    (project.recipe_dir / "pictures/0/00a.png").unlink()
     pool = winnow.open(project.store.root).pool("web")
     found = pool.images(pool.frame("source_id").collect()["uid"].to_list())
     assert found["image"].null_count() == 1

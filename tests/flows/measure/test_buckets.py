@@ -81,7 +81,7 @@ def whole(project: Any) -> pl.DataFrame:
 def test_many_buckets_of_many_parts_give_the_notes_of_one(
     project: Any, whole: pl.DataFrame, cut: list[int], workers: int
 ):
-    project.beside /= "again"
+    project.recipe_dir /= "again"
     _write(project)
     project.run(RECIPE, workers=workers, until="select")
     assert len(project.last().runtime.pool.parts) > 3
@@ -153,7 +153,7 @@ series = "series"
 [annotate.same]
 step = "./first.py:first"
 """
-    (project.beside / "first.py").write_text(FIRST)
+    (project.recipe_dir / "first.py").write_text(FIRST)
     monkeypatch.setattr(ingesting, "PART_ROWS", 12)
     scattered: list[object] = []
     scatter = buckets._scatter

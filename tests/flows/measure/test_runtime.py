@@ -234,7 +234,7 @@ def test_pieces_of_a_part_give_the_object_of_the_whole(
     text = TEXTS + '[embed.bag]\nencoder = "hashed_ngrams"\n'
     project.run(text)
     whole = project.last().runtime.notes["embed.bag"]
-    project.beside /= "again"
+    project.recipe_dir /= "again"
     _write(project, range(20))
     monkeypatch.setattr(measure, "PIECE_ROWS", 7)
     shown: list[tuple[str, int]] = []
@@ -263,7 +263,7 @@ def clock(rows):
 
 def test_a_method_that_is_not_deterministic_is_caught_when_its_notes_are_made_again(project: Any):
     _write(project, range(4))
-    (project.beside / "mine.py").write_text(CLOCK)
+    (project.recipe_dir / "mine.py").write_text(CLOCK)
     text = TEXTS + '[annotate.mine]\nstep = "./mine.py:clock"\n'
     project.run(text)
     (note,) = project.store.root.glob("objects/web/annotate.mine/*.parquet")
@@ -332,7 +332,7 @@ def test_values_of_a_file_are_matched_by_their_key(project: Any, key: str, suffi
         "meta.url": ("http://x/" + VALUES["n"].cast(pl.String)).alias("url"),
     }
     frame = pl.DataFrame([columns[key], VALUES["taste"]])
-    path = project.beside / f"mine.{suffix}"
+    path = project.recipe_dir / f"mine.{suffix}"
     {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[suffix](
         path
     )
@@ -347,11 +347,11 @@ def test_values_of_a_file_are_matched_by_their_key(project: Any, key: str, suffi
 def test_values_may_come_in_the_order_of_the_rows(project: Any):
     _write(project, range(3), range(3, 5))
     tastes = [1.0, 9.0, 2.0, 8.0, 3.0]
-    pl.DataFrame({"taste": tastes}).write_parquet(project.beside / "mine.parquet")
+    pl.DataFrame({"taste": tastes}).write_parquet(project.recipe_dir / "mine.parquet")
     _brought(project, "row", "mine.parquet")
     assert [v for (v,) in _notes(project, "mine.taste").values()] == tastes
     pl.DataFrame({"row": [4, 1], "taste": [5.0, 6.0]}).write_parquet(
-        project.beside / "some.parquet"
+        project.recipe_dir / "some.parquet"
     )
     _brought(project, "row", "some.parquet")
     assert [v for (v,) in _notes(project, "mine.taste").values()] == [None, 6.0, None, None, 5.0]
@@ -359,7 +359,7 @@ def test_values_may_come_in_the_order_of_the_rows(project: Any):
 
 def test_unmatched_keys_are_counted_on_both_sides(project: Any, monkeypatch: pytest.MonkeyPatch):
     _write(project, range(5), n=lambda i: i)
-    VALUES.write_parquet(project.beside / "mine.parquet")
+    VALUES.write_parquet(project.recipe_dir / "mine.parquet")
     seen: list[tuple[int, int]] = []
 
     def table(name: str, count: Any) -> None:
@@ -383,7 +383,7 @@ def test_a_file_that_matches_nothing_or_twice_is_bad_data(
     project: Any, rows: dict[str, Any], message: str
 ):
     _write(project, range(5), n=lambda i: i)
-    pl.DataFrame(rows).write_parquet(project.beside / "mine.parquet")
+    pl.DataFrame(rows).write_parquet(project.recipe_dir / "mine.parquet")
     with pytest.raises(DataError, match=message) as refused:
         _brought(project, "meta.n", "mine.parquet")
     assert refused.value.exit_code == 65
@@ -392,7 +392,7 @@ def test_a_file_that_matches_nothing_or_twice_is_bad_data(
 def test_another_content_of_the_file_is_read_anew(project: Any, watch: Any):
     _write(project, range(5), n=lambda i: i)
     for taste in (9.0, 1.0):
-        VALUES.with_columns(taste=pl.lit(taste)).write_parquet(project.beside / "mine.parquet")
+        VALUES.with_columns(taste=pl.lit(taste)).write_parquet(project.recipe_dir / "mine.parquet")
         watch.reset()
         if taste < 5:
             with pytest.raises(DataError, match="no record is kept"):
@@ -406,18 +406,18 @@ def test_values_stay_beside_a_record_that_was_updated(project: Any):
     _write(project, range(5), n=lambda i: i)
     project.run(TEXTS)
     _write(project, range(5), n=lambda i: i + (i == 2))
-    winnow.ingest(project.beside / "texts", pool="web", source="texts", id="id", update=True,
+    winnow.ingest(project.recipe_dir / "texts", pool="web", source="texts", id="id", update=True,
                   store=project.store.root)  # fmt: skip
     frame = pl.DataFrame({"source_id": [f"r{n}" for n in range(5)], "taste": [9.0] * 5})
-    frame.write_parquet(project.beside / "mine.parquet")
+    frame.write_parquet(project.recipe_dir / "mine.parquet")
     assert _brought(project, "source_id", "mine.parquet")["kept"] == 5
 
 
 def test_vectors_that_one_brings_are_vectors(project: Any):
     _write(project, range(12))
     vectors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
-    np.save(project.beside / "v.npy", vectors)
-    (project.beside / "ids.txt").write_text("".join(f"r{i}\n" for i in range(12)))
+    np.save(project.recipe_dir / "v.npy", vectors)
+    (project.recipe_dir / "ids.txt").write_text("".join(f"r{i}\n" for i in range(12)))
     project.run(
         TEXTS + '[embed.mine]\nfile = "v.npy"\nids = "ids.txt"\nkey = "source_id"\n'
         '[fit.kmeans]\nnum_clusters = 2\n[[select]]\nwhere = "nearest_centroid.cosine > -1"\n'
@@ -433,7 +433,7 @@ def test_vectors_that_one_brings_are_vectors(project: Any):
 def test_a_target_pool_is_measured_by_the_same_sections(project: Any, watch: Any):
     _write(project, range(20))
     project.lines("wanted.jsonl", [{"id": f"t{i}", "text": WORDS[i * 5 + 4]} for i in range(3)])
-    winnow.ingest(project.beside / "wanted.jsonl", id="id", store=project.store.root)
+    winnow.ingest(project.recipe_dir / "wanted.jsonl", id="id", store=project.store.root)
     text = (
         TEXTS + '[embed.bag]\nencoder = "hashed_ngrams"\ndimension = 64\n'
         'only = "caption_stats.words >= 4"\n'
@@ -472,10 +472,10 @@ def among(rows, target):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_rowwise_step_may_have_a_target_pool(project: Any, workers: int):
-    (project.beside / "mine.py").write_text(NEAREST)
+    (project.recipe_dir / "mine.py").write_text(NEAREST)
     _write(project, range(6))
     project.lines("wanted.jsonl", [{"id": "t", "text": WORDS[3]}])
-    winnow.ingest(project.beside / "wanted.jsonl", id="id", store=project.store.root)
+    winnow.ingest(project.recipe_dir / "wanted.jsonl", id="id", store=project.store.root)
     project.run(
         TEXTS + '[annotate.mine]\nstep = "./mine.py:among"\ntarget = "pool:wanted"\n'
         '[[select]]\nwhere = "mine.among"\n',
@@ -504,7 +504,7 @@ def members(groups):
 
 @pytest.fixture
 def own(project: Any) -> Path:
-    path: Path = project.beside / "mine.py"
+    path: Path = project.recipe_dir / "mine.py"
     path.write_text(OWN)
     return path
 

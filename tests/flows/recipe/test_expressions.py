@@ -7,12 +7,12 @@ import pytest
 
 from contracts.errors import ConfigError
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import value
+from flows.recipe.plan import evaluate_expression
 
 
 def _value(text: str, **columns: pl.Series) -> list[object]:
     frame = pl.DataFrame({name.replace("__", "."): values for name, values in columns.items()})
-    return value(frame, Expression(text).polars, text).to_list()
+    return evaluate_expression(frame, Expression(text).polars, text).to_list()
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,11 @@ def test_the_clauses_together_say_what_the_rule_says():
         {"a.x": [x for x in range(6) for _ in range(6)], "a.y": list(range(6)) * 6}
     )
     expression = Expression(text)
-    whole = value(frame, expression.polars, text)
-    parts = [value(frame, expression.clause(i), text) for i in range(len(expression.clauses))]
+    whole = evaluate_expression(frame, expression.polars, text)
+    parts = [
+        evaluate_expression(frame, expression.clause(i), text)
+        for i in range(len(expression.clauses))
+    ]
     assert len(parts) == 3
     assert whole.to_list() == [all(row) for row in zip(*parts, strict=True)]
     assert 0 < whole.sum() < len(whole)

@@ -23,13 +23,13 @@ digest = "hash.digest"
 """
 
 
-def _plan(text: str, beside: Path = Path("/nowhere"), **given: Any) -> Plan:
-    return plan(recipes.parsed(tomllib.loads(text), beside=beside, name="web"), given)
+def _plan(text: str, recipe_dir: Path = Path("/nowhere"), **given: Any) -> Plan:
+    return plan(recipes.parsed(tomllib.loads(text), recipe_dir=recipe_dir, name="web"), given)
 
 
-def _problems(text: str, beside: Path = Path("/nowhere")) -> dict[str, str]:
+def _problems(text: str, recipe_dir: Path = Path("/nowhere")) -> dict[str, str]:
     with pytest.raises(ConfigError) as refused:
-        _plan(text, beside)
+        _plan(text, recipe_dir)
     return {problem.key: problem.message for problem in refused.value.problems}
 
 
@@ -188,7 +188,7 @@ def test_a_resolved_recipe_plans_to_itself_through_toml_too(name: str):
     resolved = planned.resolved()
     assert resolved["name"] == resolved["pool"] == "web"
     for again in (resolved, tomllib.loads(dumps(resolved))):
-        second = plan(recipes.parsed(again, beside=Path("/nowhere"), name="another"))
+        second = plan(recipes.parsed(again, recipe_dir=Path("/nowhere"), name="another"))
         assert second.nodes == planned.nodes
         assert [node for _, node in second.rules] == [node for _, node in planned.rules]
         assert [rule.name for rule, _ in second.rules] == [rule.name for rule, _ in planned.rules]
@@ -199,7 +199,7 @@ def test_files_of_values_resolve_to_themselves(tmp_path: Path):
     pl.DataFrame({"source_id": ["a"], "taste": [2.0]}).write_parquet(tmp_path / "taste.parquet")
     text = '[annotate.x]\nfile = "taste.parquet"\nkey = "source_id"'
     planned = _plan(text, tmp_path)
-    again = plan(recipes.parsed(planned.resolved(), beside=Path("/elsewhere"), name="web"))
+    again = plan(recipes.parsed(planned.resolved(), recipe_dir=Path("/elsewhere"), name="web"))
     assert again.nodes == planned.nodes
 
 

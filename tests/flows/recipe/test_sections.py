@@ -123,7 +123,7 @@ def test_every_mistake_of_a_recipe_is_reported_at_once_and_nothing_is_written(pr
     assert set(found) == set(EXPECTED)
     assert [key for key, message in EXPECTED.items() if message not in found[key]] == []
     assert refused.value.exit_code == 78
-    assert [path.name for path in project.beside.iterdir()] == ["web.toml"]
+    assert [path.name for path in project.recipe_dir.iterdir()] == ["web.toml"]
 
 
 def _read(text: str, *overrides: str, tmp_path: Path) -> Recipe:
@@ -137,7 +137,7 @@ def _problems(text: str, *overrides: str) -> dict[str, str]:
     for override in overrides:
         recipes._set(raw, override)
     try:
-        plan(recipes.parsed(raw, beside=Path("/nowhere"), name="web"))
+        plan(recipes.parsed(raw, recipe_dir=Path("/nowhere"), name="web"))
     except ConfigError as error:
         return {problem.key: problem.message for problem in error.problems}
     return {}
@@ -145,7 +145,7 @@ def _problems(text: str, *overrides: str) -> dict[str, str]:
 
 def test_a_recipe_is_named_after_its_file_and_its_pool_after_the_recipe(tmp_path: Path):
     found = _read("", tmp_path=tmp_path)
-    assert (found.name, found.pool, found.beside) == ("web", "web", tmp_path)
+    assert (found.name, found.pool, found.recipe_dir) == ("web", "web", tmp_path)
     assert _read('name = "other"', tmp_path=tmp_path).pool == "other"
 
 

@@ -110,7 +110,7 @@ def test_pictures_are_reencoded_scaled_cropped_turned_grey_spliced_and_cut(proje
 
 def test_a_record_that_repeats_another_of_the_pool_is_no_merge_with_its_near_miss(project: Any):
     _texts(project, 40)
-    path = project.beside / "texts.jsonl"
+    path = project.recipe_dir / "texts.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     # Every record stands in the pool twice.
     project.lines("texts.jsonl", [*rows, *({**row, "id": f"{row['id']}b"} for row in rows)])
@@ -140,7 +140,7 @@ def test_the_pool_its_tables_and_its_counts_never_see_canaries(project: Any):
     _texts(project)
     recipe = TEXTS.format(threshold=0.6, words=3)
     with_canaries = project.run(recipe)
-    project.beside /= "again"
+    project.recipe_dir /= "again"
     _texts(project)
     without = project.run(recipe[: recipe.index("[canaries]")])
     assert {k: v for k, v in with_canaries.items() if k != "canaries"} == without

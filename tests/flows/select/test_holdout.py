@@ -83,7 +83,7 @@ digest = "d.digest"
 @pytest.fixture
 def rows(project: Any) -> Any:
     """Thirty records: five groups of six, two of each in one cluster of equal texts."""
-    (project.beside / "spies.py").write_text(SPIES)
+    (project.recipe_dir / "spies.py").write_text(SPIES)
     project.lines(
         "rows.jsonl",
         [{"id": f"r{i}", "text": f"text {i // 2}", "n": i, "g": f"g{i % 5}"} for i in range(30)],
@@ -104,7 +104,7 @@ def _number(uid: int) -> int:
 
 
 def _seen(project: Any, name: str) -> set[int]:
-    path = Path(project.beside / f"{name}.txt")
+    path = Path(project.recipe_dir / f"{name}.txt")
     return {_number(int(uid)) for line in path.read_text().splitlines() for uid in line.split()}
 
 

@@ -54,7 +54,7 @@ def rule(name: str, **keys: Any) -> str:
 @pytest.fixture
 def rows(project: Any) -> Any:
     """Twenty records: n counts, words from 1 to 5, x null for every fourth."""
-    (project.beside / "mine.py").write_text(OWN)
+    (project.recipe_dir / "mine.py").write_text(OWN)
     project.lines(
         "rows.jsonl",
         [
@@ -79,7 +79,7 @@ def _kept(project: Any) -> set[int]:
 
 def _seen(project: Any, name: str = "spy") -> list[set[int]]:
     known = {str(uid_of("rows", f"r{i}")): i for i in range(20)}
-    text = (project.beside / f"{name}.txt").read_text()
+    text = (project.recipe_dir / f"{name}.txt").read_text()
     return [{known[uid] for uid in line.split()} for line in text.splitlines()]
 
 
@@ -319,7 +319,7 @@ def test_rules_are_judged_in_the_order_of_the_recipe(rows: Any):
 
 
 def test_an_id_list_selects_by_source_id(rows: Any):
-    Path(rows.beside / "ids.csv").write_text("source_id\nr3\nr5\nr99\n")
+    Path(rows.recipe_dir / "ids.csv").write_text("source_id\nr3\nr5\nr99\n")
     rows.run(HEAD + rule("listed", by="uid_list", ids="file:ids.csv"))
     assert _kept(rows) == {3, 5}
 
