@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import polars as pl
 
 UIDs = NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -42,6 +46,24 @@ def parse_uid(text: str) -> int | None:
     """Return the uid that 16 hexadecimal digits name, None where the text is something else."""
     # `int` alone would also take "0x", a sign, underscores and digits of other scripts.
     return int(text, 16) if re.fullmatch("[0-9a-fA-F]{16}", text) else None
+
+
+def parse_uids(values: pl.Series) -> pl.Series:
+    """Return a column of uids that came back in, as UInt64; null where a value is no uid.
+
+    Integers are uids. Texts are uids as every page and export shows them, 16 hexadecimal digits
+    each, or, where one of them has another length, decimal numbers.
+    """
+    import polars as pl
+
+    if values.dtype.is_integer():
+        return values.cast(pl.UInt64, strict=False)
+    if values.dtype != pl.String:
+        return pl.Series(values.name, [None] * len(values), dtype=pl.UInt64)
+    if bool(values.str.contains("^[0-9a-fA-F]{16}$").all()):
+        return values.str.to_integer(base=16, dtype=pl.UInt64)
+    digits = values.str.contains(r"^[0-9]+$")
+    return values.set(~digits, None).str.to_integer(dtype=pl.UInt64, strict=False)
 
 
 def mix(values: UIDs) -> UIDs:

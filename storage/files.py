@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import stat
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts.errors import ConfigError, DataError
+from contracts.errors import ConfigError, CurationError, DataError
+from storage import commit
 
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".json", ".npy", ".npz", ".safetensors")
+# A file that says it decodes to more than the first, and to as many times its size as the second,
+# is refused: a bomb of some kilobytes would take all memory.
+BOMB_BYTES = 1 << 30
+BOMB_RATIO = 200
+# Ids are texts, whatever they look like: a number would lose its leading zeros, and 16
+# hexadecimal digits may look like one.
+IDS: Mapping[str, Any] = {"uid": pl.String, "source_id": pl.String}
 
 
 def load(path: Path, *, ids: Path | None = None) -> pl.DataFrame:
@@ -25,14 +37,12 @@ def load(path: Path, *, ids: Path | None = None) -> pl.DataFrame:
 
     Raises:
         ConfigError: the suffix is not known.
-        DataError: the file is empty, damaged, or holds Python objects.
+        DataError: the file is empty, damaged, a bomb, or holds Python objects (65).
+        StorageError: it cannot be read (74).
     """
-    try:
-        frame = _load(path)
-    except (OSError, ValueError, pl.exceptions.PolarsError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    frame = _table(path)
     if ids is not None:
-        names = _load(ids) if ids.suffix != ".txt" else _lines(ids)
+        names = _table(ids) if ids.suffix != ".txt" else _read(ids, _lines)
         if names.height != frame.height:
             raise DataError(f"{ids}: {names.height} ids for {frame.height} rows of {path}.")
         column = "source_id" if "source_id" in names.columns else names.columns[0]
@@ -44,9 +54,7 @@ def columns(path: Path) -> dict[str, Any]:
     """Return a file's columns and types without reading more than it must."""
     first = _members(path)[0]
     if first.suffix == ".parquet":
-        empty = pl.from_arrow(pq.read_schema(first).empty_table())
-        assert isinstance(empty, pl.DataFrame)
-        return dict(empty.schema)
+        return dict(_read(first, lambda file: _frame(pq.read_schema(file).empty_table())).schema)
     return dict(load(first).schema)
 
 
@@ -59,31 +67,84 @@ def _members(path: Path) -> list[Path]:
     return found
 
 
+def _table(path: Path) -> pl.DataFrame:
+    frames = {member: _read(member, _load) for member in _members(path)}
+    first, *others = frames.values()
+    if not others:
+        return first
+    for member, frame in frames.items():
+        if frame.schema != first.schema:
+            raise DataError(
+                f"{member}: has other columns than the first file of {path}: {dict(frame.schema)} "
+                f"and {dict(first.schema)}."
+            )
+    return pl.concat(frames.values())
+
+
+def _read(path: Path, read: Callable[[Path], pl.DataFrame]) -> pl.DataFrame:
+    """Return what one file holds, or say what is wrong with it."""
+    with commit.reporting(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: is no file to read, but a pipe, a device or a folder.")
+        try:
+            return read(path)
+        except CurationError:
+            raise
+        except (Exception, pl.exceptions.PanicException) as error:
+            # Seven libraries parse these bytes, each with exceptions of its own for damaged ones.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            said = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+            raise DataError(f"{path}: is damaged, or no {path.suffix}: {said}") from error
+
+
 def _load(path: Path) -> pl.DataFrame:
-    members = _members(path)
-    if len(members) > 1:
-        return pl.concat([_load(member) for member in members], how="vertical")
-    path = members[0]
     if path.suffix == ".parquet":
-        frame = pl.from_arrow(pq.read_table(path))
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        file = pq.ParquetFile(path)
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        # A column of one value takes nothing on disk, and in memory some bytes a row.
+        cells = 4 * file.metadata.num_rows * len(file.schema_arrow)
+        _check_size(path, max(cells, sum(group.total_byte_size for group in groups)))
+        return _frame(file.read())
     if path.suffix == ".csv":
-        return pl.read_csv(path, infer_schema_length=None)
+        return pl.read_csv(path, infer_schema_length=None, schema_overrides=IDS)
     if path.suffix == ".jsonl":
         return pl.read_ndjson(path, infer_schema_length=None)
     if path.suffix == ".json":
         return _json(path)
     if path.suffix == ".npy":
-        return _arrays({"vector": np.load(path, allow_pickle=False)})
+        return _arrays({"vector": _array(path)})
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return _arrays({name: archive[name] for name in archive.files})
+        with zipfile.ZipFile(path) as archive:
+            _check_size(path, sum(member.file_size for member in archive.infolist()))
+        with np.load(path, allow_pickle=False) as arrays:
+            return _arrays({name: arrays[name] for name in arrays.files})
     if path.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
         return _arrays(load_file(path))
     raise ConfigError(f"{path}: a file is one of {', '.join(SUFFIXES)}.")
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _array(path: Path) -> np.ndarray[Any, Any]:
+    # Mapped, so that a header which names more than the file holds is found before any memory is
+    # asked for; copied, so that it stays what it was when it was checked.
+    return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
+
+
+def _check_size(path: Path, decoded_bytes: int) -> None:
+    size = path.stat().st_size
+    if decoded_bytes > max(BOMB_BYTES, BOMB_RATIO * size):
+        raise DataError(
+            f"{path}: {size:,} bytes would become {decoded_bytes:,}, more than {BOMB_RATIO} times "
+            "as many: this is a bomb, or damaged."
+        )
 
 
 def _json(path: Path) -> pl.DataFrame:
@@ -105,7 +166,7 @@ def _arrays(arrays: dict[str, Any]) -> pl.DataFrame:
     columns: dict[str, pl.Series] = {}
     for name, array in arrays.items():
         if array.dtype == object or array.ndim not in (1, 2):
-            raise DataError(f"{name} has shape {array.shape} and type {array.dtype}.")
+            raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}.")
         columns[name] = (
             pl.Series(array)
             if array.ndim == 1

@@ -7,6 +7,7 @@ import logging
 import polars as pl
 
 from contracts.errors import ConfigError, DataError
+from contracts.uid import parse_uids
 from curation.step import Role, Table, selector
 
 _log = logging.getLogger(__name__)
@@ -21,8 +22,8 @@ def uid_list(candidates: pl.DataFrame, ids: pl.DataFrame, *, invert: bool = Fals
     """Keep the candidates whose uid or source id stands in the list; with `invert` the others.
 
     The list is one of
-    * `uid` of integers: our uids, as `format = "uids"` exports them;
-    * `source_id` of strings, or `uid` of strings: ids of the source, such as DataComp's;
+    * `uid` of integers, or of 16 hexadecimal digits each: our uids, as exports hold them;
+    * `source_id` of strings, or `uid` of other strings: ids of the source, such as DataComp's;
     * `f0`, `f1` of UInt64: DataComp's subset file, the halves of a source id of 32 hexadecimal
       digits.
 
@@ -57,15 +58,15 @@ def uid_list(candidates: pl.DataFrame, ids: pl.DataFrame, *, invert: bool = Fals
 
 def _keys(candidates: pl.DataFrame, ids: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the column or two by which the list names records: of the candidates, of the list."""
-    if "uid" in ids.columns and ids.schema["uid"].is_integer():
-        return candidates.select(key="uid"), ids.select(
-            key=pl.col("uid").cast(pl.UInt64, strict=False)
-        )
+    if "uid" in ids.columns:
+        uids = parse_uids(ids["uid"])
+        if ids["uid"].dtype.is_integer() or uids.null_count() == ids["uid"].null_count():
+            return candidates.select(key="uid"), uids.to_frame("key")
     strings = [n for n in ("source_id", "uid") if ids.schema.get(n) == pl.String]
     if not strings and not {"f0", "f1"} <= set(ids.columns):
         raise ConfigError(
-            f"uid_list: the list has the columns {ids.columns}; it needs uid (integers), "
-            "source_id (strings), or DataComp's f0 and f1."
+            f"uid_list: the list has the columns {ids.columns}; it needs uid (integers "
+            "or 16 hexadecimal digits), source_id (strings), or DataComp's f0 and f1."
         )
     if "source_id" not in candidates.columns:
         raise ConfigError("uid_list: the list holds source ids: bind the role source_id.")

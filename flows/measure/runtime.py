@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contracts.errors import ConfigError, DataError
+from contracts.errors import ConfigError
 from flows.measure import buckets
+from flows.measure.from_files import match
 from flows.measure.tasks import (
     Task,
     Work,
@@ -524,20 +525,10 @@ class Runtime:
                     brought = brought.with_row_index("row")
             mine = mine.filter(pl.Series(np.concatenate(self.live)))
             column = node.key.removeprefix("meta.")
-            if mine.schema[node.key] != brought.schema[column]:
-                brought = brought.cast({column: mine.schema[node.key]})
-            wanted = brought.select(pl.col(column).alias(node.key), *node.writes)
-            if wanted[node.key].n_unique() != wanted.height:
-                raise DataError(f"{node.file}: {column} repeats: it must name one record.")
-            matched = mine.join(wanted, on=node.key, how="left", maintain_order="left")
-            recorded["without"] = mine.join(wanted, on=node.key, how="anti").height
-            recorded["unused"] = wanted.join(mine, on=node.key, how="anti").height
-            if recorded["unused"] == wanted.height:
-                raise DataError(
-                    f"{node.file}: none of its {wanted.height:,} {column} is among the "
-                    f"{mine.height:,} of the pool {self.pool.name}."
-                )
-            return matched.select("uid", *node.writes)
+            values = brought.select(pl.col(column).alias(node.key), *node.writes)
+            found = match(mine, values, node.key, node.file)  # type: ignore[arg-type]
+            recorded["without"], recorded["unused"] = found.without, found.unused
+            return found.rows
 
         manifest = self._aligned(node, compute, recorded)
         count = self.counts[node.table]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from flows.recipe.expressions import nan_as_null
 from flows.recipe.plan import Node, evaluate_expression
 from flows.workers import one_thread
 from storage import files, tables
@@ -247,7 +248,9 @@ def bound_roles(flat: pl.DataFrame, node: Node) -> list[pl.Series]:
     """Return a node's roles as columns, out of the flat columns that its expressions name."""
     return [
         (
-            flat[e.text.strip()] if e.is_column else evaluate_expression(flat, e.polars, e.text)
+            nan_as_null(flat[e.text.strip()])
+            if e.is_column
+            else evaluate_expression(flat, e.polars, e.text)
         ).alias(role)
         for role, e in node.roles.items()
     ]

@@ -16,7 +16,7 @@ from contracts import methods
 from contracts.errors import ConfigError, nearest
 from contracts.params import names_of, parse
 from curation.step import Step, Table
-from flows.recipe.expressions import Expression
+from flows.recipe.expressions import Expression, nan_as_null
 from flows.recipe.sections import Problems, Recipe, Rule
 from storage import files
 
@@ -622,16 +622,19 @@ SMALL_INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.Int8, pl.Int16, pl.Int32)
 
 
 def evaluate_expression(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.Series:
-    """Evaluate an expression over flat columns; counts are 64 bits wide and signed.
+    """Evaluate an expression over flat columns; counts are 64 bits wide and signed, NaN is null.
 
-    `words - 5` of a UInt32 would wrap below zero otherwise, `width * height` above 2**32.
+    `words - 5` of a UInt32 would wrap below zero otherwise, `width * height` above 2**32. A NaN
+    would pass every `>`.
 
     Raises:
         ConfigError: the expression does not fit the columns' types.
     """
     wide = [pl.col(c).cast(pl.Int64) for c, t in frame.schema.items() if t in SMALL_INTEGERS]
+    numbers = [pl.col(c).fill_nan(None) for c, t in frame.schema.items() if t.is_float()]
     try:
-        return frame.with_columns(wide).with_columns(value=expression)["value"]
+        found = frame.with_columns(*wide, *numbers).with_columns(value=expression)
+        return nan_as_null(found["value"])
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{text!r}: {error}") from None
 

@@ -11,6 +11,7 @@ from contracts.uid import (
     hex_uid,
     mix,
     parse_uid,
+    parse_uids,
     random_bits,
     set_digest,
     shuffled,
@@ -124,3 +125,18 @@ def test_the_digests_of_parts_add_up_to_that_of_the_whole():
     assert set_digest([b"a", b"a"]) != 0
     by_hand = sum(int.from_bytes(digest_of(i), "big") for i in items)
     assert whole == by_hand % 2**128
+
+
+def test_a_column_of_uids_is_hexadecimal_only_where_all_of_it_can_be():
+    import polars as pl
+
+    digits = "1234567890123456"
+    assert parse_uids(pl.Series([digits, "00000000000000ff"])).to_list() == [int(digits, 16), 255]
+    assert parse_uids(pl.Series([digits, "18446744073709551615"])).to_list() == [
+        int(digits),
+        2**64 - 1,
+    ]
+    assert parse_uids(pl.Series(["18446744073709551616", "x", "-1", "٣", None])).null_count() == 5
+    assert parse_uids(pl.Series([1, -1])).to_list() == [1, None]
+    assert parse_uids(pl.Series([1.0])).to_list() == [None]
+    assert parse_uids(pl.Series([], dtype=pl.String)).len() == 0

@@ -75,3 +75,8 @@ def test_a_list_without_ids_is_an_error_that_names_its_columns():
 def test_source_ids_need_their_role():
     with pytest.raises(ConfigError, match="bind the role source_id"):
         uid_list(POOL.drop("source_id"), pl.DataFrame({"source_id": ["x"]}))
+
+
+def test_uids_as_exports_show_them_are_uids():
+    exported = pl.DataFrame({"uid": ["0000000000000003", "0000000000000009"], "source_id": "x"})
+    assert uid_list(POOL, exported)["uid"].to_list() == [3, 9]

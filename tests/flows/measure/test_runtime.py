@@ -375,7 +375,7 @@ def test_unmatched_keys_are_counted_on_both_sides(project: Any, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"n": [50, 60], "taste": [1.0, 2.0]}, "none of its 2 n is among the 5 of the pool web"),
+        ({"n": [50, 60], "taste": [1.0, 2.0]}, "none of its 2 n is among the 5 of the pool"),
         ({"n": [1, 1], "taste": [1.0, 2.0]}, "n repeats: it must name one record"),
     ],
 )

@@ -126,3 +126,47 @@ def test_an_expression_travels_to_a_worker_as_its_text():
     again = pickle.loads(pickle.dumps(expression))
     assert again == expression
     assert again.__dict__ == {"text": "a.x > 1"}
+
+
+def test_what_is_not_a_number_was_not_measured():
+    x = pl.Series([0.9, float("nan"), 0.1, None])
+    assert _value("a.x > 0.5", a__x=x) == [True, None, False, None]
+    assert _value("a.x", a__x=x) == [0.9, None, 0.1, None]
+    zero = pl.Series([0.0, 1.0, -1.0])
+    assert _value("a.x / a.x > 0.5", a__x=zero) == [None, True, True]
+    assert _value("SQRT(a.x) >= 0 OR LN(a.x) < 9", a__x=zero) == [True, True, None]
+    assert _value("1 / (a.x / a.x) > 0.5", a__x=zero) == [None, True, True]
+    assert _value("a.x % 2 = 1", a__x=pl.Series([4, 2**62 + 1])) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["meta.date < now()", "meta.date < CURRENT_DATE", "a.x > random()", "LOCALTIMESTAMP > meta.t"],
+)
+def test_what_is_another_value_at_the_next_run_is_no_rule(text: str):
+    with pytest.raises(ConfigError, match="another value at the next run"):
+        _ = Expression(text).paths
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.x IN (" + ", ".join(map(str, range(30_000))) + ")", "bring the values by file"),
+        (" OR ".join(["a.x = 1"] * 1_000), "write x IN"),
+        ("(" * 9_999 + "a.x > 1" + ")" * 9_999, "nested too deeply"),
+        ("NOT " * 9_999 + "a.x > 1", "nested too deeply"),
+        ("LPAD(a.x, 2000000000, 'x') = ''", "10,000 at most"),
+        ("RPAD(a.x, a.y * 100000, 'x') = ''", "10,000 at most"),
+    ],
+)
+def test_an_expression_has_limits_and_its_error_is_short(text: str, message: str):
+    with pytest.raises(ConfigError, match=message) as refused:
+        _ = Expression(text).paths
+    assert len(str(refused.value)) < 1_000
+
+
+def test_an_expression_within_the_limits_is_taken():
+    numbers = ", ".join(map(str, range(10_000)))
+    assert _value(f"a.x IN ({numbers})", a__x=pl.Series([9_999, 10_000])) == [True, False]
+    chain = " OR ".join(f"a.x = {i}" for i in range(200))
+    assert _value(chain, a__x=pl.Series([199, 200])) == [True, False]

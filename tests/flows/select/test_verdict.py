@@ -138,6 +138,17 @@ def test_a_null_drops_and_is_counted_as_unmeasured(rows: Any):
     assert (whole["dropped"], whole["unmeasured"]) == (10, 4)
 
 
+def test_a_number_that_is_none_is_unmeasured_for_rules_and_selectors(project: Any):
+    scores = {"score": [0.9, float("nan"), 0.1, None], "text": list("abcd")}
+    pl.DataFrame(scores).write_parquet(project.recipe_dir / "rows.parquet")
+    source = '[[source]]\npath = "rows.parquet"\n'
+    project.run(source + rule("high", where="meta.score > 0.5"))
+    assert project.view.run("web").funnel().row(1, named=True)["unmeasured"] == 2
+    assert project.kept() == {uid_of("rows", "rows.parquet#0")}
+    project.run(source + rule("best", by="top", score="meta.score", budget=4))
+    assert project.kept() == {uid_of("rows", f"rows.parquet#{i}") for i in (0, 2)}
+
+
 def test_a_rule_of_more_clauses_than_32_is_judged(rows: Any):
     where = " AND ".join(f"meta.n <> {i}" for i in range(40))
     with pytest.raises(DataError, match="no record is kept"):
