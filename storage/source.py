@@ -175,15 +175,19 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What Unicode lets end a line or a paragraph: vertical tab, form feed, the separators of files,
+# groups and records, next line, line and paragraph separator.
+_ENDS = re.compile(r"[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x9f]")
 
 
 def clean_text(value: bytes | str | None, *, limit: int) -> tuple[str | None, tuple[str, ...]]:
     """Return a text as it is stored, and notes on what was mended.
 
-    Bytes are UTF-8, or what a byte order mark at their start says; the mark goes. CR LF and CR
-    become LF. Control characters but tab and newline are removed (note CONTROL_CHARS); a text
-    without a visible character becomes None (note CAPTION_EMPTY). No Unicode normalisation.
+    Bytes are UTF-8, or what a byte order mark at their start says; the mark goes. Whatever ends a
+    line becomes LF, the separator of units (U+001F) a space; other control characters but the tab
+    are removed. CONTROL_CHARS notes all of it but CR LF and CR. A text without a visible character
+    becomes None (note CAPTION_EMPTY). No Unicode normalisation.
 
     Args:
         limit: bytes in UTF-8: CAPTION_BYTES for captions of images, TEXT_BYTES for texts.
@@ -200,9 +204,9 @@ def clean_text(value: bytes | str | None, *, limit: int) -> tuple[str | None, tu
         raise BadText("CAPTION_NOT_UTF8", f"lone surrogate at {error.start}") from None
     if size > limit:
         raise BadText("CAPTION_TOO_LONG", f"{size:,} bytes, the limit is {limit:,}")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text, removed = _CONTROL.subn("", text)
-    notes = ("CONTROL_CHARS",) if removed else ()
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _CONTROL.sub("", _ENDS.sub("\n", plain).replace("\x1f", " "))
+    notes = () if text == plain else ("CONTROL_CHARS",)
     if all(c.isspace() or unicodedata.category(c) in ("Cf", "Mn") for c in text):
         return None, (*notes, "CAPTION_EMPTY")
     return text, notes

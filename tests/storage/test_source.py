@@ -41,7 +41,8 @@ def _tree(root: Path, *names: str) -> Path:
         ("x 😀".encode("utf-32"), "x 😀", ()),
         (b"\xef\xbb\xbfx", "x", ()),
         ("\ufeffx", "x", ()),
-        ("a\x00b\x1b[31m\x85c", "ab[31mc", ("CONTROL_CHARS",)),
+        ("a\x00b\x1b[31m\x80c", "ab[31mc", ("CONTROL_CHARS",)),
+        ("end of page\x0cStart", "end of page\nStart", ("CONTROL_CHARS",)),
         ("tab\tline\n", "tab\tline\n", ()),
         ("a\r\nb\rc", "a\nb\nc", ()),
         ("", None, ("CAPTION_EMPTY",)),
@@ -55,6 +56,17 @@ def _tree(root: Path, *names: str) -> Path:
 )
 def test_a_text_is_decoded_and_mended_and_says_so(value, text, notes):
     assert clean_text(value, limit=CAPTION_BYTES) == (text, notes)
+
+
+def test_no_white_space_vanishes_and_glues_two_words():
+    white = [c for c in map(chr, range(0x110000)) if c.isspace()]
+    assert len(white) == 29
+    for c in white:
+        text, notes = clean_text(f"one{c}two", limit=CAPTION_BYTES)
+        assert text.split() == ["one", "two"]
+        line_end = len(f"one{c}two".splitlines()) == 2
+        assert text == ("one\ntwo" if line_end else "one two" if c == "\x1f" else f"one{c}two")
+        assert bool(notes) == (text != f"one{c}two" and c != "\r")
 
 
 @pytest.mark.parametrize("value", [b"caf\xe9", "\ud800", b"\xed\xa0\x80", b"\xff\xfe\x00\xd8"])
