@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -24,36 +25,50 @@ WINDOW_BYTES = 128 << 20
 _SLICE_BYTES = 512
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# The frames of zstd that a decoder passes over: pzstd writes one before each of its own.
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 
 
 class Stream:
     """The bytes of an open file, decompressed by what its first bytes say.
+
+    Args:
+        file: open for reading.
+        name: where it ends in `.gz` or `.zst`, the first bytes must say the same.
 
     Attributes:
         position: bytes given so far.
         compressed: whether a position says nothing about a place in the file.
         fault: why the bytes end before their time; None otherwise. What was sound before the
             fault has been given.
+
+    Raises:
+        Refused: SOURCE_UNREADABLE, by the name.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, name: str = "") -> None:
         self._file = file
         self._before = os.fstat(file.fileno())
         self.rewind()
+        suffix = name.lower().rpartition(".")[2]
+        if suffix in ("gz", "zst") and suffix != self._packing:
+            detail = f"its first bytes {self._magic!r} are not those of .{suffix}; rename it"
+            raise Refused("SOURCE_UNREADABLE", detail)
 
     def rewind(self) -> None:
         """Begin again at the start."""
         self._file.seek(0)
-        magic = self._file.read(4)
+        self._magic = self._file.read(4)
         self._file.seek(0)
         self.position = 0
         self.fault: Refused | None = None
         self._pieces: Iterator[bytes] | None = None
         self._piece, self._at = b"", 0
-        if magic.startswith(_GZIP):
-            self._pieces = self._gunzip()
-        elif magic == _ZSTD:
-            self._pieces = self._unzstd()
+        self._packing = ""
+        if self._magic.startswith(_GZIP):
+            self._packing, self._pieces = "gz", self._gunzip()
+        elif self._magic == _ZSTD or _SKIPPABLE.match(self._magic):
+            self._packing, self._pieces = "zst", self._unzstd()
         self.compressed = self._pieces is not None
 
     def read(self, size: int) -> bytes:
@@ -151,6 +166,9 @@ class Stream:
             data += self._raw(18 - len(data)) if len(data) < 18 else b""
             if not data:
                 return
+            if _SKIPPABLE.match(data) and len(data) >= 8:
+                data = self._after(8 + int.from_bytes(data[4:8], "little"), data)
+                continue
             try:
                 window = zstandard.get_frame_parameters(data).window_size
             except zstandard.ZstdError as error:
@@ -173,6 +191,15 @@ class Stream:
                 if piece:
                     yield piece
             data = frame.unused_data + data
+
+    def _after(self, size: int, data: bytes) -> bytes:
+        """Pass over `size` bytes that begin with `data`; return what of `data` is beyond them."""
+        while size > len(data):
+            size -= len(data)
+            data = self._raw()
+            if not data:
+                raise Refused("SOURCE_TRUNCATED", "ends inside a skippable frame of zstd")
+        return data[size:]
 
     def _check_ratio(self, given: int) -> None:
         taken = self._file.tell()

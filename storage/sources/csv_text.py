@@ -59,7 +59,7 @@ class CsvText:
         """
         try:
             with self._tree.open(unit.path) as opened:
-                stream = Stream(opened)
+                stream = Stream(opened, unit.path.name)
                 types = self._types(unit, stream)
                 if types is not None:
                     stream.rewind()

@@ -50,7 +50,7 @@ class JsonLines:
         """
         try:
             with self._tree.open(unit.path) as opened:
-                stream = Stream(opened)
+                stream = Stream(opened, unit.path.name)
                 self._check(unit, stream)
                 stream.rewind()
                 yield from self._records(unit, stream)

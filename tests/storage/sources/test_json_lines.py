@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_a_column_that_no_row_has_is_an_error_of_the_recipe(tmp_path: Path):
         read(tmp_path, b'{"caption": "a"}\n', columns=Columns(text="captoin"))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.ndjson.zst", "a.ndjson", "misnamed.jsonl"])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.ndjson.zst", "a.ndjson", "a.jsonl"])
 def test_compressed_files_give_the_same_rows(tmp_path: Path, name: str):
     data = amid(b"{\n")
     packed = zstandard.compress(data) if name.endswith("zst") else gzip.compress(data)
@@ -303,6 +304,35 @@ def test_d12_streams_in_a_row_and_zero_padding_are_whole(tmp_path: Path):
         assert [r.text for r in records(items)] == [f"good {n}" for n in range(20)]
         assert codes(items) == []
         (tmp_path / name).unlink()
+
+
+def skippable(size: int) -> bytes:
+    return b"\x53\x2a\x4d\x18" + size.to_bytes(4, "little") + os.urandom(size)
+
+
+def test_frames_of_zstd_that_decoders_pass_over_are_passed_over(tmp_path: Path):
+    halves = [zstandard.compress(b"".join(part)) for part in (GOOD[:7], GOOD[7:])]
+    packed = skippable(4) + halves[0] + skippable(600_000) + skippable(0) + halves[1] + skippable(9)
+    items = read(tmp_path, packed, "a.jsonl.zst")
+    assert ([r.text for r in records(items)], codes(items)) == (
+        [f"good {n}" for n in range(20)],
+        [],
+    )
+    check_good(read(tmp_path, packed[:-1], "a.jsonl.zst"), "SOURCE_TRUNCATED")
+    check_good(read(tmp_path, packed + b"\x50\x2a\x4d\x18", "a.jsonl.zst"), "SOURCE_TRUNCATED")
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.gz", "b.ndjson.zst", "b.jsonl.ZST"])
+@pytest.mark.parametrize("content", [b'{"text": "x"}', b"", lzma.compress(b"{}\n")])
+def test_a_file_that_is_not_packed_as_its_name_says_is_refused(
+    tmp_path: Path, name: str, content: bytes
+):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"its first bytes .* are not those of \.(gz|zst); rename"):
+        read_all(tmp_path / name)
+    check_good(read(tmp_path, b"".join(GOOD)), "SOURCE_UNREADABLE")
+    other = {"gz": zstandard.compress, "zst": gzip.compress}[name.lower().rpartition(".")[2]]
+    check_good(read(tmp_path, other(content), name), "SOURCE_UNREADABLE")
 
 
 def test_d12_a_window_of_two_gibibytes_is_refused(tmp_path: Path):
