@@ -8,7 +8,8 @@ import math
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -72,31 +73,43 @@ class Roles:
     meta: Mapping[str, str]
 
 
-@lru_cache(maxsize=4096)
 def roles_of(columns: Columns, names: tuple[str, ...]) -> Roles:
     """Give each column of a table its role, by the recipe or else by its known aliases.
 
     A name of meta is the column's in lower snake case, or what META_ALIASES makes of it where no
     column has that name already; a repeat is numbered.
+
+    Cost: time linear in the names. The roles of the last tables are remembered; of those with
+    more than 100 columns, the last one's.
     """
+    return (_roles if len(names) <= _MANY else _roles_of_many)(columns, names)
+
+
+def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
+    present = frozenset(names)
 
     def role(given: str | None, kind: str) -> str | None:
         known = ALIASES[kind] if given is None else (given,)
-        return next((name for name in known if name in names), None)
+        return next((name for name in known if name in present), None)
 
     text, image = role(columns.text, "text"), role(columns.image, "image")
     licence = role(None, "licence")
     taken = {text, image, licence, columns.id, columns.series, columns.position}
     meta: dict[str, str] = {}
+    used: set[str] = set()
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
     # Columns that bear a name before those that are given it.
     for name in sorted((n for n in names if n not in taken), key=lambda n: n in META_ALIASES):
         own = _snake(name)
         wanted = META_ALIASES.get(name, own)
-        numbered = (f"{own}_{n}" for n in itertools.count(2))
-        meta[name] = next(
-            n for n in itertools.chain((wanted, own), numbered) if n not in meta.values()
-        )
+        numbered = (f"{own}_{n}" for n in numbers[own])
+        meta[name] = next(n for n in itertools.chain((wanted, own), numbered) if n not in used)
+        used.add(meta[name])
     return Roles(text, image, licence, {name: meta[name] for name in names if name in meta})
+
+
+_MANY = 100
+_roles, _roles_of_many = lru_cache(maxsize=1024)(_roles_now), lru_cache(maxsize=1)(_roles_now)
 
 
 def check_columns(columns: Columns, names: Iterable[str], where: str) -> None:

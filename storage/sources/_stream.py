@@ -218,21 +218,28 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
+_NEWLINE, _ANY_END = re.compile(rb"\n"), re.compile(rb"\r\n?|\n")
 
-def lines(stream: Stream) -> Iterator[bytes | None]:
-    r"""Yield each line in UTF-8 with its `\n`, which the last may lack; None for one too long.
 
-    Only `\n` ends a line. A mark at the start says UTF-16 or UTF-32; the mark itself goes, and
-    a lone surrogate stays what it is, which is not UTF-8. After a fault of the stream its
-    unfinished line is not given.
+def lines(stream: Stream, *, cr: bool = False) -> Iterator[bytes | None]:
+    r"""Yield each line in UTF-8 with its end, which the last may lack; None for one too long.
+
+    A mark at the start says UTF-16 or UTF-32; the mark itself goes, and a lone surrogate stays
+    what it is, which is not UTF-8. After a fault of the stream its unfinished line is not given.
+
+    Args:
+        stream: at its start.
+        cr: whether `\r` ends a line too, and `\r\n` one alone, or only `\n`.
 
     Cost: memory for the longest line, at most LINE_BYTES.
     """
+    line_end = _ANY_END if cr else _NEWLINE
     parts: list[bytes] = []
     size = 0
-    for chunk in _utf8(stream):
+    for chunk in _unsplit(utf8(stream)) if cr else utf8(stream):
         start = 0
-        while (end := chunk.find(b"\n", start) + 1) > 0:
+        for match in line_end.finditer(chunk):
+            end = match.end()
             size += end - start
             yield b"".join((*parts, chunk[start:end])) if size <= LINE_BYTES else None
             parts, size, start = [], 0, end
@@ -242,7 +249,18 @@ def lines(stream: Stream) -> Iterator[bytes | None]:
         yield b"".join(parts) if size <= LINE_BYTES else None
 
 
-def _utf8(stream: Stream) -> Iterator[bytes]:
+def _unsplit(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    r"""Yield chunks of which none ends between `\r` and `\n`."""
+    held = b""
+    for chunk in chunks:
+        whole = held + chunk
+        held = whole[-1:] if whole.endswith(b"\r") else b""
+        yield whole[: len(whole) - len(held)]
+    yield held
+
+
+def utf8(stream: Stream) -> Iterator[bytes]:
+    """Yield the bytes of a text in UTF-8, whichever encoding a mark at its start says."""
     chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
     mark, encoding = next((m for m in _MARKS if chunk.startswith(m[0])), (b"", ""))
     if not encoding:

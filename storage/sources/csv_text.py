@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +30,7 @@ class CsvText:
     The first row names the columns. A field in double quotes may hold delimiters, line ends and
     doubled quotes (RFC 4180); a quote inside an unquoted field is a character. `.tsv` is
     separated by tabs, `.csv` by commas, or by semicolons or tabs where its header has no comma.
+    A line ends with `\n` or `\r\n`, or with `\r` where the header does.
 
     Every row is a record or a rejection; blank lines are nothing, but count. A source id is
     `<file>#<row>`, from 0 at the first row after the header, or the id column's value. An
@@ -62,7 +63,6 @@ class CsvText:
                 stream = Stream(opened, unit.path.name)
                 types = self._types(unit, stream)
                 if types is not None:
-                    stream.rewind()
                     yield from self._records(unit, stream, types)
         except Refused as fault:
             if fault.code == "SOURCE_UNREADABLE" and self._tree.single:
@@ -86,21 +86,26 @@ class CsvText:
             assert isinstance(header.fields, Refused)
             raise Refused("SOURCE_UNREADABLE", f"no header: {header.fields.detail}")
         names = header.fields
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise DataError(
                 f"{unit.path}: CSV_DUP_HEADER: the column {twice[0]!r} occurs twice. Rename one."
             )
         check_columns(self._columns, names, unit.name)
         meta = roles_of(self._columns, tuple(names)).meta
-        seen: dict[str, list[str]] = {name: [] for name in meta}
+        seen: dict[str, set[Any] | None] = dict.fromkeys(meta)
         for row in islice(found, _LOOKED_AT):
             if isinstance(row.fields, Refused) or len(row.fields) != len(names):
                 continue
             for name, value in zip(names, row.fields, strict=True):
                 if value and name in seen:
-                    seen[name].append(value[: _NUMBER_LENGTH + 1])
-        return {name: _type_of(seen.get(name, [])) for name in names}
+                    before = seen[name]
+                    # A text stays one: no more of its values are looked at.
+                    if before is None:
+                        seen[name] = _readings(value)
+                    elif before:
+                        before &= _readings(value)
+        return {name: _type_of(seen.get(name)) for name in names}
 
     def _records(
         self, unit: Unit, stream: Stream, types: dict[str, type]
@@ -143,19 +148,26 @@ _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.([0-9]+)")
 
 
-def _type_of(values: list[str]) -> type:
-    """Return int or float where every value comes back from it unchanged, else str."""
-    if not values:
+def _type_of(readings: set[Any] | None) -> type:
+    """Return the type of a column by the readings that all its values have; None: no value."""
+    if not readings:
         return str
-    if all(_is_integer(value) for value in values):
-        return int
-    if all(_is_float(value) for value in values):
-        return float
-    decimals = {len(m[2]) if (m := _DECIMAL.fullmatch(value)) else None for value in values}
-    # Of one length and within the precision of a double, different decimals stay different.
-    if len(decimals) == 1 and None not in decimals and max(map(len, values)) <= 16:
-        return float
-    return str
+    return int if int in readings else float
+
+
+def _readings(value: str) -> set[Any]:
+    """Return as what a value comes back unchanged: int, float, n digits after the point.
+
+    Decimals of one length and within the precision of a double stay as different as they are.
+    """
+    found: set[Any] = set()
+    if _is_integer(value):
+        found.add(int)
+    if _is_float(value):
+        found.add(float)
+    if len(value) <= 16 and (decimal := _DECIMAL.fullmatch(value)):
+        found.add(len(decimal[2]))
+    return found
 
 
 def _is_integer(value: str) -> bool:
@@ -200,15 +212,29 @@ class Row:
     fields: list[str] | Refused
     notes: tuple[str, ...] = ()
 
+    @property
+    def cr(self) -> bool:
+        """Whether a lone carriage return ends it."""
+        return self.raw.endswith(b"\r")
+
 
 def rows(stream: Stream, delimiter: str | None) -> Iterator[Row]:
-    """Yield each row that is not blank.
+    """Yield each row that is not blank, from the stream's start on.
+
+    Lines end as the first row does: where it ends with a lone carriage return, each of these ends
+    a line, and a newline too; elsewhere it is a character like others.
 
     A quote that does not close, or closes before something else than a delimiter, costs its own
     line: the lines that were read in search of its end are read again as rows. None as delimiter
     is settled by the first row.
     """
-    source = lines(stream)
+    stream.rewind()
+    first = next(_rows(lines(stream, cr=True), delimiter), None)
+    stream.rewind()
+    yield from _rows(lines(stream, cr=first is not None and first.cr), delimiter)
+
+
+def _rows(source: Iterator[bytes | None], delimiter: str | None) -> Iterator[Row]:
     ahead: deque[bytes | None] = deque()
     number = -1
     while True:
@@ -257,7 +283,7 @@ def _fields(
     while True:
         size += len(taken[-1])
         line = taken[-1].decode("utf-8", "surrogateescape")
-        end = len(line) - len("\r\n" if line.endswith("\r\n") else "\n" * line.endswith("\n"))
+        end = len(line.removesuffix("\n").removesuffix("\r"))
         at = 0
         while quoted is not None or at <= end:
             if quoted is None and (at == end or line[at] != '"'):

@@ -4,6 +4,7 @@ import base64
 import csv
 import gzip
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from contracts.errors import ConfigError, DataError
 from storage.source import Columns, Record, Rejected, find
-from storage.sources._stream import Stream
+from storage.sources._stream import CHUNK_BYTES, Stream
 from storage.sources.csv_text import CsvText, rows
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(60))
@@ -225,9 +226,53 @@ def test_a_header_that_cannot_be_read(tmp_path: Path):
     check_good(read(tmp_path, b"".join([HEADER, *GOOD]), "b.csv"), "SOURCE_UNREADABLE")
 
 
-def test_d10_lines_end_with_newline_or_crlf_and_a_lone_cr_is_text(tmp_path: Path):
+def test_d10_where_lines_end_with_newline_or_crlf_a_lone_cr_is_text(tmp_path: Path):
     items = read(tmp_path, b'text,n\r\n"a\r\nb",1\r\nc\rd,2\r\n')
     assert [(r.text, r.meta) for r in records(items)] == [("a\nb", {"n": 1}), ("c\nd", {"n": 2})]
+
+
+CR = b'text,n\rhello,1\r"two\rlines",2\r\r"a ""b""\n",3\r\nend,4'
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.zst", "a.tsv", "a.tsv.gz"])
+def test_d10_where_the_header_ends_with_a_lone_cr_each_row_may(tmp_path: Path, name: str):
+    content = CR.replace(b",", b"\t") if "tsv" in name else CR
+    pack = {"gz": gzip.compress, "st": zstandard.compress}.get(name[-2:], bytes)
+    items = read(tmp_path, pack(content), name)
+    assert [(r.source_id, r.text, r.meta["n"]) for r in records(items)] == [
+        (f"{name}#0", "hello", 1),
+        (f"{name}#1", "two\nlines", 2),
+        (f"{name}#3", 'a "b"\n', 3),
+        (f"{name}#4", "end", 4),
+    ]
+    assert codes(items) == []
+
+
+def test_d10_a_cr_in_a_quoted_value_stays_and_one_between_two_reads_ends_one_line(tmp_path: Path):
+    content = b'text,note\rx,"a\rb\r\nc"\r'
+    padding = b"p" * (CHUNK_BYTES - len(content) - 4) + b",1"
+    items = read(tmp_path, content + padding + b"\r\r\ny,2\r")
+    assert records(items)[0].meta == {"note": "a\rb\r\nc"}
+    # Row 2 is blank; its end, a carriage return and a newline, lies across two reads.
+    assert [r.source_id for r in records(items)] == ["a.csv#0", "a.csv#1", "a.csv#3"]
+
+
+def test_d10_utf16_with_lone_crs_is_read(tmp_path: Path):
+    items = read(tmp_path, CR.decode().encode("utf-16"))
+    assert [r.meta["n"] for r in records(items)] == [1, 2, 3, 4]
+
+
+def test_a_table_of_40_000_columns_takes_time_linear_in_its_cells(tmp_path: Path):
+    def seconds(columns: int) -> float:
+        names = ",".join(["text", *(f"c{n}" for n in range(columns))])
+        row = ",".join(["x", *(str(n) for n in range(columns))])
+        started = time.process_time()
+        [record] = records(read(tmp_path, f"{names}\n{row}\n".encode()))
+        assert record.meta[f"c{columns - 1}"] == columns - 1
+        return time.process_time() - started
+
+    # Where time was quadratic, ten times the columns took a hundred times as long.
+    assert seconds(40_000) < 30 * seconds(4_000)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
