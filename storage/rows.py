@@ -145,11 +145,13 @@ def record_of(
     in a list go to `texts`, and the first is the text. Values of meta become null, boolean, int,
     float, str, date, naive datetime in UTC, or lists and dicts of what JSON holds: a decimal
     becomes a float, without digits after the point an int; a duration seconds; bytes the text
-    that they are, or they are dropped with the note BINARY_DROPPED.
+    that they are, or they are dropped with the note BINARY_DROPPED. An id or a series that is a
+    float is the whole number that it stands for; other floats are no ids.
 
     Returns:
         Rejected NO_ID, NO_IMAGE, MANY_IMAGES, NOT_AN_IMAGE, CAPTION_EMPTY (a row of text alone),
-        CAPTION_TOO_LONG, CAPTION_NOT_UTF8 or SCHEMA_MISMATCH.
+        CAPTION_TOO_LONG, CAPTION_NOT_UTF8, SCHEMA_MISMATCH, or VALUE_RANGE (a decimal of more
+        digits than a double holds).
     """
     roles = roles_of(columns, tuple(row))
     known: str | None = source_id
@@ -189,7 +191,7 @@ def record_of(
             image=image,
             text=text,
             texts=texts,
-            series=None if series is None else str(_plain(series, dropped)),
+            series=None if series is None else str(_label(_plain(series, dropped))),
             position=_position_of(None if columns.position is None else row.get(columns.position)),
             licence=None if licence is None else str(licence),
             location=location,
@@ -209,12 +211,22 @@ def _snake(name: str) -> str:
 def _id_of(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
-    text = "" if value is None else str(value)
+    label = _label(value)
+    if isinstance(label, float):
+        raise Refused("NO_ID", f"the id {label} is a number that is not whole, or not below 2^53")
+    text = "" if label is None else str(label)
     if not text.strip():
         raise Refused("NO_ID", "the id is empty")
     if not is_unicode(text):
         raise Refused("NO_ID", "the id is not valid UTF-8")
     return text
+
+
+def _label(value: Any) -> Any:
+    """Return a whole number for a float that is one, as a table of whole numbers and nulls has."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
 
 
 def _position_of(value: Any) -> int | None:
@@ -298,7 +310,12 @@ def _plain(value: Any, dropped: list[str], *, nested: bool = False) -> Any:
         return [_plain(v, dropped, nested=True) for v in value]
     if isinstance(value, Decimal):
         whole = value.is_finite() and value.as_tuple().exponent == 0
-        return int(value) if whole else _plain(float(value), dropped, nested=nested)
+        if whole or not value.is_finite():
+            return int(value) if whole else _plain(float(value), dropped, nested=nested)
+        number = float(value)
+        if Decimal(repr(number)) != value:
+            raise Refused("VALUE_RANGE", f"{value} has more digits than a double holds")
+        return number
     if isinstance(value, datetime):
         if value.tzinfo is not None:
             value = value.astimezone(UTC).replace(tzinfo=None)

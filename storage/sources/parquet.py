@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import ConfigError, DataError
@@ -28,22 +31,27 @@ _DAMAGE = (pa.ArrowException, OSError, MemoryError)
 
 
 class Parquet:
-    """Read files row by row, few at a time; all files have the same columns.
+    """Read files row by row, few at a time; a column that a file lacks is null there.
 
-    Types widen over the files (an integer column of one is a float column of another). Times are
-    naive, in UTC, and cut to microseconds. Checksums of pages are verified where there are any.
+    Types widen over the files and at every depth, never so that two values become one: an integer
+    column of one file and a float column of another are floats where a double holds each of the
+    integers, else an error. Columns of ids, series and positions keep the type of their file.
+    Times are naive, in UTC, and cut to microseconds, which NANOSECONDS_CUT notes. Checksums of
+    pages are verified where there are any.
 
     Rejects:
-        ROW_TOO_LARGE (64 MiB), VALUE_RANGE (a time that no calendar has), of whole files
-        SOURCE_UNREADABLE, BOMB_ROWS, SYMLINK, SPECIAL_FILE, UNREADABLE, CHANGED_WHILE_READING, and
-        what `record_of` says of a row.
+        ROW_TOO_LARGE (64 MiB), VALUE_RANGE (a time that no calendar or no 64 bits have), of whole
+        files SOURCE_UNREADABLE, BOMB_ROWS, SYMLINK, SPECIAL_FILE, UNREADABLE,
+        CHANGED_WHILE_READING, and what `record_of` says of a row.
     Cost: memory for a page of each column, which most writers end at 1 MiB or at the first 1,024
         rows beyond, and for 64 rows, 8 of them where a column chunk is above 8 MiB.
     """
 
     def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
         self._tree, self._columns = Tree(root, paths), columns
-        self._common: pa.Schema | None = None
+        self._common: dict[str, pa.DataType] | None = None
+        # Of each column its different types, and the first file of each.
+        self._seen: defaultdict[str, dict[pa.DataType, Path]] = defaultdict(dict)
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit a file."""
@@ -54,58 +62,121 @@ class Parquet:
 
         Raises:
             DataError: the source's only file is damaged, or a column name occurs twice.
-            ConfigError: files differ in their columns, or lack one that the recipe names.
+            ConfigError: a file lacks a column that the recipe names, or no type holds what two
+                files have in one column.
         """
+        common = self._types()
         try:
             with self._tree.open(unit.path) as opened:
-                for number, row in enumerate(read_rows(opened, self._schema())):
+                for number, row in enumerate(_rows(opened, common)):
                     where = f"{unit.name}#{number}"
                     if isinstance(row, Refused):
                         known = None if self._columns.id else where
                         yield Rejected(where, row.code, row.detail, known)
                     else:
-                        yield record_of(self._columns, row, source_id=where, where=where)
+                        values, notes = row
+                        yield record_of(
+                            self._columns, values, source_id=where, where=where, notes=notes
+                        )
         except Refused as bad:
             if bad.code == "SOURCE_UNREADABLE" and self._tree.single:
                 raise DataError(f"{unit.path}: is no sound Parquet file: {bad.detail}") from None
             yield Rejected(unit.name, bad.code, bad.detail)
+        except _Narrowed as narrowed:
+            column, value = narrowed.column, narrowed.value
+            other = self._clash(column, lambda kind: _widened(value, kind))
+            raise ConfigError(
+                f"{unit.path}: the column {column!r} holds {value!r:.100}, "
+                f"whose numbers no double holds, in {other}. "
+                "Read them as two sources, or write one type."
+            ) from None
 
-    def _schema(self) -> pa.Schema:
-        """Return the columns of all files, which are compared before the first is read."""
+    def _types(self) -> Mapping[str, pa.DataType]:
+        """Return the types that hold each column of all files, compared before the first is read.
+
+        Cost: a read of each file's footer.
+        """
         if self._common is not None:
             return self._common
-        first, common = None, pa.schema([])
+        common: dict[str, pa.DataType] = {}
         for unit in self.units():
             try:
                 with self._tree.open(unit.path) as opened:
-                    found = _plain_schema(pq.read_schema(opened))
+                    found = pq.read_schema(opened)
             except (Refused, *_DAMAGE):
                 continue  # reported when it is read
-            twice = sorted({name for name in found.names if found.names.count(name) > 1})
+            twice = sorted(name for name, count in Counter(found.names).items() if count > 1)
             if twice:
                 raise DataError(f"{unit.path}: the column {twice[0]!r} occurs twice. Rename one.")
-            if first is None:
-                check_columns(self._columns, found.names, str(unit.path))
-                first, common = unit.path, found
-            common = _united(common, found, first, unit.path)
+            check_columns(self._columns, found.names, str(unit.path))
+            for field in found:
+                self._unite(common, field.name, _plain_type(field.type), unit.path)
         self._common = common
         return common
 
+    def _unite(
+        self, common: dict[str, pa.DataType], name: str, found: pa.DataType, path: Path
+    ) -> None:
+        if name in (self._columns.id, self._columns.series, self._columns.position):
+            return
+        try:
+            common[name] = _common_type(common.get(name, found), found)
+        except pa.ArrowException:
+            other = self._clash(name, lambda kind: _common_type(kind, found))
+            raise ConfigError(
+                f"{path}: the column {name!r} is {found}, in {other}. "
+                "Read them as two sources, or write one type."
+            ) from None
+        self._seen[name].setdefault(found, path)
 
-def read_rows(
-    opened: BinaryIO, schema: pa.Schema | None = None
-) -> Iterator[dict[str, Any] | Refused]:
-    """Yield each row of an open file under the types of `schema`, or why it cannot be taken.
+    def _clash(self, name: str, meet: Callable[[pa.DataType], Any]) -> str:
+        """Return the first file whose type of a column does not `meet` with another's."""
+        for kind, path in self._seen[name].items():
+            try:
+                meet(kind)
+            except (pa.ArrowException, ValueError):
+                return f"{path} it is {kind}"
+        return "other files it has other types"
+
+
+def read_rows(opened: BinaryIO) -> Iterator[dict[str, Any] | Refused]:
+    """Yield each row of an open file under its own types, or why it cannot be taken.
 
     Raises:
         Refused: SOURCE_UNREADABLE, BOMB_ROWS or CHANGED_WHILE_READING: the file, or its rest.
     """
+    for row in _rows(opened, {}):
+        yield row if isinstance(row, Refused) else row[0]
+
+
+_Row = tuple[dict[str, Any], tuple[str, ...]]
+
+
+def _rows(opened: BinaryIO, common: Mapping[str, pa.DataType]) -> Iterator[_Row | Refused]:
+    """Yield each row with its notes, as it is under the types of `common`, or why it is refused.
+
+    Raises:
+        _Narrowed: a value is not the same under the type of `common`.
+        Refused: as `read_rows`.
+    """
     before = os.fstat(opened.fileno())
     number = 0
+    plain: list[pa.DataType] = []
+    wider: dict[str, pa.DataType] = {}
     try:
-        schema = schema or _plain_schema(pq.read_schema(opened))
         for batch in _batches(opened, before.st_size):
-            yield from _rows_of(_as(batch, schema))
+            if not plain:
+                plain = [_plain_type(field.type) for field in batch.schema]
+                pairs = zip(batch.schema.names, plain, strict=True)
+                wider = {n: common[n] for n, own in pairs if common.get(n, own) != own}
+            for row in _rows_of(batch, plain):
+                if not isinstance(row, Refused):
+                    for name, target in wider.items():
+                        try:
+                            row[0][name] = _widened(row[0][name], target)
+                        except ValueError:
+                            raise _Narrowed(name, row[0][name]) from None
+                yield row
             number += batch.num_rows
     except _DAMAGE as error:
         check_unchanged(opened, before)
@@ -113,28 +184,15 @@ def read_rows(
     check_unchanged(opened, before)
 
 
-def _united(common: pa.Schema, found: pa.Schema, first: Path, path: Path) -> pa.Schema:
-    """Return the types that hold both files'."""
-    for one, other, lacking in ((common, found, path), (found, common, first)):
-        missing = [name for name in one.names if name not in other.names]
-        if missing:
-            having = first if lacking == path else path
-            raise ConfigError(f"{lacking}: has no column {missing[0]!r}, which {having} has.")
-    fields = []
-    for field in common:
-        pair = [pa.schema([field]), pa.schema([found.field(field.name)])]
-        try:
-            fields.append(pa.unify_schemas(pair, promote_options="permissive").field(0))
-        except pa.ArrowException:
-            raise ConfigError(
-                f"{path}: the column {field.name!r} is {found.field(field.name).type}, "
-                f"in {first} it is {field.type}. Read them as two sources, or write one type."
-            ) from None
-    return pa.schema(fields)
+# ------------------------------------------------------------------ types
 
 
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
+class _Narrowed(Exception):
+    """A column's value with a number in it that the column's common type does not hold."""
+
+    def __init__(self, column: str, value: Any) -> None:
+        self.column, self.value = column, value
+        super().__init__(column, value)
 
 
 def _plain_type(found: pa.DataType) -> pa.DataType:
@@ -142,22 +200,103 @@ def _plain_type(found: pa.DataType) -> pa.DataType:
     if isinstance(found, pa.BaseExtensionType) and found != pa.uuid():
         return _plain_type(found.storage_type)
     if pa.types.is_dictionary(found):
-        return found.value_type
+        return _plain_type(found.value_type)
+    if pa.types.is_struct(found):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in found])
+    if pa.types.is_map(found):
+        return pa.map_(_plain_type(found.key_type), _plain_type(found.item_type))
+    if _is_list(found) and not _is_view(found):
+        inner = found.value_field.with_type(_plain_type(found.value_type))
+        if pa.types.is_fixed_size_list(found):
+            return pa.list_(inner, found.list_size)
+        return pa.large_list(inner) if pa.types.is_large_list(found) else pa.list_(inner)
     if pa.types.is_timestamp(found):
         return pa.timestamp("us")
     if pa.types.is_duration(found):
         return pa.duration("us")
-    return pa.time64("us") if pa.types.is_time(found) else found
+    if pa.types.is_time(found):
+        return pa.time64("us")
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(found, found)
 
 
-def _as(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _is_list(found: pa.DataType) -> bool:
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, _is_view)
+    return any(kind(found) for kind in kinds)
+
+
+def _is_view(found: pa.DataType) -> bool:
+    # Arrow 26 loses the last list where it casts these, so their values stay as they are.
+    return bool(pa.types.is_list_view(found) or pa.types.is_large_list_view(found))
+
+
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Return the type that holds the values of both.
+
+    Raises:
+        pa.ArrowException: there is none.
+    """
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if _is_list(one) and _is_list(other):
+        return pa.large_list(_common_type(one.value_type, other.value_type))
+    if pa.types.is_map(one) and pa.types.is_map(other):
+        return pa.map_(
+            _common_type(one.key_type, other.key_type), _common_type(one.item_type, other.item_type)
+        )
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        fields = {field.name: field.type for field in one}
+        for field in other:
+            fields[field.name] = _common_type(fields.get(field.name, pa.null()), field.type)
+        return pa.struct(list(fields.items()))
+    if pa.types.is_integer(one) and pa.types.is_integer(other) and pa.uint64() in (one, other):
+        # Arrow takes int64, in which the upper half of uint64 is negative.
+        unsigned = pa.types.is_unsigned_integer(one) and pa.types.is_unsigned_integer(other)
+        return pa.uint64() if unsigned else pa.decimal128(20)
+    pair = [pa.schema([("", one)]), pa.schema([("", other)])]
+    return pa.unify_schemas(pair, promote_options="permissive").field(0).type
+
+
+def _widened(value: Any, target: pa.DataType) -> Any:
+    """Return a value as it is under a wider type.
+
+    Raises:
+        ValueError: it holds a number that no double holds.
+    """
+    if isinstance(value, dict) and pa.types.is_struct(target):
+        types = {field.name: field.type for field in target}
+        return {k: _widened(v, types.get(k, pa.null())) for k, v in value.items()}
+    if isinstance(value, list) and pa.types.is_map(target):
+        key, item = target.key_type, target.item_type
+        return [(_widened(k, key), _widened(v, item)) for k, v in value]
+    if isinstance(value, list) and _is_list(target):
+        return [_widened(v, target.value_type) for v in value]
+    if isinstance(value, int | Decimal) and pa.types.is_floating(target):
+        number = float(value)
+        if number != value and Decimal(repr(number)) != value:
+            raise ValueError(value)
+        return number
+    return value
+
+
+def _as(batch: pa.RecordBatch, plain: list[pa.DataType], **allowed: bool) -> pa.RecordBatch:
+    """Return a batch under plain types.
+
+    Raises:
+        pa.ArrowInvalid: a value is not in the range of its type, or not `allowed` to be cut.
+    """
     columns = []
-    for field in schema:
-        column = batch.column(field.name)
-        if isinstance(column, pa.ExtensionArray) and column.type != field.type:
+    for column, target in zip(batch.columns, plain, strict=True):
+        if isinstance(column, pa.ExtensionArray) and column.type != target:
             column = column.storage
-        columns.append(column if column.type == field.type else column.cast(field.type, safe=False))
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+        if column.type != target:
+            column = pc.cast(column, options=pc.CastOptions(target_type=target, **allowed))
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+# ------------------------------------------------------------------ rows
 
 
 def _batches(opened: BinaryIO, size_bytes: int) -> Iterator[pa.RecordBatch]:
@@ -202,24 +341,36 @@ def _batch_rows(metadata: pq.FileMetaData) -> int:
     return min(64, max(8, BATCH_BYTES // max(largest, 1)))
 
 
-def _rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Refused]:
+def _rows_of(batch: pa.RecordBatch, plain: list[pa.DataType]) -> Iterator[_Row | Refused]:
     if batch.nbytes <= ROW_BYTES:
         try:
-            yield from batch.to_pylist()
-            return
-        except (ValueError, OverflowError):
+            rows = _as(batch, plain).to_pylist()
+        except (pa.ArrowInvalid, ValueError, OverflowError):
             pass  # one of the rows; each alone then
+        else:
+            for row in rows:
+                yield row, ()
+            return
     for at in range(batch.num_rows):
-        yield _row_of(batch.slice(at, 1))
+        yield _row_of(batch.slice(at, 1), plain)
 
 
-def _row_of(row: pa.RecordBatch) -> dict[str, Any] | Refused:
+def _row_of(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Row | Refused:
     if row.nbytes > ROW_BYTES:
         return Refused("ROW_TOO_LARGE", f"{row.nbytes:,} bytes, the limit is {ROW_BYTES:,}")
+    notes: tuple[str, ...] = ()
     try:
-        found: dict[str, Any] = row.to_pylist()[0]
+        # A cast of a slice fails at what its neighbours hold inside of lists and structs.
+        alone = [pa.concat_arrays([column, column])[:1] for column in row.columns]
+        row = pa.RecordBatch.from_arrays(alone, names=row.schema.names)
+        try:
+            cast = _as(row, plain)
+        except pa.ArrowInvalid:
+            cast = _as(row, plain, allow_time_truncate=True)
+            notes = ("NANOSECONDS_CUT",)
+        found: dict[str, Any] = cast.to_pylist()[0]
     except UnicodeDecodeError as error:
         return Refused("CAPTION_NOT_UTF8", str(error))
-    except (ValueError, OverflowError) as error:
+    except (pa.ArrowInvalid, ValueError, OverflowError) as error:
         return Refused("VALUE_RANGE", str(error))
-    return found
+    return found, notes

@@ -182,6 +182,17 @@ def test_a_row_without_an_id_is_refused_where_ids_are_asked_for(value):
     assert _rejected({"text": "x"}, id="n").code == "NO_ID"
 
 
+@pytest.mark.parametrize(("value", "label"), [(7, "7"), (7.0, "7"), (True, "True"), ("7.0", "7.0")])
+def test_an_id_or_a_series_is_never_a_float(value, label):
+    record = _record({"text": "x", "n": value, "s": value}, id="n", series="s")
+    assert (record.source_id, record.series) == (label, label)
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0**53, float("nan"), float("inf")])
+def test_a_float_that_is_no_exact_whole_number_is_no_id(value):
+    assert _rejected({"text": "x", "n": value}, id="n").code == "NO_ID"
+
+
 def test_a_caption_has_a_smaller_limit_than_a_text():
     long = "x" * ((64 << 10) + 1)
     rejected = _rejected({"image": PNG, "text": long})
