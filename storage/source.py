@@ -385,7 +385,7 @@ def _by_content(path: Path) -> str | None:
         return "volumes"
     if image_kind(head) is not None:
         return "image_folder"
-    return "json_lines" if head.lstrip().startswith(b"{") else None
+    return "json_lines" if re.match(rb"\s*(\[\s*)?\{", head) else None
 
 
 def probe(found: Found, columns: Columns, limit: int = 200) -> list[Record | Rejected]:

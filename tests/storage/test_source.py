@@ -193,6 +193,7 @@ def test_names_tell_the_kind(tmp_path, names, kind):
         (bytes(257) + b"ustar\x0000", "webdataset"),
         (b"\xff\xd8\xff\xe0", "image_folder"),
         (b' {"text": "a"}', "json_lines"),
+        (b'[\n  {\n  "text": "a"', "json_lines"),
     ],
 )
 def test_where_no_name_tells_the_first_bytes_do(tmp_path, head, kind):

@@ -262,7 +262,7 @@ def test_d10_utf16_with_lone_crs_is_read(tmp_path: Path):
     assert [r.meta["n"] for r in records(items)] == [1, 2, 3, 4]
 
 
-def test_a_table_of_40_000_columns_takes_time_linear_in_its_cells(tmp_path: Path):
+def test_a_table_of_20_000_columns_takes_time_linear_in_its_cells(tmp_path: Path):
     def seconds(columns: int) -> float:
         names = ",".join(["text", *(f"c{n}" for n in range(columns))])
         row = ",".join(["x", *(str(n) for n in range(columns))])
@@ -272,7 +272,7 @@ def test_a_table_of_40_000_columns_takes_time_linear_in_its_cells(tmp_path: Path
         return time.process_time() - started
 
     # Where time was quadratic, ten times the columns took a hundred times as long.
-    assert seconds(40_000) < 30 * seconds(4_000)
+    assert seconds(20_000) < 30 * seconds(2_000)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

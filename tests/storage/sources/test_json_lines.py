@@ -108,17 +108,124 @@ def test_json_files_are_read_where_there_is_nothing_else(tmp_path: Path):
     assert len(read(tmp_path, GOOD[1], "a.jsonl")) == 1
 
 
-def test_a_json_array_is_refused_as_a_whole(tmp_path: Path):
-    (tmp_path / "a.json").write_bytes(b' [{"text": "a"}]')
-    with pytest.raises(DataError, match=r"a\.json: a JSON array"):
-        read_all(tmp_path / "a.json")
-    check_good(read(tmp_path, b"[1]", "b.jsonl") + read_good(tmp_path), "SOURCE_UNREADABLE")
+# ------------------------------------------------------------------ arrays and objects
+
+MAILS: list[dict[str, Any]] = [
+    {"text": f'"mail" {n}: [a], {{b}}, c\\', "to": [{"x": n}, "]}"], "n": n} for n in range(20)
+]
+LAYOUTS = {
+    "an array in one line": json.dumps(MAILS),
+    "an array, pretty-printed": json.dumps(MAILS, indent=2),
+    "an array of a member a line": f"[{','.join(json.dumps(m) + chr(10) for m in MAILS)}]",
+    "an array, pretty-printed with lone CRs": json.dumps(MAILS, indent=1).replace("\n", "\r"),
+    "objects, pretty-printed": "\n".join(json.dumps(m, indent=2) for m in MAILS),
+    "objects, beginning in one line": "\n".join(
+        json.dumps(m).replace(', "', ',\n"') for m in MAILS
+    ),
+    "lines": "\n".join(json.dumps(m) for m in MAILS),
+    "lines that end with a lone CR": "\r".join(json.dumps(m) for m in MAILS),
+}
 
 
-def read_good(folder: Path) -> list[Record | Rejected]:
-    inner = folder / "inner"
-    inner.mkdir()
-    return read(inner, b"".join(GOOD))
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 18])
+def test_each_object_of_a_file_is_a_record_however_it_is_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, chunk: int
+):
+    monkeypatch.setattr("storage.sources._stream.CHUNK_BYTES", chunk)
+    items = read(tmp_path, b" \n" * (layout[0] != "l") + LAYOUTS[layout].encode(), "a.json")
+    assert [(i.source_id, getattr(i, "text", i), i.meta) for i in items] == [
+        (f"a.json#{n}", mail["text"], {"n": n, "to": mail["to"]}) for n, mail in enumerate(MAILS)
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.json.zst", "a.jsonl"])
+def test_an_array_is_read_compressed_and_under_any_name_of_json(tmp_path: Path, name: str):
+    pack = {"gz": gzip.compress, "st": zstandard.compress}.get(name[-2:], bytes)
+    content = LAYOUTS["an array, pretty-printed"].encode("utf-8-sig")
+    assert len(records(read(tmp_path, pack(content), name))) == 20
+
+
+def test_a_file_of_one_object_is_one_record(tmp_path: Path):
+    for number, indent in enumerate((None, 4)):
+        (tmp_path / f"{number}.json").write_text(json.dumps(MAILS[number], indent=indent))
+    (tmp_path / "2.json").write_text('{"text": "x", "all": [\n{"n": 1},\n{"n": 2}\n]}\n')
+    items = read_all(tmp_path)
+    assert [i.source_id for i in records(items)] == ["0.json#0", "1.json#0", "2.json#0"]
+    assert codes(items) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b'{"a": 1, "a": 2}', "JSON_DUP_KEY"),
+        (b'{"a": NaN}', "JSON_INVALID"),
+        (b'{"a": 1 "b": 2}', "JSON_INVALID"),
+        (b"", "JSON_INVALID"),
+        (b"[1, 2]", "JSON_INVALID"),
+        (b'{"a": 1} {"a": 1}', "JSON_INVALID"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "JSON_DEPTH"),
+        (b'{"text": "caf\xe9"}', "CAPTION_NOT_UTF8"),
+        (b'{"a": 1e400}', "VALUE_RANGE"),
+    ],
+)
+def test_a_bad_member_of_an_array_costs_itself(tmp_path: Path, bad: bytes, code: str):
+    members = [*GOOD[:10], bad, *GOOD[10:]]
+    items = read(tmp_path, b"[" + b",".join(members) + b"]\n", "a.json")
+    check_good(items, code)
+    assert items[10].source_id == "a.json#10"
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (b"", "JSON_TRUNCATED"),
+        (b',{"text": "go', "JSON_TRUNCATED"),
+        (b",", "JSON_TRUNCATED"),
+        (b"]]", "JSON_INVALID"),
+        (b'] {"text": "go"}', "JSON_INVALID"),
+        (b",]", "JSON_INVALID"),
+    ],
+)
+def test_an_array_that_ends_wrongly_keeps_its_members(tmp_path: Path, end: bytes, code: str):
+    items = read(tmp_path, b"[" + b",".join(GOOD) + end, "a.json")
+    check_good(items, code)
+    assert items[20].where == "a.json#20"
+
+
+def test_a_pretty_object_that_is_cut_or_wrong_is_one_rejection(tmp_path: Path):
+    content = json.dumps(MAILS[0], indent=2).encode()
+    assert codes(read(tmp_path, content[:-20], "a.json")) == ["JSON_TRUNCATED"]
+    [wrong] = read(tmp_path, content.replace(b'"n": 0', b'"n" 0'), "a.json")
+    assert isinstance(wrong, Rejected)
+    assert (wrong.code, wrong.where) == ("JSON_INVALID", "a.json#0")
+    assert wrong.detail.startswith("Expecting ':' delimiter at")
+
+
+def test_a_first_line_that_is_wrong_leaves_json_lines_what_they_are(tmp_path: Path):
+    for bad in (b'{"a": 2\n', b"[1, 2]\n", b'{"text": "x\n', b"{,\n"):
+        check_good(read(tmp_path, bad + b"".join(GOOD)), "JSON_INVALID")
+
+
+def test_a_file_of_which_nothing_is_json_counts_once_with_its_first_line(tmp_path: Path):
+    (tmp_path / "b.json").write_bytes(b"Subject: hello\n\n" + b"caf\xe9\n" * 3000)
+    [found] = read_all(tmp_path)
+    assert found == Rejected(
+        "b.json",
+        "JSON_INVALID",
+        "none of its 3,001 lines is JSON; first: 'Subject: hello\\n' (Expecting value at 0)",
+    )
+    [found] = read(tmp_path, b"[1, 2, 3]", "b.json")
+    assert found.detail.startswith("none of its 3 members of an array is JSON; first: '1' (int")
+    items = read(tmp_path, b"no\n" * 3000 + b"".join(GOOD), "b.json")
+    check_good(items, "JSON_INVALID", 3000)
+
+
+def test_a_member_above_64_mebibytes_costs_itself(tmp_path: Path):
+    bad = b'{"text": "' + b"\\\\" * (33 << 20) + b'\\"]", "a": 1}'
+    items = read(tmp_path, b"[" + b",".join([*GOOD[:10], bad, *GOOD[10:]]) + b"]", "a.json")
+    check_good(items, "ROW_TOO_LARGE")
+    assert items[10].source_id == "a.json#10"
 
 
 # ------------------------------------------------------------------ images
@@ -385,13 +492,16 @@ print(count, re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
 """
 
 
-def test_memory_does_not_grow_with_the_file(tmp_path: Path):
+@pytest.mark.parametrize(("start", "between", "end"), [(b"", b"\n", b""), (b"[", b",", b"]")])
+def test_memory_does_not_grow_with_the_file(
+    tmp_path: Path, start: bytes, between: bytes, end: bytes
+):
     peaks = []
-    for count in (2000, 20_000):
-        path = tmp_path / f"{count}.jsonl"
-        path.write_bytes((b'{"text": "' + b"x" * 2000 + b'"}\n') * count)
+    for count in (1000, 10_000):
+        path = tmp_path / f"{count}.json"
+        path.write_bytes(start + between.join([b'{"text": "' + b"x" * 2000 + b'"}'] * count) + end)
         run = [sys.executable, "-c", _MEASURED, str(path)]
         found, peak = map(int, subprocess.run(run, check=True, capture_output=True).stdout.split())
         assert found == count
         peaks.append(peak)
-    assert peaks[1] < peaks[0] + (4 << 10)  # kilobytes; the larger file has 40 MB
+    assert peaks[1] < peaks[0] + (4 << 10)  # kilobytes; the larger file has 20 MB

@@ -350,7 +350,7 @@ def test_a_decimal_of_more_digits_than_a_double_holds_costs_its_row(tmp_path):
     assert [items[0].meta["d"], items[2].meta["d"]] == [1.25, 0.1]
 
 
-def test_a_table_of_10_000_columns_takes_time_linear_in_its_cells(tmp_path):
+def test_a_table_of_5_000_columns_takes_time_linear_in_its_cells(tmp_path):
     def seconds(columns: int) -> float:
         path = tmp_path / f"{columns}.parquet"
         _write(path, {"text": ["x"], **{f"c{n}": [n] for n in range(columns)}})
@@ -360,7 +360,7 @@ def test_a_table_of_10_000_columns_takes_time_linear_in_its_cells(tmp_path):
         return clock.process_time() - started
 
     # Where time was quadratic, ten times the columns took a hundred times as long.
-    assert seconds(10_000) < 30 * seconds(1_000)
+    assert seconds(5_000) < 30 * seconds(500)
 
 
 def test_a_column_that_unfolds_without_measure_is_rejected_before_its_first_row(tmp_path):
