@@ -6,9 +6,10 @@ import codecs
 import itertools
 import os
 import re
+import stat
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,8 @@ IMAGE_LIKE_SUFFIXES = IMAGE_SUFFIXES | {
     ".svg",
 }
 
+# How many names a brace range may mean.
+MEMBERS = 1_000_000
 CAPTION_BYTES = 64 << 10
 TEXT_BYTES = 16 << 20
 
@@ -226,18 +229,31 @@ def _decoded(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """What a path of a recipe means: the root, the files, the default source name."""
+    """What a path of a recipe means.
+
+    Attributes:
+        root: the folder below which names are formed.
+        paths: the files or folders to read.
+        name: the default name of the source.
+        missing: members of a brace range or list that nothing matches, as they were written.
+    """
 
     root: Path
     paths: list[Path]
     name: str
+    missing: tuple[str, ...] = ()
 
 
-def find(path: str | Path) -> Found:
+def find(path: str | Path, *, allow_missing: bool = False) -> Found:
     """Resolve a folder, a file, a glob or a brace range such as `{00000..00009}.tar`.
 
+    Args:
+        path: what a recipe or a command names.
+        allow_missing: whether members of a brace range or list may be missing.
+
     Raises:
-        DataError: nothing is there, or nothing matches (65).
+        DataError: nothing is there, nothing matches, a member is missing, or what is there is a
+            pipe, a socket or a device (65).
         StorageError: it cannot be read (74).
     """
     text = str(path)
@@ -249,17 +265,44 @@ def find(path: str | Path) -> Found:
         if plain.is_file():
             plain.open("rb").close()
             return Found(plain.parent, [plain], _stem(plain.name))
-        paths = sorted({p for pattern in _braces(text) for p in _glob(pattern)})
+        if plain.exists():
+            raise DataError(
+                f"{text}: is {special_kind(plain.stat().st_mode)}, which is never read: its bytes "
+                "come once, or never end. Write them to a file first."
+            )
+        members = {member: _glob(member) for member in _members(text)}
     except OSError as error:
         raise StorageError(f"{text}: cannot be read: {error.strerror}") from error
     wild = re.search(r"[*?\[{]", text)
     if not wild:
-        raise DataError(f"{text}: there is no such file or folder.")
+        link = "leads nowhere" if plain.is_symlink() else "there is no such file or folder"
+        raise DataError(f"{text}: {link}.")
+    paths = sorted({path for found in members.values() for path in found})
     if not paths:
         raise DataError(f"{text}: no file matches.")
+    missing = tuple(member for member, found in members.items() if not found)
+    if missing and not allow_missing:
+        more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
+        raise DataError(
+            f"{text}: {len(missing):,} of {len(members):,} are missing: {', '.join(missing[:5])}"
+            f"{more}. Fetch them, or go on without them: --allow-missing."
+        )
     folder, slash, _ = text[: wild.start()].rpartition("/")
     root = Path(folder or slash or ".")
-    return Found(root, paths, root.resolve().name)
+    return Found(root, paths, root.resolve().name, missing)
+
+
+def special_kind(mode: int) -> str:
+    """Return what a file is that is neither a regular file nor a folder."""
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFLNK: "a symbolic link"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def _members(text: str) -> list[str]:
+    found = list(itertools.islice(_braces(text), MEMBERS + 1))
+    if len(found) > MEMBERS:
+        raise DataError(f"{text}: means more than {MEMBERS:,} names; use * or a folder.")
+    return found
 
 
 def _stem(name: str) -> str:
@@ -281,11 +324,10 @@ def _braces(text: str) -> Iterator[str]:
         yield text
         return
     span = re.fullmatch(r"(\d+)\.\.(\d+)", match[1])
+    middle: Iterable[str] = match[1].split(",")
     if span:
-        width = len(span[1])
-        middle = [f"{n:0{width}d}" for n in range(int(span[1]), int(span[2]) + 1)]
-    else:
-        middle = match[1].split(",")
+        width, ends = len(span[1]), sorted((int(span[1]), int(span[2])))
+        middle = (f"{n:0{width}d}" for n in range(ends[0], ends[1] + 1))
     for item in middle:
         yield from _braces(text[: match.start()] + item + text[match.end() :])
 

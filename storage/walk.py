@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from contracts.errors import StorageError
-from storage.source import Refused, Unit
+from storage.source import Refused, Unit, special_kind
 
 FILE_BYTES = 64 << 20
 _IGNORED = re.compile(
@@ -215,7 +215,7 @@ def _check_regular(mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise Refused("UNREADABLE", "the folder cannot be listed")
     if not stat.S_ISREG(mode):
-        raise Refused("SPECIAL_FILE", f"file type {stat.S_IFMT(mode):#o}")
+        raise Refused("SPECIAL_FILE", f"{special_kind(mode)}, which is never read")
 
 
 def _list(path: Path) -> tuple[list[str], list[str], list[str]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,53 @@ def test_nothing_there_is_an_error_of_the_data_that_names_the_path(here, path):
         find(path)
     assert path in str(error.value)
     assert error.value.exit_code == 65
+
+
+def test_members_of_a_range_or_list_that_are_missing_are_named(here):
+    with pytest.raises(DataError) as error:
+        find("web/{00001..00009}.tar")
+    assert str(error.value) == (
+        "web/{00001..00009}.tar: 7 of 9 are missing: web/00003.tar, web/00004.tar, web/00005.tar, "
+        "web/00006.tar, web/00007.tar and 2 more. Fetch them, or go on without them: "
+        "--allow-missing."
+    )
+    assert error.value.exit_code == 65
+    with pytest.raises(DataError, match=r"1 of 2 are missing: other/\*\.tar\. Fetch"):
+        find("{web,other}/*.tar")
+
+
+def test_missing_members_are_told_where_they_are_allowed(here):
+    found = find("web/{00003..00001}.tar", allow_missing=True)
+    assert [path.name for path in found.paths] == ["00001.tar", "00002.tar"]
+    assert found.missing == ("web/00003.tar",)
+    assert find("web/{00000..00002}.tar").missing == find("web").missing == ()
+    with pytest.raises(DataError, match="no file matches"):
+        find("web/{7..9}.tar", allow_missing=True)
+
+
+def test_a_range_of_more_names_than_there_can_be_files_is_refused_at_once(here):
+    with pytest.raises(DataError, match="means more than 1,000,000 names"):
+        find("web/{0..999999999}{0..999999999}.tar")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("pipe", "a pipe"), ("sock", "a socket")])
+def test_a_pipe_or_a_socket_that_is_named_is_refused_and_never_opened(here, kind, said):
+    if kind == "pipe":
+        os.mkfifo("pipe")
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind("sock")
+    for path in (kind, f"{here}/{kind}"):
+        with pytest.raises(DataError, match=f"{kind}: is {said}, which is never read"):
+            find(path)
+
+
+def test_a_device_and_a_link_to_nothing_are_named_as_what_they_are(here):
+    with pytest.raises(DataError, match="/dev/null: is a device, which is never read"):
+        find("/dev/null")
+    (here / "link").symlink_to("gone")
+    with pytest.raises(DataError, match="link: leads nowhere"):
+        find("link")
 
 
 def test_a_path_that_cannot_be_read_is_an_error_of_the_storage(here, monkeypatch):
