@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -30,6 +30,7 @@ from storage.source import (
     clean_text,
     image_kind,
 )
+from storage.store import canonical
 
 # Names under which other tools write the columns that we know (specs: img2dataset, DataComp,
 # Hugging Face, LAION); the first present wins.
@@ -46,6 +47,10 @@ META_ALIASES: Mapping[str, str] = {
     "punsafe": "nsfw",
     "AESTHETIC_SCORE": "aesthetic",
 }
+
+# Every record of a part has all columns of its source, so their number bounds the memory.
+META_COLUMNS = 1000
+REST = "rest"
 
 _SUFFIX_OF = {
     "jpeg": (".jpg", ".jpeg", ".jfif"),
@@ -110,6 +115,36 @@ def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
 
 _MANY = 100
 _roles, _roles_of_many = lru_cache(maxsize=1024)(_roles_now), lru_cache(maxsize=1)(_roles_now)
+
+
+def folded(meta: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return a record's meta with what a source's columns have no room for under REST.
+
+    A source keeps META_COLUMNS columns, the first that its records have; the others of a record
+    become one JSON text, and a column of its own that is called REST with them.
+
+    Args:
+        meta: of a record.
+        known: the columns that the source's records had before it, in this ingest and earlier.
+    """
+    room = META_COLUMNS - len(known) + (REST in known)
+    kept: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in meta.items():
+        if name not in known:
+            room -= 1
+        (kept if name in known or room >= 0 else rest)[name] = value
+    if rest:
+        if REST in kept:
+            rest[REST] = kept.pop(REST)
+        kept[REST] = canonical({name: _as_json(value) for name, value in rest.items()}).decode()
+    return kept
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def check_columns(columns: Columns, names: Iterable[str], where: str) -> None:

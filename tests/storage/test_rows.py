@@ -10,7 +10,7 @@ import pytest
 
 from contracts.errors import ConfigError
 from contracts.uid import digest_of
-from storage.rows import check_columns, record_of, roles_of
+from storage.rows import check_columns, folded, record_of, roles_of
 from storage.source import Columns, Record, Rejected
 from storage.store import canonical
 
@@ -87,6 +87,30 @@ def test_columns_that_all_want_one_name_are_numbered_in_linear_time():
     meta = roles_of(Columns(), names).meta
     assert clock.process_time() - started < 5  # with a search from 2 on for each, ten times that
     assert [*meta.values()] == ["a_b", *(f"a_b_{n}" for n in range(2, 20_000))]
+
+
+def test_the_first_columns_of_a_source_are_kept_and_the_others_become_one_text(monkeypatch):
+    monkeypatch.setattr("storage.rows.META_COLUMNS", 3)
+    rows = [{"a": 1, "b": 2}, {"c": 3, "d": 4, "b": 5}, {"e": date(2026, 1, 2), "d": float("nan")}]
+    known: dict[str, None] = {}
+    held = []
+    for row in rows:
+        held.append(folded(row, known))
+        known |= dict.fromkeys(held[-1])
+    assert held == [
+        {"a": 1, "b": 2},
+        {"c": 3, "b": 5, "rest": '{"d":4}'},
+        {"rest": '{"d":"nan","e":"2026-01-02"}'},
+    ]
+    assert [*known] == ["a", "b", "c", "rest"]
+    # Again, with all that is known: the same.
+    assert [folded(row, known) for row in rows] == held
+
+
+def test_a_column_that_is_called_rest_itself_is_lost_in_no_case(monkeypatch):
+    monkeypatch.setattr("storage.rows.META_COLUMNS", 2)
+    assert folded({"rest": 7, "a": 1}, {}) == {"rest": 7, "a": 1}
+    assert folded({"rest": 7, "b": 2, "a": 1}, {}) == {"b": 2, "rest": '{"a":1,"rest":7}'}
 
 
 def test_values_of_meta_become_what_a_column_or_json_holds():
