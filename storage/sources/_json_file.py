@@ -91,8 +91,10 @@ def _is_whole(line: bytes) -> bool:
 
 
 def _is_sound(piece: Piece) -> bool:
+    if piece.data is None or not piece.whole:
+        return False
     try:
-        parse_object(piece.data or b"{}")
+        parse_object(piece.data)
     except Refused as fault:
         return fault.code not in ("JSON_INVALID", "JSON_TRUNCATED")
     return True

@@ -230,7 +230,7 @@ def _is_view(found: pa.DataType) -> bool:
 
 
 def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Return the type that holds the values of both.
+    """Return the type that the values of both have together.
 
     Raises:
         pa.ArrowException: there is none.
@@ -250,16 +250,13 @@ def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         for field in other:
             fields[field.name] = _common_type(fields.get(field.name, pa.null()), field.type)
         return pa.struct(list(fields.items()))
-    if pa.types.is_integer(one) and pa.types.is_integer(other) and pa.uint64() in (one, other):
-        # Arrow takes int64, in which the upper half of uint64 is negative.
-        unsigned = pa.types.is_unsigned_integer(one) and pa.types.is_unsigned_integer(other)
-        return pa.uint64() if unsigned else pa.decimal128(20)
+    # Of int64 and uint64 Arrow takes int64, which no integer is cast to: see `_widened`.
     pair = [pa.schema([("", one)]), pa.schema([("", other)])]
     return pa.unify_schemas(pair, promote_options="permissive").field(0).type
 
 
 def _widened(value: Any, target: pa.DataType) -> Any:
-    """Return a value as it is under a wider type.
+    """Return a value as it is beside others of a common type: a whole number may become a float.
 
     Raises:
         ValueError: it holds a number that no double holds.

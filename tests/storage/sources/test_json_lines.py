@@ -111,7 +111,7 @@ def test_json_files_are_read_where_there_is_nothing_else(tmp_path: Path):
 # ------------------------------------------------------------------ arrays and objects
 
 MAILS: list[dict[str, Any]] = [
-    {"text": f'"mail" {n}: [a], {{b}}, c\\', "to": [{"x": n}, "]}"], "n": n} for n in range(20)
+    {"text": f'"mail" {n}: 5" pipe]}} c\\', "to": [{"x": n}, "]}"], "n": n} for n in range(20)
 ]
 LAYOUTS = {
     "an array in one line": json.dumps(MAILS),
@@ -202,9 +202,14 @@ def test_a_pretty_object_that_is_cut_or_wrong_is_one_rejection(tmp_path: Path):
     assert wrong.detail.startswith("Expecting ':' delimiter at")
 
 
-def test_a_first_line_that_is_wrong_leaves_json_lines_what_they_are(tmp_path: Path):
-    for bad in (b'{"a": 2\n', b"[1, 2]\n", b'{"text": "x\n', b"{,\n"):
-        check_good(read(tmp_path, bad + b"".join(GOOD)), "JSON_INVALID")
+@pytest.mark.parametrize("bad", [b'{"a": 2\n', b"[1, 2]\n", b'{"text": "x\n', b"{,\n"])
+def test_a_first_line_that_is_wrong_leaves_json_lines_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes
+):
+    check_good(read(tmp_path, bad + b"".join(GOOD)), "JSON_INVALID")
+    # The same where the file is longer than the longest object.
+    monkeypatch.setattr("storage.sources._json_file.LINE_BYTES", 100)
+    check_good(read(tmp_path, bad + b"".join(GOOD)), "JSON_INVALID")
 
 
 def test_a_file_of_which_nothing_is_json_counts_once_with_its_first_line(tmp_path: Path):
