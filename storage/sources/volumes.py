@@ -68,14 +68,17 @@ class Volumes:
             nibabel or pydicom is missing.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
         if not columns.slices:
             raise ConfigError(
                 f"{root}: volumes are read slice by slice: give --slices (slices = true in "
                 "[[source]]). Whole volumes as records are not supported yet."
             )
         check_columns(columns, [], "a folder of volumes")
-        self._tree = Tree(root, paths)
+        self._tree = Tree(root, paths, follow_links)
+        self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit a NIfTI file, and one for the DICOM files of each folder."""

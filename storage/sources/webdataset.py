@@ -56,8 +56,11 @@ class Webdataset:
         DataError: the source's only tar is none.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
-        self._tree, self._columns = Tree(root, paths), columns
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
+        self._tree, self._columns = Tree(root, paths, follow_links), columns
+        self.passed_over = self._tree.passed_over
         self._counts = Counts(self._tree)
 
     def units(self) -> Iterator[Unit]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import DataError, StorageError
+from contracts.errors import ConfigError, DataError, StorageError
 from storage.source import (
     CAPTION_BYTES,
     BadText,
@@ -16,6 +16,7 @@ from storage.source import (
     detect,
     find,
     image_kind,
+    open_source,
     probe,
 )
 
@@ -160,6 +161,8 @@ def test_a_path_that_cannot_be_read_is_an_error_of_the_storage(here, monkeypatch
         (["deep/er/A.PNG"], "image_folder"),
         (["a.jpg", "b.jpg", "backup.tar"], "image_folder"),
         (["a.heic", "b.txt"], "image_folder"),
+        (["a.avif", "a.txt", "a.json", "b.avif", "b.TXT", "README.md"], "image_folder"),
+        (["a.jfif", "b.txt", "c.txt"], "image_folder"),
         (["data/0.parquet", "data/1.parquet", "logo.png", "README.md"], "parquet"),
         (["a.jsonl", "README.md"], "json_lines"),
         (["a.ndjson.zst"], "json_lines"),
@@ -195,6 +198,59 @@ def test_what_nothing_recognises_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="seen: no file"):
         detect(find(tmp_path / "empty"))
+
+
+def test_a_folder_of_links_says_that_none_is_followed_and_reads_them_where_it_may(tmp_path):
+    _tree(tmp_path, "hub/blobs/0", "hub/blobs/1", "hub/snap/README")
+    for number in range(2):
+        (tmp_path / f"hub/snap/train-{number}.parquet").symlink_to(f"../blobs/{number}")
+    with pytest.raises(DataError, match=r"2 links, none followed.*--follow-links ROOT"):
+        detect(find(tmp_path / "hub" / "snap"))
+    found = find(tmp_path / "hub" / "snap", follow_links=tmp_path / "hub")
+    assert detect(found) == "parquet"
+    names = [unit.name for unit in open_source(found, Columns()).units()]
+    assert names == ["train-0.parquet", "train-1.parquet"]
+    with pytest.raises(ConfigError, match="follow_links: .*/none is no folder"):
+        find(tmp_path, follow_links=tmp_path / "none")
+
+
+def test_a_path_that_is_a_pipe_or_a_dead_link_is_said_to_be_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("nothing")
+    with pytest.raises(DataError, match=r"pipe\.jpg: is a pipe"):
+        find(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match=r"link\.jpg: is a link that leads nowhere"):
+        find(tmp_path / "link.jpg")
+
+
+def test_a_failure_that_may_pass_is_told_from_what_the_content_is():
+    codes = ["SOURCE_GONE", "UNREADABLE", "CHANGED_WHILE_READING", "DECODE_TIMEOUT"]
+    assert all(Rejected("a", code).passing for code in codes)
+    assert not any(Rejected("a", code).passing for code in ("TRUNCATED", "SYMLINK", "TOO_LARGE"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("csv_text", "a.csv"),
+        ("image_folder", "a.jpg"),
+        ("json_lines", "a.jsonl"),
+        ("parquet", "a.parquet"),
+        ("text_folder", "a.txt"),
+        ("volumes", "a.nii"),
+        ("volumes", "a.dcm"),
+        ("webdataset", "a.tar"),
+    ],
+)
+def test_every_source_refuses_a_pipe_unread_and_counts_what_is_no_file_of_its_kind(
+    tmp_path, kind, name
+):
+    _tree(tmp_path, "b.xyz")
+    os.mkfifo(tmp_path / name)
+    source = open_source(find(tmp_path), Columns(slices=kind == "volumes"), kind)
+    items = [item for unit in source.units() for item in source.records(unit)]
+    assert [item.code for item in items] == ["SPECIAL_FILE"]
+    assert source.passed_over.rows() == [(".xyz", "not read", 1, ["b.xyz"])]
 
 
 def test_a_huge_folder_is_not_walked_whole(tmp_path, monkeypatch):
