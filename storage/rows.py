@@ -47,10 +47,11 @@ META_ALIASES: Mapping[str, str] = {
 }
 
 _SUFFIX_OF = {
-    "jpeg": (".jpg", ".jpeg", ".jfif"),
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
+    "bmp": (".bmp", ".dib"),
     "png": (".png", ".apng"),
     "tiff": (".tif", ".tiff"),
-    "heif": (".heic", ".heif", ".avif"),
+    "heif": (".heic", ".heics", ".heif", ".hif", ".avif", ".avifs"),
 }
 
 

@@ -35,7 +35,7 @@ class Described:
 
 
 def parse_beside(data: bytes) -> Described:
-    """Return the object that the bytes are, a byte order mark before it or not.
+    """Return the object that the bytes are.
 
     NaN, Infinity and a number that is out of range are null. What is no sound object says nothing:
     the picture is worth more.
