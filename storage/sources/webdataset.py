@@ -265,8 +265,8 @@ class _Ambiguous(Refused):
         advice = f"write {renamed} for {key}.{names[0]}, or " if stem else ""
         super().__init__(
             "AMBIGUOUS_KEY",
-            f"{len(names)} under the key {key!r}, which ends at the first dot of a name: {some}; "
-            f"{advice}name the one that is meant, such as {names[0]!r}, as the column",
+            f"{len(names)} under the key {key!r}, which ends at the first dot of a name: {advice}"
+            f"name as the column which is meant of {some}",
         )
 
 
