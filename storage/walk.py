@@ -6,6 +6,7 @@ Links are followed on demand, to what lies below a folder that the user names.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import stat
@@ -13,10 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from contracts.errors import StorageError
 from storage.source import PassedOver, Refused, Tally, Unit
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 FILE_BYTES = 64 << 20
 _IGNORED = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE | re.DOTALL)
@@ -177,6 +181,8 @@ class Tree:
     def open(self, path: Path) -> BinaryIO:
         """Open a regular file below the root, following no link on the way that may not be.
 
+        Reading from it raises Refused with UNREADABLE where the system fails.
+
         Raises:
             Refused: SYMLINK, SPECIAL_FILE, SOURCE_GONE or UNREADABLE.
         """
@@ -203,10 +209,7 @@ class Tree:
             before = os.fstat(file.fileno())
             if before.st_size > limit:
                 raise Refused("TOO_LARGE", f"{before.st_size:,} bytes, the limit is {limit:,}")
-            try:
-                data = file.read(before.st_size + 1)
-            except OSError as error:
-                raise Refused("UNREADABLE", error.strerror or "") from None
+            data = file.read(before.st_size + 1)
             check_unchanged(file, before)
         if len(data) != before.st_size:
             raise Refused("CHANGED_WHILE_READING", f"{len(data):,} of {before.st_size:,} bytes")
@@ -295,6 +298,22 @@ def _check_regular(mode: int) -> None:
         raise Refused("SPECIAL_FILE", f"file type {stat.S_IFMT(mode):#o}")
 
 
+class _File(io.FileIO):
+    """A file that says by Refused that the system fails; libraries say damage by OSError too."""
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            raise Refused("UNREADABLE", error.strerror or "") from None
+
+    def readall(self) -> bytes:
+        try:
+            return super().readall()
+        except OSError as error:
+            raise Refused("UNREADABLE", error.strerror or "") from None
+
+
 def _open(root: Path, path: Path, *, follow: bool) -> BinaryIO:
     """Open a regular file below `root` by way of its folders; a link only as the last, if at all.
 
@@ -318,7 +337,7 @@ def _open(root: Path, path: Path, *, follow: bool) -> BinaryIO:
     except OSError as error:
         code = _CODES.get(error.errno or 0, "UNREADABLE")
         raise Refused(code, error.strerror or "") from None
-    opened = os.fdopen(file, "rb")
+    opened = io.BufferedReader(_File(file))
     try:
         _check_regular(os.fstat(file).st_mode)
     except Refused:

@@ -104,8 +104,6 @@ def read_captions(tree: Tree, folder: Folder, unit: Unit, columns: Columns) -> C
                     found.rejected.append(Rejected(f"{unit.name}#{number}", row.code, row.detail))
                 else:
                     _add(rows, row, columns, number)
-    except OSError as error:
-        raise StorageError(f"{unit.path}: cannot be read: {error.strerror}") from None
     except Refused as bad:
         kind = StorageError if bad.code in PASSING else DataError
         raise kind(

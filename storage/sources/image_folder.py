@@ -180,11 +180,8 @@ class ImageFolder:
         )
 
     def _head(self, path: Path) -> bytes:
-        try:
-            with self._tree.open(path) as file:
-                return file.read(16)
-        except OSError as error:
-            raise Refused("UNREADABLE", error.strerror or "") from None
+        with self._tree.open(path) as file:
+            return file.read(16)
 
 
 def _rank(name: str) -> tuple[int, str]:

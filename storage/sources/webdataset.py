@@ -110,8 +110,6 @@ class Webdataset:
             if fault.code == "SOURCE_UNREADABLE" and self._tree.single:
                 raise DataError(f"{unit.path}: is no tar: it {fault.detail}.") from None
             yield Rejected(unit.name, fault.code, fault.detail)
-        except OSError as error:
-            yield Rejected(unit.name, "UNREADABLE", error.strerror or "")
 
     def _samples(self, unit: Unit, stream: Stream, survey: _Survey) -> Iterator[Record | Rejected]:
         sidecar = SidecarRows(self._tree, unit)

@@ -4,13 +4,17 @@ import codecs
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from contracts.errors import ConfigError, DataError, StorageError
+from storage import walk
 from storage.source import (
     CAPTION_BYTES,
     BadText,
     Columns,
+    Refused,
     Rejected,
     clean_text,
     detect,
@@ -229,19 +233,49 @@ def test_a_failure_that_may_pass_is_told_from_what_the_content_is():
     assert not any(Rejected("a", code).passing for code in ("TRUNCATED", "SYMLINK", "TOO_LARGE"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("csv_text", "a.csv"),
-        ("image_folder", "a.jpg"),
-        ("json_lines", "a.jsonl"),
-        ("parquet", "a.parquet"),
-        ("text_folder", "a.txt"),
-        ("volumes", "a.nii"),
-        ("volumes", "a.dcm"),
-        ("webdataset", "a.tar"),
-    ],
-)
+SOURCES = [
+    ("csv_text", "a.csv"),
+    ("image_folder", "a.jpg"),
+    ("json_lines", "a.jsonl"),
+    ("parquet", "a.parquet"),
+    ("text_folder", "a.txt"),
+    ("volumes", "a.nii"),
+    ("volumes", "a.dcm"),
+    ("webdataset", "a.tar"),
+]
+
+
+def test_a_disk_that_fails_under_pyarrow_is_no_damage_of_its_file(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
+    source = open_source(find(tmp_path), Columns(), "parquet")
+
+    def failing(*_):
+        raise Refused("UNREADABLE", "Input/output error")
+
+    monkeypatch.setattr(walk._File, "readinto", failing)
+    [item] = (item for unit in source.units() for item in source.records(unit))
+    assert (item.code, item.passing) == ("UNREADABLE", True)
+
+
+@pytest.mark.parametrize(("kind", "name"), [s for s in SOURCES if s[0] != "parquet"])
+def test_every_source_tells_a_disk_that_does_not_answer_from_damage(
+    tmp_path, monkeypatch, kind, name
+):
+    _tree(tmp_path, name)
+    real = os.open
+
+    def failing(path, *args, **options):
+        # Its first byte cannot be read: a true EIO.
+        return real("/proc/self/mem" if path == name else path, *args, **options)
+
+    source = open_source(find(tmp_path), Columns(slices=kind == "volumes"), kind)
+    units = list(source.units())
+    monkeypatch.setattr(os, "open", failing)
+    items = [item for unit in units for item in source.records(unit)]
+    assert [(item.code, item.detail) for item in items] == [("UNREADABLE", "Input/output error")]
+
+
+@pytest.mark.parametrize(("kind", "name"), SOURCES)
 def test_every_source_refuses_a_pipe_unread_and_counts_what_is_no_file_of_its_kind(
     tmp_path, kind, name
 ):
