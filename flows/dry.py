@@ -22,7 +22,7 @@ from flows.run import Options, check_stages, pool_schema, source_spec
 from flows.select.holdout import holdout
 from flows.select.verdict import judge
 from storage import tables
-from storage.source import PassedOver, Record, Rejected, Unit, detect, probe
+from storage.source import Record, Rejected, Unit, detect, probe
 from storage.store import Store
 
 Z_95 = 1.959964
@@ -223,8 +223,7 @@ class _First:
 
     def __init__(self, spec: SourceSpec, limit: int) -> None:
         self._spec = spec
-        self._items = probe(spec.found, spec.columns, limit)
-        self.passed_over = PassedOver()
+        self._items, self.passed_over = probe(spec.found, spec.columns, limit)
         self.kind = spec.kind or detect(spec.found)
 
     def units(self) -> Iterator[Unit]:

@@ -470,9 +470,11 @@ def open_source(found: Found, columns: Columns, kind: str | None = None) -> Sour
     return made
 
 
-def probe(found: Found, columns: Columns, limit: int = 200) -> list[Record | Rejected]:
-    """Return the first records of a source, as `winnow init` looks at them."""
+def probe(
+    found: Found, columns: Columns, limit: int = 200
+) -> tuple[list[Record | Rejected], PassedOver]:
+    """Return the first records of a source, for `winnow init`, and what was passed over."""
     kind = detect(found)
     source = open_source(found, replace(columns, slices=kind == "volumes"), kind)
     items = (item for unit in source.units() for item in source.records(unit))
-    return list(itertools.islice(items, limit))
+    return list(itertools.islice(items, limit)), source.passed_over

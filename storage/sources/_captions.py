@@ -60,7 +60,8 @@ class Captions:
             self.pictures += 1
             self._example = self._example or name
         if name not in self.rows:
-            name = self._composed.get(_composed(name), name)
+            name = _composed(name)
+            name = self._composed.get(name, name)
         if name in self.rows:
             self._matched.add(name)
         return self.rows.get(name, {})
@@ -115,7 +116,8 @@ def read_captions(tree: Tree, folder: Folder, unit: Unit, columns: Columns) -> C
     if own not in folder.folders and all(_composed(name).startswith(lead) for name in rows):
         found.rows = {name.partition("/")[2]: row for name, row in rows.items()}
     for name in found.rows:
-        found._composed.setdefault(_composed(name), name)
+        if not name.isascii():
+            found._composed.setdefault(_composed(name), name)
     return found
 
 

@@ -276,6 +276,26 @@ def test_every_source_tells_a_disk_that_does_not_answer_from_damage(
 
 
 @pytest.mark.parametrize(("kind", "name"), SOURCES)
+def test_every_source_follows_a_link_below_the_named_folder_and_else_says_what_it_is(
+    tmp_path, kind, name
+):
+    _tree(tmp_path, "hub/blob", f"plain/{name}", "snap/b.xyz")
+    (tmp_path / "snap" / name).symlink_to("../hub/blob")
+    for file in ("hub/blob", f"plain/{name}"):
+        (tmp_path / file).write_text("text\na cat\n")
+
+    def codes(folder, follow_links=None):
+        found = find(tmp_path / folder, follow_links)
+        source = open_source(found, Columns(slices=kind == "volumes"), kind)
+        items = [item for unit in source.units() for item in source.records(unit)]
+        return [getattr(item, "code", "a record") for item in items]
+
+    assert codes("snap") == ["SYMLINK"]
+    assert codes("snap", tmp_path / "plain") == ["SYMLINK"]
+    assert codes("snap", tmp_path / "hub") == codes("plain") != ["SYMLINK"]
+
+
+@pytest.mark.parametrize(("kind", "name"), SOURCES)
 def test_every_source_refuses_a_pipe_unread_and_counts_what_is_no_file_of_its_kind(
     tmp_path, kind, name
 ):
@@ -305,8 +325,10 @@ def test_a_fifo_is_never_opened_to_look_at_it(tmp_path):
 def test_a_probe_gives_the_first_records_only(tmp_path):
     for number in range(30):
         (tmp_path / f"{number:02d}.txt").write_text(f"text {number}")
-    records = probe(find(tmp_path), Columns(), limit=7)
+    (tmp_path / "a.xyz").write_text("left aside")
+    records, passed_over = probe(find(tmp_path), Columns(), limit=7)
     assert [record.text for record in records] == [f"text {n}" for n in range(7)]
+    assert passed_over.rows() == [(".xyz", "not read", 1, ["a.xyz"])]
 
 
 @pytest.mark.parametrize(

@@ -820,7 +820,7 @@ def test_folders_of_volumes_are_recognised_and_probed(tmp_path: Path):
         nifti(tmp_path / name, cube(np.uint8))
     (tmp_path / "README.md").write_text("# volumes")
     assert detect(find(tmp_path)) == "volumes"
-    assert len(probe(find(tmp_path), Columns(), limit=4)) == 4
+    assert len(probe(find(tmp_path), Columns(), limit=4)[0]) == 4
     assert find(tmp_path / "a.nii.gz").name == "a"
 
 
