@@ -37,6 +37,8 @@ PASSING = frozenset({"CHANGED_WHILE_READING", "DECODE_TIMEOUT", "SOURCE_GONE", "
 CAPTION_BYTES = 64 << 10
 TEXT_BYTES = 16 << 20
 _EXAMPLES = 2
+# Names such as `part.000017` have a suffix each.
+_MOST_KEYS = 100
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ class Tally:
         """Count a file or a part of one by its name."""
         suffix = os.path.splitext(example)[1].lower()  # noqa: PTH122
         key = (suffix or "no suffix", reason)
+        if key not in self.counts and len(self.counts) >= _MOST_KEYS:
+            key = ("other suffixes", reason)
         self.counts[key] += 1
         if self.counts[key] <= _EXAMPLES:
             self.examples.setdefault(key, []).append(example)

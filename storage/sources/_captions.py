@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from contracts.errors import DataError, StorageError
 from storage.rows import roles_of
 from storage.source import PASSING, Columns, Refused, Rejected, Tally, Unit
-from storage.sources._json import parse_object
+from storage.sources._json import Described, parse_beside
 from storage.sources._stream import LINE_BYTES, Stream, lines
 from storage.walk import Folder, Tree
 
@@ -101,10 +101,13 @@ def read_captions(tree: Tree, folder: Folder, unit: Unit, columns: Columns) -> C
     try:
         with tree.open(unit.path) as opened:
             for number, row in enumerate(_ROWS[unit.path.suffix.lower()](opened)):
+                if isinstance(row, Described) and row.fault is not None:
+                    reason = f"{row.notes[0]}: {row.fault.code}"
+                    folder.passed_over.add(f"row {number} of {unit.name}", reason)
                 if isinstance(row, Refused):
                     found.rejected.append(Rejected(f"{unit.name}#{number}", row.code, row.detail))
                 else:
-                    _add(rows, row, columns, number)
+                    _add(rows, row.row if isinstance(row, Described) else row, columns, number)
     except Refused as bad:
         kind = StorageError if bad.code in PASSING else DataError
         raise kind(
@@ -155,16 +158,14 @@ def _csv_rows(opened: BinaryIO) -> Iterator[Row | Refused]:
         raise stream.fault
 
 
-def _json_rows(opened: BinaryIO) -> Iterator[Row | Refused]:
+def _json_rows(opened: BinaryIO) -> Iterator[Described | Refused]:
     stream = Stream(opened)
     for line in lines(stream):
         if line is None:
             yield Refused("ROW_TOO_LARGE", f"a line of more than {LINE_BYTES:,} bytes")
         elif line.strip():
-            try:
-                yield parse_object(line)
-            except Refused as bad:
-                yield bad
+            described = parse_beside(line)
+            yield described.fault if described.fault and not described.row else described
     if stream.fault is not None:
         raise stream.fault
 

@@ -202,6 +202,15 @@ def test_what_is_asked_for_and_not_taken_is_counted_once_with_two_examples(tmp_p
     assert tree.passed_over.rows() == [(".jpg", "not read", 1, ["b.JPG"])]
 
 
+def test_however_many_suffixes_there_are_few_are_counted_apart(tmp_path):
+    _write(tmp_path, *(f"part.{n:04d}" for n in range(300)))
+    tree = Tree(tmp_path, [tmp_path])
+    assert list(tree.units((".txt",))) == []
+    rows = tree.passed_over.rows()
+    assert rows[0] == ("other suffixes", "not read", 200, ["part.0100", "part.0101"])
+    assert sum(count for _, _, count, _ in rows) == 300
+
+
 def test_devices_fifos_and_sockets_are_reported_and_never_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe.txt")

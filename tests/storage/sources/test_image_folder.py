@@ -175,6 +175,19 @@ def test_a_damaged_table_is_an_error_and_a_damaged_row_is_rejected(tmp_path):
         _read(tmp_path)
 
 
+def test_a_row_of_a_json_table_costs_no_more_than_what_it_cannot_say(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "b.jpg": JPEG})
+    rows = '{"file_name": "a.jpg", "text": "one", "p": NaN}\n{"file_name": "b.jpg", "te\n'
+    _write(tmp_path, {"metadata.jsonl": rows})
+    bad, first, second = _read(tmp_path)
+    assert (bad.where, bad.code) == ("metadata.jsonl#1", "JSON_INVALID")
+    assert (first.text, first.meta, second.text) == ("one", {}, None)
+    assert _passed(tmp_path) == [
+        (".jpg", "a picture without a row or a text", 1, ["b.jpg"]),
+        (".jsonl", "JSON_VALUE_DROPPED: JSON_INVALID", 1, ["row 0 of metadata.jsonl"]),
+    ]
+
+
 def test_a_table_that_is_a_link_is_not_followed(tmp_path):
     _write(tmp_path, {"out/m.csv": "file_name,text\na.jpg,secret\n", "in/a.jpg": JPEG})
     (tmp_path / "in/metadata.csv").symlink_to(tmp_path / "out/m.csv")
