@@ -75,8 +75,8 @@ class Folder:
 
     def pass_over_rest(self, used: Iterable[str]) -> None:
         """Count all files that were asked for but those used."""
-        asked = self.names if self.wanted is None else self.wanted
-        for name in sorted(set(asked).difference(used)):
+        asked = set(self.names) if self.wanted is None else self.wanted.intersection(self.names)
+        for name in sorted(asked.difference(used)):
             self.pass_over(name, "not read")
 
 
@@ -121,9 +121,11 @@ class Tree:
                 files[path.parent].add(path.name)
         for parent, names in sorted(files.items()):
             listed, odd, _ = self._list_root(parent)
-            if self.single:
-                listed = sorted(names.union(listed))
+            # One that is gone since it was named is reported.
+            asked = {name for name in names if self.single or not _IGNORED.fullmatch(name)}
+            listed = sorted(asked.union(listed))
             yield self._folder(parent, listed, odd, [], passed_over, frozenset(names))
+        asked_for = set(roots)
         own = {path.resolve() for path in roots} if self._links_below else set()
         linked: set[Path] = set()
         # Each folder with its real path where a link led to it.
@@ -136,7 +138,7 @@ class Tree:
                     passed_over.add(name, "a link to a folder that is read already")
                     continue
                 linked.add(real)
-            if path in roots:
+            if path in asked_for:
                 listed, odd, folders = self._list_root(path)
             else:
                 try:

@@ -196,10 +196,13 @@ def test_what_is_asked_for_and_not_taken_is_counted_once_with_two_examples(tmp_p
         (".part", "an unfinished download", 1, ["e.txt.part"]),
         ("no suffix", "not read", 1, ["s/README"]),
     ]
-    glob = find(f"{tmp_path}/[ab].*")
+    glob = find(f"{tmp_path}/[abe].*")
     tree = Tree(glob.root, glob.paths)
     assert [unit.name for unit in tree.units((".txt",))] == ["a.txt"]
-    assert tree.passed_over.rows() == [(".jpg", "not read", 1, ["b.JPG"])]
+    assert tree.passed_over.rows() == [
+        (".jpg", "not read", 1, ["b.JPG"]),
+        (".part", "an unfinished download", 1, ["e.txt.part"]),
+    ]
 
 
 def test_however_many_suffixes_there_are_few_are_counted_apart(tmp_path):
@@ -249,6 +252,16 @@ def test_a_file_that_went_away_is_gone(tmp_path):
     unit = next(tree.units((".txt",)))
     unit.path.unlink()
     assert _code(tree, unit.path) == "SOURCE_GONE"
+
+
+def test_a_file_of_a_glob_that_went_away_is_gone_too(tmp_path):
+    _write(tmp_path, "a.txt", "b.txt", ".c.txt")
+    found = find(f"{tmp_path}/*.txt")
+    tree = Tree(found.root, found.paths)
+    (tmp_path / "a.txt").unlink()
+    units = list(tree.units((".txt",)))
+    assert [unit.name for unit in units] == ["a.txt", "b.txt"]
+    assert _code(tree, units[0].path) == "SOURCE_GONE"
 
 
 def test_a_large_file_is_refused_before_a_byte_is_read(tmp_path):
