@@ -223,7 +223,7 @@ class _First:
 
     def __init__(self, spec: SourceSpec, limit: int) -> None:
         self._spec = spec
-        self._items = probe(spec.found, spec.columns, limit)
+        self._items, self.passed_over = probe(spec.found, spec.columns, limit)
         self.kind = spec.kind or detect(spec.found)
 
     def units(self) -> Iterator[Unit]:

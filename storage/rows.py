@@ -53,10 +53,11 @@ META_COLUMNS = 1000
 REST = "rest"
 
 _SUFFIX_OF = {
-    "jpeg": (".jpg", ".jpeg", ".jfif"),
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp"),
+    "bmp": (".bmp", ".dib"),
     "png": (".png", ".apng"),
     "tiff": (".tif", ".tiff"),
-    "heif": (".heic", ".heif", ".avif"),
+    "heif": (".heic", ".heics", ".heif", ".hif", ".avif", ".avifs"),
 }
 
 

@@ -16,29 +16,32 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from contracts import methods
-from contracts.errors import DataError, StorageError
+from contracts.errors import ConfigError, DataError, StorageError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+# Names of the formats that contracts/decode.py reads.
+DECODED_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".png", ".apng",
+    ".webp", ".gif", ".bmp", ".dib",
+})  # fmt: skip
+IMAGE_SUFFIXES = DECODED_SUFFIXES | {".tif", ".tiff"}
 # Taken as images too, so that what we cannot decode is quarantined with a reason, not overlooked.
 IMAGE_LIKE_SUFFIXES = IMAGE_SUFFIXES | {
-    ".apng",
-    ".avif",
-    ".eps",
-    ".heic",
-    ".heif",
-    ".ico",
-    ".jfif",
-    ".jp2",
-    ".jxl",
-    ".pdf",
-    ".psd",
-    ".svg",
-}
+    ".arw", ".avif", ".avifs", ".cr2", ".cr3", ".cur", ".dds", ".dng", ".eps", ".exr", ".heic",
+    ".heics", ".heif", ".hif", ".ico", ".j2k", ".jp2", ".jpf", ".jpm", ".jpx", ".jxl", ".jxr",
+    ".nef", ".orf", ".pbm", ".pdf", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".raf", ".rw2",
+    ".svg", ".svgz", ".tga", ".wdp", ".xcf",
+}  # fmt: skip
+# What may be otherwise on the next run: a file gone for a moment, a disk or network that does not
+# answer, a permission, a writer at work, a machine under load. No word on the content.
+PASSING = frozenset({"CHANGED_WHILE_READING", "DECODE_TIMEOUT", "SOURCE_GONE", "UNREADABLE"})
 
 # How many names a brace range may mean.
 MEMBERS = 1_000_000
 CAPTION_BYTES = 64 << 10
 TEXT_BYTES = 16 << 20
+_EXAMPLES = 2
+# Names such as `part.000017` have a suffix each.
+_MOST_KEYS = 100
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,11 @@ class Rejected:
         )
         object.__setattr__(self, "detail", escaped[:500])
 
+    @property
+    def passing(self) -> bool:
+        """Whether the next run may find it otherwise though the source's names stay as they are."""
+        return self.code in PASSING
+
 
 class Refused(Exception):
     """Something read is no record; whoever catches it makes a Rejected of it.
@@ -150,14 +158,62 @@ class BadText(Refused):
     """A text that cannot be taken, not even mended."""
 
 
-class Source(Protocol):
-    """One file of storage/sources: a class made of `(root, paths, columns)`.
+@dataclass
+class Tally:
+    """Counts by suffix and reason, with the first two examples of each."""
 
-    `root` is the folder below which names are formed; `paths` the files or folders to read,
-    in sorted order.
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def add(self, example: str, reason: str) -> None:
+        """Count a file or a part of one by its name."""
+        suffix = os.path.splitext(example)[1].lower()  # noqa: PTH122
+        key = (suffix or "no suffix", reason)
+        if key not in self.counts and len(self.counts) >= _MOST_KEYS:
+            key = ("other suffixes", reason)
+        self.counts[key] += 1
+        if self.counts[key] <= _EXAMPLES:
+            self.examples.setdefault(key, []).append(example)
+
+
+@dataclass
+class PassedOver:
+    """What of a source goes into no record.
+
+    Attributes:
+        names: what the last walk over the names left aside; it grows as the walk goes on.
+        contents: what was left aside inside the files that have been read.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None: ...
+    names: Tally = field(default_factory=Tally)
+    contents: Tally = field(default_factory=Tally)
+
+    def rows(self) -> list[tuple[str, str, int, list[str]]]:
+        """Return suffix, reason, count and examples of each, the most frequent first."""
+        rows = [
+            (*key, count, tally.examples[key])
+            for tally in (self.names, self.contents)
+            for key, count in tally.counts.items()
+        ]
+        return sorted(rows, key=lambda row: (-row[2], row[:2]))
+
+
+class Source(Protocol):
+    """One file of storage/sources: a class made of `(root, paths, columns, follow_links)`.
+
+    Attributes:
+        passed_over: what goes into no record, counted while `units` and `records` are iterated.
+
+    `root` is the folder below which names are formed; `paths` the files or folders to read,
+    in sorted order; symbolic links are followed to what lies below `follow_links`, where it is
+    given.
+    """
+
+    passed_over: PassedOver
+
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None: ...
 
     def units(self) -> Iterator[Unit]:
         """Yield the units in sorted order, without reading their contents."""
@@ -235,36 +291,44 @@ class Found:
         root: the folder below which names are formed.
         paths: the files or folders to read.
         name: the default name of the source.
+        follow_links: symbolic links to what lies below this folder are followed.
         missing: members of a brace range or list that nothing matches, as they were written.
     """
 
     root: Path
     paths: list[Path]
     name: str
+    follow_links: Path | None = None
     missing: tuple[str, ...] = ()
 
 
-def find(path: str | Path, *, allow_missing: bool = False) -> Found:
+def find(
+    path: str | Path, follow_links: str | Path | None = None, *, allow_missing: bool = False
+) -> Found:
     """Resolve a folder, a file, a glob or a brace range such as `{00000..00009}.tar`.
 
     Args:
         path: what a recipe or a command names.
+        follow_links: a folder; symbolic links to what lies below it are followed.
         allow_missing: whether members of a brace range or list may be missing.
 
     Raises:
+        ConfigError: `follow_links` is no folder (78).
         DataError: nothing is there, nothing matches, a member is missing, or what is there is a
             pipe, a socket or a device (65).
         StorageError: it cannot be read (74).
     """
     text = str(path)
-    plain = Path(text)
+    plain, follow = Path(text), None if follow_links is None else Path(follow_links)
+    if follow is not None and not follow.is_dir():
+        raise ConfigError(f"follow_links: {follow} is no folder.")
     try:
         if plain.is_dir():
             os.scandir(plain).close()
-            return Found(plain, [plain], plain.resolve().name)
+            return Found(plain, [plain], plain.resolve().name, follow)
         if plain.is_file():
             plain.open("rb").close()
-            return Found(plain.parent, [plain], _stem(plain.name))
+            return Found(plain.parent, [plain], _stem(plain.name), follow)
         if plain.exists():
             raise DataError(
                 f"{text}: is {special_kind(plain.stat().st_mode)}, which is never read: its bytes "
@@ -275,7 +339,11 @@ def find(path: str | Path, *, allow_missing: bool = False) -> Found:
         raise StorageError(f"{text}: cannot be read: {error.strerror}") from error
     wild = re.search(r"[*?\[{]", text)
     if not wild:
-        link = "leads nowhere" if plain.is_symlink() else "there is no such file or folder"
+        link = (
+            "is a link that leads nowhere"
+            if plain.is_symlink()
+            else "there is no such file or folder"
+        )
         raise DataError(f"{text}: {link}.")
     paths = sorted({path for found in members.values() for path in found})
     if not paths:
@@ -289,7 +357,7 @@ def find(path: str | Path, *, allow_missing: bool = False) -> Found:
         )
     folder, slash, _ = text[: wild.start()].rpartition("/")
     root = Path(folder or slash or ".")
-    return Found(root, paths, root.resolve().name, missing)
+    return Found(root, paths, root.resolve().name, follow, missing)
 
 
 def special_kind(mode: int) -> str:
@@ -363,6 +431,7 @@ WEAK_SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "text_folder": (".txt", ".md"),
 }
 _LOOKED_AT, _LOOKED_AT_EACH = 20, 1000
+_FOLLOW_ADVICE = " --follow-links ROOT follows links to what lies below the folder ROOT."
 
 
 def detect(found: Found) -> str:
@@ -376,10 +445,16 @@ def detect(found: Found) -> str:
     Raises:
         DataError: nothing of it is known; says what was seen.
     """
-    seen = list(_some_files(found.paths))
+    seen, links = _some_files(found)
+    pictures = {path.with_suffix("") for path in seen if path.suffix.lower() in IMAGE_LIKE_SUFFIXES}
+    # What lies beside a picture belongs to it.
+    alone = [path for path in seen if path.with_suffix("") not in pictures]
     for table in (SUFFIXES, WEAK_SUFFIXES):
         count = {
-            kind: sum(path.name.lower().endswith(suffixes) for path in seen)
+            kind: sum(
+                path.name.lower().endswith(suffixes)
+                for path in (alone if kind in ("json_lines", "text_folder") else seen)
+            )
             for kind, suffixes in table.items()
         }
         if count.get("webdataset", 0) > count.get("image_folder", 0):
@@ -392,28 +467,36 @@ def detect(found: Found) -> str:
         if by_content is not None:
             return by_content
     suffixes = Counter(path.suffix or path.name for path in seen)
-    what = ", ".join(f"{n} {suffix}" for suffix, n in suffixes.most_common(5)) or "no file"
+    what = [f"{n} {suffix}" for suffix, n in suffixes.most_common(5)]
+    if links:
+        what.append(f"{links} link{'s'[: links != 1]}, none followed")
     raise DataError(
-        f"{found.paths[0]}: no kind of source is recognised; seen: {what}. A source is images, "
-        "tars, volumes (NIfTI, DICOM), or Parquet, JSON lines, CSV or text files."
+        f"{found.paths[0]}: no kind of source is recognised; seen: {', '.join(what) or 'no file'}. "
+        "A source is images, tars, volumes (NIfTI, DICOM), or Parquet, JSON lines, CSV or text "
+        f"files.{_FOLLOW_ADVICE if links else ''}"
     )
 
 
-def _some_files(paths: list[Path]) -> Iterator[Path]:
-    """Yield files of the first folders of a tree, nearest first."""
-    yield from itertools.islice((path for path in paths if path.is_file()), _LOOKED_AT_EACH)
-    waiting = deque(path for path in paths if path.is_dir())
+def _some_files(found: Found) -> tuple[list[Path], int]:
+    """Return files of the first folders of a tree, nearest first, and how many links are not."""
+    followed = found.follow_links is not None
+    files = list(itertools.islice((p for p in found.paths if p.is_file()), _LOOKED_AT_EACH))
+    links = 0
+    waiting = deque(path for path in found.paths if path.is_dir())
     for _ in range(_LOOKED_AT):
         if not waiting:
-            return
+            break
         with suppress(OSError), os.scandir(waiting.popleft()) as entries:
             for entry in itertools.islice(entries, _LOOKED_AT_EACH):
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_symlink() and not followed:
+                    links += 1
+                elif entry.is_dir(follow_symlinks=followed):
                     waiting.append(Path(entry.path))
-                elif entry.is_file(follow_symlinks=False):
-                    yield Path(entry.path)
+                elif entry.is_file(follow_symlinks=followed):
+                    files.append(Path(entry.path))
+    return files, links
 
 
 def _by_content(path: Path) -> str | None:
@@ -430,10 +513,19 @@ def _by_content(path: Path) -> str | None:
     return "json_lines" if re.match(rb"\s*(\[\s*)?\{", head) else None
 
 
-def probe(found: Found, columns: Columns, limit: int = 200) -> list[Record | Rejected]:
-    """Return the first records of a source, as `winnow init` looks at them."""
+def open_source(found: Found, columns: Columns, kind: str | None = None) -> Source:
+    """Return a source ready to be read, of the kind that its names show unless one is given."""
+    made: Source = methods.load("storage.sources", kind or detect(found))(
+        found.root, found.paths, columns, found.follow_links
+    )
+    return made
+
+
+def probe(
+    found: Found, columns: Columns, limit: int = 200
+) -> tuple[list[Record | Rejected], PassedOver]:
+    """Return the first records of a source, for `winnow init`, and what was passed over."""
     kind = detect(found)
-    columns = replace(columns, slices=kind == "volumes")
-    source: Source = methods.load("storage.sources", kind)(found.root, found.paths, columns)
+    source = open_source(found, replace(columns, slices=kind == "volumes"), kind)
     items = (item for unit in source.units() for item in source.records(unit))
-    return list(itertools.islice(items, limit))
+    return list(itertools.islice(items, limit)), source.passed_over

@@ -30,6 +30,7 @@ class Look:
     images: int
     texts: int
     meta: dict[str, str]
+    passed_over: list[tuple[str, str, int, list[str]]]
 
     @property
     def pairs(self) -> bool:
@@ -69,7 +70,7 @@ def look(path: str) -> Look:
         DataError: it is missing, or nothing in it can be read.
     """
     found = find(path)
-    seen = probe(found, Columns(), LOOK_AT)
+    seen, passed_over = probe(found, Columns(), LOOK_AT)
     records = [r for r in seen if isinstance(r, Record)]
     rejected = Counter(r.code for r in seen if isinstance(r, Rejected))
     if not records:
@@ -82,7 +83,7 @@ def look(path: str) -> Look:
     return Look(
         path, found, detect(found), len(records), dict(rejected),
         sum(r.image is not None or r.location is not None for r in records),
-        sum(bool(r.text) for r in records), meta,
+        sum(bool(r.text) for r in records), meta, passed_over.rows(),
     )  # fmt: skip
 
 
@@ -168,6 +169,7 @@ def _described(one: Look) -> dict[str, Any]:
         "texts": one.texts,
         "meta": one.meta,
         "rejected": one.rejected,
+        "passed_over": one.passed_over,
     }
 
 

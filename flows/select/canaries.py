@@ -26,7 +26,7 @@ from flows.recipe.plan import Node, Plan
 from flows.recipe.sections import CanariesSection, Rule
 from flows.select.verdict import Verdict, judge
 from storage import tables
-from storage.source import Found, Record, Unit
+from storage.source import Found, PassedOver, Record, Unit
 from storage.store import key_of
 
 SHADOW = ".canaries"
@@ -123,6 +123,7 @@ class _Shadow:
 
     def __init__(self, runtime: Runtime, planted: Sequence[Planted], found: Found) -> None:
         self._runtime, self._planted, self._found = runtime, planted, found
+        self.passed_over = PassedOver()
 
     def units(self) -> Iterator[Unit]:
         drawn = [[p.kind, p.row["uid"], p.row["digest"].hex()] for p in self._planted]

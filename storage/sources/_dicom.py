@@ -50,6 +50,7 @@ class Slice:
         number: InstanceNumber.
         place: ImagePositionPatient, millimetres.
         directions: ImageOrientationPatient: of a row and of a column.
+        size: columns and rows.
         slope: value = stored * slope + intercept.
         meta: what a record says of it: modality, spacing, window.
     """
@@ -60,6 +61,7 @@ class Slice:
     number: int | None
     place: tuple[float, ...] | None
     directions: tuple[float, ...] | None
+    size: tuple[int, int]
     slope: float
     intercept: float
     meta: dict[str, Any]
@@ -97,6 +99,25 @@ def parse(data: bytes, name: str, digest: bytes) -> tuple[Slice, Voxels]:
             raise Refused("CORRUPT_DATA", detail) from None
 
 
+def stackable(one: Slice, other: Slice) -> bool:
+    """Whether two slices of a series lie alike, so that they may be of one volume."""
+    return one.size == other.size and _alike(one.directions, other.directions)
+
+
+def plane(one: Slice) -> str:
+    """Return what tells slices that lie so from others of their series: `LF-512x400`.
+
+    The letters are those of DICOM's PatientOrientation: where a row and a column point.
+    """
+    letters = ""
+    for direction in (one.directions or ())[:3], (one.directions or ())[3:]:
+        if direction:
+            axis = max(range(3), key=lambda n: abs(direction[n]))
+            letters += ("RAF", "LPH")[direction[axis] > 0][axis]
+    columns, rows = one.size
+    return f"{letters or 'unknown'}-{columns}x{rows}"
+
+
 def ordered(slices: Sequence[Slice]) -> list[Slice]:
     """Return the slices of one series in their natural order.
 
@@ -115,12 +136,11 @@ def ordered(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def distance(slices: Sequence[Slice]) -> float | None:
-    """Return the median distance of neighbouring slices in order, millimetres; None if unknown."""
+    """Return the median distance of neighbouring places, millimetres; None if unknown."""
     normal = _normal(slices)
-    steps = np.diff([_along(one, normal) for one in slices])
-    if normal is None or not len(steps) or not np.median(np.abs(steps)) > 0:
-        return None
-    return float(np.median(np.abs(steps)))
+    # Several slices may share a place: those of several echoes or times.
+    places = sorted({_along(one, normal) for one in slices})
+    return float(np.median(np.diff(places))) if len(places) > 1 else None
 
 
 def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:
@@ -159,6 +179,7 @@ def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:
         None if number is None or str(number) == "" else int(number),
         _numbers(fields.get("ImagePositionPatient"), 3),
         _numbers(fields.get("ImageOrientationPatient"), 6),
+        (voxels.shape[1], voxels.shape[0]),
         slope,
         intercept,
         {key: value for key, value in meta.items() if value is not None},
@@ -225,10 +246,16 @@ def _normal(slices: Sequence[Slice]) -> np.ndarray[Any, Any] | None:
     first = slices[0].directions
     if first is None or any(one.place is None or one.directions is None for one in slices):
         return None
-    if any(not np.allclose(one.directions or (), first, atol=1e-3) for one in slices):
+    if any(not _alike(one.directions, first) for one in slices):
         return None
     normal = np.cross(first[:3], first[3:])
     return normal if np.linalg.norm(normal) > 0.5 else None
+
+
+def _alike(one: tuple[float, ...] | None, other: tuple[float, ...] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return all(abs(a - b) < 1e-3 for a, b in zip(one, other, strict=True))
 
 
 def _along(one: Slice, normal: np.ndarray[Any, Any] | None) -> float:

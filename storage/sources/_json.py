@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from storage.source import Refused
@@ -15,6 +18,36 @@ _CUT = re.compile(
     r"(?:t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?|-|\.|[eE][-+]?|\\?u?[0-9a-fA-F]{0,4})?\s*\Z"
 )
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a JSON file says of the picture beside it, as much of it as can be taken.
+
+    Attributes:
+        notes: JSON_VALUE_DROPPED or JSON_DROPPED, where something cannot.
+        fault: why.
+    """
+
+    row: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    fault: Refused | None = None
+
+
+def parse_beside(data: bytes) -> Described:
+    """Return the object that the bytes are.
+
+    NaN, Infinity and a number that is out of range are null. What is no sound object says nothing:
+    the picture is worth more.
+    """
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return Described(parse_object(data))
+    except Refused as fault:
+        try:
+            return Described(_parse(data, _mending, whole=True), ("JSON_VALUE_DROPPED",), fault)
+        except Refused:
+            return Described({}, ("JSON_DROPPED",), fault)
 
 
 def parse_object(data: bytes, *, whole: bool = True) -> dict[str, Any]:
@@ -28,6 +61,10 @@ def parse_object(data: bytes, *, whole: bool = True) -> dict[str, Any]:
             (an integer beyond 64 bits, a number beyond a double), JSON_INVALID, or
             JSON_TRUNCATED for the beginning of an object that is not whole.
     """
+    return _parse(data, _strict, whole=whole)
+
+
+def _parse(data: bytes, decoder: json.JSONDecoder, *, whole: bool) -> dict[str, Any]:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -36,7 +73,7 @@ def parse_object(data: bytes, *, whole: bool = True) -> dict[str, Any]:
         detail = f"byte {data[error.start]:#04x} at {error.start}"
         raise Refused("CAPTION_NOT_UTF8", detail) from None
     try:
-        value = _decoder.decode(text)
+        value = decoder.decode(text)
     except RecursionError:
         raise _too_deep() from None
     except json.JSONDecodeError as error:
@@ -95,9 +132,25 @@ def _is_deep(value: dict[str, Any]) -> bool:
     return bool(level)
 
 
-_decoder = json.JSONDecoder(
+def _or_null(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse_or_null(text: str) -> Any:
+        try:
+            return parse(text)
+        except Refused:
+            return None
+
+    return parse_or_null
+
+
+_strict = json.JSONDecoder(
     object_pairs_hook=_unique,
     parse_int=_integer,
     parse_float=_number,
     parse_constant=_constant,
+)
+_mending = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_or_null(_integer),
+    parse_float=_or_null(_number),
+    parse_constant=_or_null(_constant),
 )

@@ -68,6 +68,12 @@ class Extent:
         self.highest = max(self.highest, finite.max().item())
         self.whole &= integers or bool((finite == np.rint(finite)).all())
 
+    def merge(self, other: Extent) -> None:
+        """See what another has seen."""
+        self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        self.whole &= other.whole
+        self.one_byte &= other.one_byte
+
     def scale(self) -> Scale:
         """Return the scale of the volume, to 8 bits for voxels of one byte, else to 16.
 

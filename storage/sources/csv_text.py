@@ -44,8 +44,11 @@ class CsvText:
         DataError: a header names a column twice, or the source's only file has no header.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
-        self._tree, self._columns = Tree(root, paths), columns
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
+        self._tree, self._columns = Tree(root, paths, follow_links), columns
+        self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit a file."""

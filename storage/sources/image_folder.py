@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ from storage.source import (
     Unit,
     image_kind,
 )
-from storage.sources._captions import NAMES, Row, read_captions
-from storage.sources._json import parse_object
+from storage.sources._captions import NAMES, Captions, Row, read_captions
+from storage.sources._json import parse_beside
 from storage.walk import Folder, Tree, shown
 
 _IMAGE_LIKE = tuple(sorted(IMAGE_LIKE_SUFFIXES))
+_SIDECARS = (".txt", ".json")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Picture(Unit):
     """An image file and what belongs to it.
 
     Attributes:
-        beside: its `.txt` and `.json`, where there are any.
+        beside: its `.txt` and `.json`, in any case of letters, where there are any.
         row: its row of a table of captions.
         by_content: a `.txt` that is no image's caption: an image if its first bytes say so.
     """
@@ -57,58 +57,75 @@ class ImageFolder:
     row of `metadata.csv`, `.jsonl` or `.parquet` (`captions.*` likewise) in the image's folder or
     one above it, whose column `file_name` names the image relative to the table: the layout of
     Hugging Face's ImageFolder. The other columns go to meta; where several have one, the first
-    of this list wins. An image without a caption is a record too.
+    of this list wins. An image without a caption is a record too. Suffixes and the names of tables
+    are read in any case of letters, the lower one first; names of images in any normal form of
+    Unicode. A JSON that cannot be taken costs no image (notes JSON_VALUE_DROPPED, JSON_DROPPED).
 
     Files that cannot be images by their suffix are passed over, but a `.txt` beside no image is
-    opened: if an image's first bytes begin it, it is one.
+    opened: if an image's first bytes begin it, it is one. Passed over are rows that name no image
+    too; images without a row or a text are counted beside them.
 
     Rejects:
         SYMLINK, SPECIAL_FILE, UNREADABLE, SOURCE_GONE, TOO_LARGE (64 MiB),
-        CHANGED_WHILE_READING, of a `.json` JSON_INVALID and its like, what `record_of` says, and
-        rows of a table that cannot be read, whose images then have no caption.
+        CHANGED_WHILE_READING, what `record_of` says, and rows of a table that cannot be read, whose
+        images then have no caption.
     Cost: memory for the names of one folder and the tables of captions.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
-        self._tree, self._columns = Tree(root, paths), columns
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
+        self._tree, self._columns = Tree(root, paths, follow_links), columns
+        self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit an image.
 
         Raises:
-            DataError: a table of captions cannot be read.
+            DataError: a table of captions is damaged, or none of its rows names a picture.
+            StorageError: it cannot be read.
         """
-        tables: list[tuple[str, dict[str, Row]]] = []
+        tables: list[Captions] = []
         for folder in self._tree.folders():
-            tables = [t for t in tables if folder.prefix.startswith(t[0])]
-            for name in NAMES:
-                if name in folder.names:
-                    unit = self._tree.unit(folder, name)
-                    captions = read_captions(self._tree, unit, self._columns)
-                    tables.append((folder.prefix, captions.rows))
-                    if captions.rejected:
-                        rejected = tuple(captions.rejected)
-                        yield Leftover(
-                            unit.name, unit.path, unit.size_bytes, unit.fingerprint, rejected
-                        )
-            yield from self._pictures(folder, tables)
+            for table in tables:
+                if not folder.prefix.startswith(table.folder):
+                    table.finish(folder.passed_over)
+            tables = [table for table in tables if folder.prefix.startswith(table.folder)]
+            names = sorted((n for n in folder.names if n.lower() in NAMES), key=_rank)
+            for name in names:
+                unit = self._tree.unit(folder, name)
+                captions = read_captions(self._tree, folder, unit, self._columns)
+                tables.append(captions)
+                if captions.rejected:
+                    rejected = tuple(captions.rejected)
+                    yield Leftover(
+                        unit.name, unit.path, unit.size_bytes, unit.fingerprint, rejected
+                    )
+            used = set(names)
+            for picture in self._pictures(folder, tables):
+                used |= {picture.path.name, *picture.beside}
+                yield picture
+            folder.pass_over_rest(used)
+        for table in tables:
+            table.finish(self.passed_over.names)
 
-    def _pictures(
-        self, folder: Folder, tables: list[tuple[str, dict[str, Row]]]
-    ) -> Iterator[Picture]:
-        names = set(folder.names)
-        images = (name for name in names if name.lower().endswith(_IMAGE_LIKE))
+    def _pictures(self, folder: Folder, tables: Sequence[Captions]) -> Iterator[Picture]:
+        images = [name for name in folder.names if name.lower().endswith(_IMAGE_LIKE)]
         stems = {name.rpartition(".")[0] for name in images}
+        # Of several spellings the one in lower case comes last, and is the one that stays.
+        sidecars = {_split(name): name for name in folder.names if _split(name)[1] in _SIDECARS}
         for name in folder.chosen((*_IMAGE_LIKE, ".txt")):
-            stem, _, suffix = name.rpartition(".")
-            text = suffix.lower() == "txt"
+            stem, suffix = _split(name)
+            text = suffix == ".txt"
             if text and stem in stems:
                 continue
-            own = (f"{stem}.txt", f"{stem}.json")
-            beside = tuple(n for n in own if n in names and n != name)
+            own = [sidecars.get((stem, s)) for s in _SIDECARS]
+            beside = tuple(n for n in own if n is not None and n != name)
             row: Row = {}
-            for prefix, table in tables:
-                row = row | table.get((folder.prefix + name)[len(prefix) :], {})
+            for table in tables:
+                row = row | table.row(folder.prefix + name, image=not text)
+            if tables and not text and not row and not beside:
+                folder.pass_over(name, "a picture without a row or a text")
             unit = self._tree.unit(folder, name, *beside)
             mark = unit.fingerprint
             if row:
@@ -122,14 +139,31 @@ class ImageFolder:
             return
         assert isinstance(unit, Picture)
         where = unit.name
+        row = dict(unit.row or {})
+        notes: tuple[str, ...] = ()
         try:
             if unit.by_content and image_kind(self._head(unit.path)) is None:
+                for name in (unit.path.name, *unit.beside):
+                    place = posixpath.join(posixpath.dirname(unit.name), shown(name))
+                    self.passed_over.contents.add(place, "beside no picture")
                 return
             data = self._tree.read(unit.path)
-            row = dict(unit.row or {})
             for name in unit.beside[::-1]:
                 where = posixpath.join(posixpath.dirname(unit.name), shown(name))
-                self._add(row, unit.path.with_name(name))
+                content = self._tree.read(unit.path.with_name(name))
+                if _split(name)[1] == ".json":
+                    described = parse_beside(content)
+                    row |= described.row
+                    notes = described.notes
+                    if described.fault is not None:
+                        if self._columns.id not in (None, *row):
+                            raise described.fault
+                        reason = f"{notes[0]}: {described.fault.code}"
+                        self.passed_over.contents.add(where, reason)
+                else:
+                    given = self._columns.text
+                    key = "text" if given is None or given in row else given
+                    row[key] = content.rstrip(b"\r\n")
         except Refused as bad:
             yield Rejected(where, bad.code, bad.detail, unit.name)
             return
@@ -142,17 +176,19 @@ class ImageFolder:
             where=unit.name,
             # A path that is not UTF-8 cannot be remembered: such a payload is copied.
             location=Location(place, 0, len(data)) if is_unicode(place) else None,
+            notes=notes,
         )
-
-    def _add(self, row: Row, path: Path) -> None:
-        data = self._tree.read(path)
-        if path.suffix == ".json":
-            row |= parse_object(data.removeprefix(codecs.BOM_UTF8))
-            return
-        given = self._columns.text
-        key = "text" if given is None or given in row else given
-        row[key] = data.rstrip(b"\r\n")
 
     def _head(self, path: Path) -> bytes:
         with self._tree.open(path) as file:
             return file.read(16)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return NAMES.index(name.lower()), name
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return a file's stem and its suffix in lower case."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem, dot + suffix.lower()

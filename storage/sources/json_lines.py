@@ -34,8 +34,11 @@ class JsonLines:
         DataError: the only file of the source cannot be opened.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
-        self._tree, self._columns = Tree(root, paths), columns
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
+        self._tree, self._columns = Tree(root, paths, follow_links), columns
+        self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit a file; `.json` only where nothing is called `.jsonl` or `.ndjson`."""

@@ -47,8 +47,11 @@ class Parquet:
         rows beyond, and for 64 rows, 8 of them where a column chunk is above 8 MiB.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
-        self._tree, self._columns = Tree(root, paths), columns
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
+        self._tree, self._columns = Tree(root, paths, follow_links), columns
+        self.passed_over = self._tree.passed_over
         self._common: dict[str, pa.DataType] | None = None
         # Of each column its different types, and the first file of each.
         self._seen: defaultdict[str, dict[pa.DataType, Path]] = defaultdict(dict)

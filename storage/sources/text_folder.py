@@ -20,10 +20,13 @@ class TextFolder:
         `record_of` says of the text.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
         text = columns.text or "text"
         check_columns(columns, [text], "a folder of texts")
-        self._tree, self._columns, self._text = Tree(root, paths), columns, text
+        self._tree, self._columns, self._text = Tree(root, paths, follow_links), columns, text
+        self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit a file."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ class Series(Unit):
     names: tuple[str, ...] = ()
 
 
+@dataclass
+class _Stack:
+    """Slices of a series that lie alike, as the slices of one volume do."""
+
+    slices: list[_dicom.Slice] = field(default_factory=list)
+    extent: Extent = field(default_factory=Extent)
+
+
 class Volumes:
     """Read NIfTI files (.nii, .nii.gz) and DICOM files (.dcm, or without a suffix) as slices.
 
@@ -50,6 +59,8 @@ class Volumes:
     file of four axes is as many volumes, `<path>@<n>` each. DICOM files of a folder that share a
     SeriesInstanceUID are a series, in the order of their places along the normal of the slices,
     else by InstanceNumber, else by name with numbers as numbers; a slice's id is its file's path.
+    Slices of another orientation or size, such as a localizer's, are a series of their own,
+    `<uid>@LF-512x400`, while most keep the name.
     Compressed pixels are read where pydicom finds a decoder: RLE, JPEG and JPEG 2000 always, others
     after `pip install python-gdcm`. Label maps are volumes like any other. Where two sources hold
     the same paths, a step that groups by `series` takes `group = "source || '/' || series"`.
@@ -68,20 +79,25 @@ class Volumes:
             nibabel or pydicom is missing.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
         if not columns.slices:
             raise ConfigError(
                 f"{root}: volumes are read slice by slice: give --slices (slices = true in "
                 "[[source]]). Whole volumes as records are not supported yet."
             )
         check_columns(columns, [], "a folder of volumes")
-        self._tree = Tree(root, paths)
+        self._tree = Tree(root, paths, follow_links)
+        self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit a NIfTI file, and one for the DICOM files of each folder."""
         for folder in self._tree.folders():
             dicom = []
-            for name in self._chosen(folder):
+            chosen = list(self._chosen(folder))
+            folder.pass_over_rest(chosen)
+            for name in chosen:
                 if name.lower().endswith((".nii", ".nii.gz")):
                     yield self._tree.unit(folder, name)
                 else:
@@ -115,27 +131,39 @@ class Volumes:
     def _of_dicom(self, unit: Series) -> Iterator[Record | Rejected]:
         """Yield each series of a folder: first look at all files, then read them in order."""
         prefix = "" if unit.name == "." else f"{unit.name}/"
-        series: dict[str, list[_dicom.Slice]] = {}
-        extents: dict[str, Extent] = {}
+        series: dict[str, list[_Stack]] = {}
         for name in unit.names:
             try:
                 data = self._tree.read(unit.path / name)
                 if "." not in name and data[_MARK_AT : _MARK_AT + 4] != _MARK:
+                    self.passed_over.contents.add(prefix + name, "no DICOM")
                     continue
                 one, voxels = _dicom.parse(data, name, digest_of(data))
             except Refused as bad:
                 yield Rejected(prefix + name, bad.code, bad.detail, prefix + name)
                 continue
-            series.setdefault(one.series, []).append(one)
-            extents.setdefault(one.series, Extent()).add(voxels)
+            stacks = series.setdefault(one.series, [])
+            stack = next((s for s in stacks if _dicom.stackable(s.slices[0], one)), None)
+            if stack is None:
+                stack = _Stack()
+                stacks.append(stack)
+            stack.slices.append(one)
+            stack.extent.add(voxels)
         for uid in sorted(series):
-            yield from self._of_series(unit, prefix, _dicom.ordered(series[uid]), extents[uid])
+            for name, stack in _named(uid or unit.name, series[uid]):
+                yield from self._of_series(
+                    unit, prefix, name, _dicom.ordered(stack.slices), stack.extent
+                )
 
     def _of_series(
-        self, unit: Series, prefix: str, slices: Sequence[_dicom.Slice], extent: Extent
+        self,
+        unit: Series,
+        prefix: str,
+        volume: str,
+        slices: Sequence[_dicom.Slice],
+        extent: Extent,
     ) -> Iterator[Record | Rejected]:
         alike = len({(one.slope, one.intercept) for one in slices}) == 1
-        volume = slices[0].series or unit.name
         apart = _dicom.distance(slices)
         try:
             if not alike:
@@ -166,6 +194,28 @@ class Volumes:
     def _values(self, unit: Series, one: _dicom.Slice) -> Voxels:
         values: Voxels = self._voxels(unit, one) * np.float64(one.slope) + one.intercept
         return values
+
+
+def _named(series: str, stacks: list[_Stack]) -> list[tuple[str, _Stack]]:
+    """Return the volumes of a series under their names.
+
+    The largest bears the name of the series, so that a localizer beside it changes nothing. Where
+    no two slices lie alike, as in a turning projection, the series is left whole.
+    """
+    if all(len(stack.slices) == 1 for stack in stacks):
+        whole = _Stack()
+        for stack in stacks:
+            whole.slices += stack.slices
+            whole.extent.merge(stack.extent)
+        return [(series, whole)]
+    main = max(stacks, key=lambda stack: len(stack.slices))
+    named = {series: main}
+    for stack in stacks:
+        if stack is not main:
+            name = f"{series}@{_dicom.plane(stack.slices[0])}"
+            again = (f"{name}-{number}" for number in itertools.count(2))
+            named[next(n for n in itertools.chain([name], again) if n not in named)] = stack
+    return sorted(named.items())
 
 
 def _of_nifti(header: _nifti.Header, voxels: Voxels, name: str) -> Iterator[Record | Rejected]:

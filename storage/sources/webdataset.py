@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -11,14 +12,28 @@ from typing import Any
 from contracts.errors import DataError
 from contracts.uid import digest_of
 from storage.rows import ALIASES, record_of
-from storage.source import SUFFIXES, Columns, Location, Record, Refused, Rejected, Unit
-from storage.sources._beside import Beside, Counts, stem_of
-from storage.sources._json import parse_object
+from storage.source import (
+    DECODED_SUFFIXES,
+    IMAGE_LIKE_SUFFIXES,
+    SUFFIXES,
+    Columns,
+    Location,
+    Record,
+    Refused,
+    Rejected,
+    Unit,
+)
+from storage.sources._json import Described, parse_beside, parse_object
+from storage.sources._sidecars import SampleCounts, SidecarRows, stem_of
 from storage.sources._stream import Stream
 from storage.sources._tar import Member, Tar
 from storage.walk import FILE_BYTES, Tree, shown
 
-IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp"})
+IMAGES = frozenset(suffix[1:] for suffix in DECODED_SUFFIXES)
+# Taken where there is none of these, so that the decoder gives a reason. A document is no picture
+# of the text beside it.
+UNDECODED = frozenset(s[1:] for s in IMAGE_LIKE_SUFFIXES - DECODED_SUFFIXES - {".pdf"})
+PICTURES = IMAGES | UNDECODED
 # Members that some loaders unpickle; here they are not even read.
 FORBIDDEN = frozenset({"pyd", "pth", "pt", "ckpt", "pickle", "pkl", "joblib", "dill", "npz"})
 SAMPLE_BYTES = 2 * FILE_BYTES
@@ -28,13 +43,15 @@ class Webdataset:
     """Read tars, plain, gzip or zstd, a unit a tar; consecutive members of one key are a sample.
 
     The key of `folder/name.field` is `folder/name`, up to the first dot of the last part. The
-    image is the member jpg, jpeg, png, webp, gif or bmp; `txt` is the text, else a known alias in
-    `json` is, whose other keys go to meta; `cls` is `meta.label`, an integer where it is one, and
-    another label in the json becomes `meta.label_name`. Where a name has more dots, `a.b.jpg`, its
-    last suffix decides, if one member alone has it (note DOTTED_KEY); `*.mask.png` is no image.
-    Other members are not read. `image` and `text` of the recipe may name a member's field instead.
-    An image without a text is a record. A sample without an image is one only in a tar that holds
-    none at all, which is a tar of texts.
+    image is the member jpg, png, webp, gif or bmp by any of its suffixes, else one of a format that
+    is not decoded, such as tif or avif, which the decoder refuses; `txt` is the text, else a known
+    alias in `json` is, whose other keys go to meta; `cls` is `meta.label`, an integer where it is
+    one, and another label in the json becomes `meta.label_name`. Where a name has more dots,
+    `a.b.jpg`, its last suffix decides, if one member alone has it (note DOTTED_KEY); `*.mask.png`
+    is no image. Members of other suffixes are passed over. `image` and `text` of the recipe may
+    name a member's field instead. An image without a text is a record. A sample without an image is
+    one only in a tar that holds none at all, which is a tar of texts. A json that cannot be taken
+    costs no image and no text (notes JSON_VALUE_DROPPED, JSON_DROPPED).
 
     A Parquet file of the tar's name beside it, as img2dataset writes it, gives its row of the same
     `key` to meta; what the json says goes before. The counts of `_stats.json`, `sizes.json` and
@@ -56,25 +73,32 @@ class Webdataset:
         DataError: the source's only tar is none.
     """
 
-    def __init__(self, root: Path, paths: list[Path], columns: Columns) -> None:
-        self._tree, self._columns = Tree(root, paths), columns
-        self._counts = Counts(self._tree)
+    def __init__(
+        self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
+    ) -> None:
+        self._tree, self._columns = Tree(root, paths, follow_links), columns
+        self.passed_over = self._tree.passed_over
+        self._counts = SampleCounts(self._tree)
 
     def units(self) -> Iterator[Unit]:
         """Yield a unit a tar, with the Parquet file beside it."""
         for folder in self._tree.folders():
             names = set(folder.names)
+            used = {"sizes.json", "index.json"}
             for name in folder.chosen(SUFFIXES["webdataset"]):
-                beside = {stem_of(name) + ".parquet"} & names - {name}
-                yield self._tree.unit(folder, name, *beside)
+                sidecar = {stem_of(name) + ".parquet"} & names - {name}
+                used |= {name, *sidecar, stem_of(name) + "_stats.json"}
+                yield self._tree.unit(folder, name, *sidecar)
+            folder.pass_over_rest(used)
 
     def records(self, unit: Unit) -> Iterator[Record | Rejected]:
         """Yield a record or a rejection for each sample, and rejections of single members.
 
         Rejections of members: TAR_MEMBER_TYPE, TAR_HEADER_TOO_LARGE, PATH_TRAVERSAL, NO_EXTENSION,
-        FORBIDDEN_MEMBER, DUP_MEMBER; of samples: KEY_SPLIT, AMBIGUOUS_KEY, NO_IMAGE, NO_CONTENT,
-        TOO_LARGE, of their json as `parse_object` says, and what `record_of` says; of the rest
-        of a tar: TAR_TRUNCATED, TAR_TOO_MANY, BOMB_RATIO, BOMB_WINDOW, CHANGED_WHILE_READING.
+        FORBIDDEN_MEMBER, DUP_MEMBER; of samples: KEY_SPLIT, AMBIGUOUS_KEY (one for each of several
+        images), NO_IMAGE, NO_CONTENT, TOO_LARGE, of a json that is all there is as `parse_object`
+        says, and what `record_of` says; of the rest of a tar: TAR_TRUNCATED, TAR_TOO_MANY,
+        BOMB_RATIO, BOMB_WINDOW, UNREADABLE, CHANGED_WHILE_READING.
         """
         try:
             with self._tree.open(unit.path) as opened:
@@ -88,7 +112,7 @@ class Webdataset:
             yield Rejected(unit.name, fault.code, fault.detail)
 
     def _samples(self, unit: Unit, stream: Stream, survey: _Survey) -> Iterator[Record | Rejected]:
-        beside = Beside(self._tree, unit)
+        sidecar = SidecarRows(self._tree, unit)
         tar = Tar(stream, survey.until)
         sample: _Sample | None = None
         number = 0
@@ -96,7 +120,7 @@ class Webdataset:
             if fault is None and (sample is None or sample.id != (member.archive, key)):
                 if sample is not None:
                     number += 1
-                    yield self._record(unit, stream, sample, survey, beside, number)
+                    yield from self._items(unit, stream, sample, survey, sidecar, number)
                 sample = _Sample((member.archive, key), member.offset)
             if fault is None and sample is not None and suffix in sample.members:
                 fault = Refused("DUP_MEMBER", f"{member.name} is there before")
@@ -112,27 +136,28 @@ class Webdataset:
             # It was whole at the first pass: somebody writes to it.
             fault, at, key = tar.fault, tar.stopped, ""
         elif sample is not None:
-            yield self._record(unit, stream, sample, survey, beside, number + 1)
+            yield from self._items(unit, stream, sample, survey, sidecar, number + 1)
         if fault is not None:
             source_id = f"{unit.name}/{key}" if key else None
             yield Rejected(f"{unit.name}@{at}", fault.code, fault.detail, source_id)
-        if beside.fault is not None:
-            yield beside.fault
+        if sidecar.fault is not None:
+            yield sidecar.fault
 
     def _is_wanted(self, suffix: str) -> bool:
         last = suffix.rpartition(".")[2]
         given = (self._columns.image, self._columns.text)
-        return last in IMAGES | {"txt", "json"} or suffix == "cls" or suffix in given
+        return last in PICTURES | {"txt", "json"} or suffix == "cls" or suffix in given
 
-    def _record(
+    def _items(
         self,
         unit: Unit,
         stream: Stream,
         sample: _Sample,
         survey: _Survey,
-        beside: Beside,
+        sidecar: SidecarRows,
         number: int,
-    ) -> Record | Rejected:
+    ) -> Iterator[Record | Rejected]:
+        """Yield a sample's record or rejection; of several images in it one each."""
         key = sample.id[1]
         where, source_id = f"{unit.name}@{sample.offset}", f"{unit.name}/{key}"
         columns, image = self._columns, None
@@ -143,13 +168,19 @@ class Webdataset:
         try:
             if sample.id in survey.split:
                 raise Refused("KEY_SPLIT", f"the members of {key!r} are not consecutive")
-            image = sample.field(IMAGES, columns.image)
+            image = sample.field(IMAGES, columns.image) or sample.field(UNDECODED, columns.image)
             text = sample.field({"txt"}, columns.text)
             described = sample.field({"json"}, None)
-            row = beside.row(key)
-            absent = beside.known and not row
+            row = sidecar.row(key)
+            absent = sidecar.known and not row
+            said = Described({})
             if described is not None:
-                row |= parse_object(sample.data(described).removeprefix(b"\xef\xbb\xbf"))
+                data = sample.data(described).removeprefix(codecs.BOM_UTF8)
+                alone = image is None and text is None
+                said = Described(parse_object(data)) if alone else parse_beside(data)
+                row |= said.row
+            if said.fault is not None and columns.id not in (None, *row):
+                raise said.fault
             if "cls" in sample.members:
                 _add_label(row, sample.data("cls"))
             if text is not None:
@@ -170,10 +201,16 @@ class Webdataset:
             elif survey.images and columns.image not in row:
                 raise Refused("NO_IMAGE", f"has only {', '.join(sorted(sample.members))}")
         except Refused as fault:
+            known = source_id if columns.id is None else None
+            if isinstance(fault, _Ambiguous) and image is None:
+                for name in fault.names:
+                    place = f"{unit.name}@{sample.members[name].offset}"
+                    yield Rejected(place, fault.code, fault.detail, known and f"{known}.{name}")
+                return
             raw = None if image is None else sample.contents.get(image)
             digest = None if raw is None else digest_of(raw)
-            known = source_id if columns.id is None else None
-            return Rejected(where, fault.code, fault.detail, known, digest)
+            yield Rejected(where, fault.code, fault.detail, known, digest)
+            return
         notes = {
             "TAR_CONCATENATED": sample.id[0] > 0,
             "DOTTED_KEY": "." in f"{image or ''}{text or ''}{described or ''}",
@@ -187,12 +224,20 @@ class Webdataset:
             source_id=source_id,
             where=where,
             location=location,
-            notes=tuple(note for note, holds in notes.items() if holds),
+            notes=(*(note for note, holds in notes.items() if holds), *said.notes),
         )
         if isinstance(record, Record) and record.image is None and record.text is None:
             detail = f"neither image nor text: {', '.join(sorted(sample.members))}"
-            return Rejected(where, "NO_CONTENT", detail, record.source_id)
-        return record
+            record = Rejected(where, "NO_CONTENT", detail, record.source_id)
+        if isinstance(record, Record):
+            passed_over = self.passed_over.contents
+            for name in sample.members:
+                if name not in (image, text, described, "cls"):
+                    passed_over.add(f"{unit.name}/{key}.{name}", "not read")
+            if said.fault is not None:
+                reason = f"{said.notes[0]}: {said.fault.code}"
+                passed_over.add(f"{unit.name}/{key}.{described}", reason)
+        yield record
 
 
 def _add_label(row: dict[str, Any], data: bytes) -> None:
@@ -205,6 +250,22 @@ def _add_label(row: dict[str, Any], data: bytes) -> None:
 
 
 # ------------------------------------------------------------------ samples
+
+
+class _Ambiguous(Refused):
+    """Several members of a sample could be its image, or its text."""
+
+    def __init__(self, key: str, names: list[str]) -> None:
+        self.names = names
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        stem, _, suffix = names[0].rpartition(".")
+        renamed = f"{key}_{stem.replace('.', '_')}.{suffix}"
+        advice = f"write {renamed} for {key}.{names[0]}, or " if stem else ""
+        super().__init__(
+            "AMBIGUOUS_KEY",
+            f"{len(names)} under the key {key!r}, which ends at the first dot of a name: {advice}"
+            f"name as the column which is meant of {some}",
+        )
 
 
 @dataclass
@@ -239,7 +300,7 @@ class _Sample:
                 if name.rpartition(".")[2] in suffixes and not name.endswith("mask.png")
             ]
         if len(found) > 1:
-            raise Refused("AMBIGUOUS_KEY", f"{self.id[1]!r} has {', '.join(found)}: name one")
+            raise _Ambiguous(self.id[1], found)
         return found[0] if found else None
 
     def data(self, suffix: str) -> bytes:
@@ -348,7 +409,8 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
             samples += 1
             last = _Run((member.archive, key), member.offset)
         last.fields.add(suffix)
-        images = images or (suffix.rpartition(".")[2] in IMAGES and not suffix.endswith("mask.png"))
+        picture = suffix.rpartition(".")[2] in PICTURES
+        images = images or (picture and not suffix.endswith("mask.png"))
     fault, torn, until, stopped = tar.fault, "", None, tar.stopped
     if fault is not None:
         until = stopped

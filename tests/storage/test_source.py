@@ -5,18 +5,23 @@ import os
 import socket
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from contracts.errors import DataError, StorageError
+from contracts.errors import ConfigError, DataError, StorageError
+from storage import walk
 from storage.source import (
     CAPTION_BYTES,
     BadText,
     Columns,
+    Refused,
     Rejected,
     clean_text,
     detect,
     find,
     image_kind,
+    open_source,
     probe,
 )
 
@@ -193,7 +198,7 @@ def test_a_device_and_a_link_to_nothing_are_named_as_what_they_are(here):
     with pytest.raises(DataError, match="/dev/null: is a device, which is never read"):
         find("/dev/null")
     (here / "link").symlink_to("gone")
-    with pytest.raises(DataError, match="link: leads nowhere"):
+    with pytest.raises(DataError, match="link: is a link that leads nowhere"):
         find("link")
 
 
@@ -220,6 +225,8 @@ def test_a_path_that_cannot_be_read_is_an_error_of_the_storage(here, monkeypatch
         (["deep/er/A.PNG"], "image_folder"),
         (["a.jpg", "b.jpg", "backup.tar"], "image_folder"),
         (["a.heic", "b.txt"], "image_folder"),
+        (["a.avif", "a.txt", "a.json", "b.avif", "b.TXT", "README.md"], "image_folder"),
+        (["a.jfif", "b.txt", "c.txt"], "image_folder"),
         (["data/0.parquet", "data/1.parquet", "logo.png", "README.md"], "parquet"),
         (["a.jsonl", "README.md"], "json_lines"),
         (["a.ndjson.zst"], "json_lines"),
@@ -258,6 +265,109 @@ def test_what_nothing_recognises_is_said(tmp_path):
         detect(find(tmp_path / "empty"))
 
 
+def test_a_folder_of_links_says_that_none_is_followed_and_reads_them_where_it_may(tmp_path):
+    _tree(tmp_path, "hub/blobs/0", "hub/blobs/1", "hub/snap/README")
+    for number in range(2):
+        (tmp_path / f"hub/snap/train-{number}.parquet").symlink_to(f"../blobs/{number}")
+    with pytest.raises(DataError, match=r"2 links, none followed.*--follow-links ROOT"):
+        detect(find(tmp_path / "hub" / "snap"))
+    found = find(tmp_path / "hub" / "snap", follow_links=tmp_path / "hub")
+    assert detect(found) == "parquet"
+    names = [unit.name for unit in open_source(found, Columns()).units()]
+    assert names == ["train-0.parquet", "train-1.parquet"]
+    with pytest.raises(ConfigError, match=r"follow_links: .* is no folder"):
+        find(tmp_path, follow_links=tmp_path / "none")
+
+
+def test_a_path_that_is_a_pipe_or_a_dead_link_is_said_to_be_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("nothing")
+    with pytest.raises(DataError, match=r"pipe\.jpg: is a pipe"):
+        find(tmp_path / "pipe.jpg")
+    with pytest.raises(DataError, match=r"link\.jpg: is a link that leads nowhere"):
+        find(tmp_path / "link.jpg")
+
+
+def test_a_failure_that_may_pass_is_told_from_what_the_content_is():
+    codes = ["SOURCE_GONE", "UNREADABLE", "CHANGED_WHILE_READING", "DECODE_TIMEOUT"]
+    assert all(Rejected("a", code).passing for code in codes)
+    assert not any(Rejected("a", code).passing for code in ("TRUNCATED", "SYMLINK", "TOO_LARGE"))
+
+
+SOURCES = [
+    ("csv_text", "a.csv"),
+    ("image_folder", "a.jpg"),
+    ("json_lines", "a.jsonl"),
+    ("parquet", "a.parquet"),
+    ("text_folder", "a.txt"),
+    ("volumes", "a.nii"),
+    ("volumes", "a.dcm"),
+    ("webdataset", "a.tar"),
+]
+
+
+def test_a_disk_that_fails_under_pyarrow_is_no_damage_of_its_file(tmp_path, monkeypatch):
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
+    source = open_source(find(tmp_path), Columns(), "parquet")
+
+    def failing(*_):
+        raise Refused("UNREADABLE", "Input/output error")
+
+    monkeypatch.setattr(walk._File, "readinto", failing)
+    [item] = (item for unit in source.units() for item in source.records(unit))
+    assert (item.code, item.passing) == ("UNREADABLE", True)
+
+
+@pytest.mark.parametrize(("kind", "name"), [s for s in SOURCES if s[0] != "parquet"])
+def test_every_source_tells_a_disk_that_does_not_answer_from_damage(
+    tmp_path, monkeypatch, kind, name
+):
+    _tree(tmp_path, name)
+    real = os.open
+
+    def failing(path, *args, **options):
+        # Its first byte cannot be read: a true EIO.
+        return real("/proc/self/mem" if path == name else path, *args, **options)
+
+    source = open_source(find(tmp_path), Columns(slices=kind == "volumes"), kind)
+    units = list(source.units())
+    monkeypatch.setattr(os, "open", failing)
+    items = [item for unit in units for item in source.records(unit)]
+    assert [(item.code, item.detail) for item in items] == [("UNREADABLE", "Input/output error")]
+
+
+@pytest.mark.parametrize(("kind", "name"), SOURCES)
+def test_every_source_follows_a_link_below_the_named_folder_and_else_says_what_it_is(
+    tmp_path, kind, name
+):
+    _tree(tmp_path, "hub/blob", f"plain/{name}", "snap/b.xyz")
+    (tmp_path / "snap" / name).symlink_to("../hub/blob")
+    for file in ("hub/blob", f"plain/{name}"):
+        (tmp_path / file).write_text("text\na cat\n")
+
+    def codes(folder, follow_links=None):
+        found = find(tmp_path / folder, follow_links)
+        source = open_source(found, Columns(slices=kind == "volumes"), kind)
+        items = [item for unit in source.units() for item in source.records(unit)]
+        return [getattr(item, "code", "a record") for item in items]
+
+    assert codes("snap") == ["SYMLINK"]
+    assert codes("snap", tmp_path / "plain") == ["SYMLINK"]
+    assert codes("snap", tmp_path / "hub") == codes("plain") != ["SYMLINK"]
+
+
+@pytest.mark.parametrize(("kind", "name"), SOURCES)
+def test_every_source_refuses_a_pipe_unread_and_counts_what_is_no_file_of_its_kind(
+    tmp_path, kind, name
+):
+    _tree(tmp_path, "b.xyz")
+    os.mkfifo(tmp_path / name)
+    source = open_source(find(tmp_path), Columns(slices=kind == "volumes"), kind)
+    items = [item for unit in source.units() for item in source.records(unit)]
+    assert [item.code for item in items] == ["SPECIAL_FILE"]
+    assert source.passed_over.rows() == [(".xyz", "not read", 1, ["b.xyz"])]
+
+
 def test_a_huge_folder_is_not_walked_whole(tmp_path, monkeypatch):
     listed = []
     scandir = os.scandir
@@ -276,8 +386,10 @@ def test_a_fifo_is_never_opened_to_look_at_it(tmp_path):
 def test_a_probe_gives_the_first_records_only(tmp_path):
     for number in range(30):
         (tmp_path / f"{number:02d}.txt").write_text(f"text {number}")
-    records = probe(find(tmp_path), Columns(), limit=7)
+    (tmp_path / "a.xyz").write_text("left aside")
+    records, passed_over = probe(find(tmp_path), Columns(), limit=7)
     assert [record.text for record in records] == [f"text {n}" for n in range(7)]
+    assert passed_over.rows() == [(".xyz", "not read", 1, ["a.xyz"])]
 
 
 @pytest.mark.parametrize(

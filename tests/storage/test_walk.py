@@ -99,6 +99,121 @@ def test_a_link_that_the_user_names_is_followed_one_that_a_glob_finds_is_not(tmp
     assert _code(Tree(found.root, found.paths), found.paths[0]) == "SYMLINK"
 
 
+def _hub(tmp_path: Path) -> Path:
+    """Lay out a hub's cache: blobs, and a snapshot of links to them and to other places."""
+    _write(tmp_path, "hub/blobs/1", "hub/blobs/d/c.txt", "outside/secret.txt", "hub/snap/own.txt")
+    snap = tmp_path / "hub" / "snap"
+    (snap / "a.txt").symlink_to("../blobs/1")
+    (snap / "b").symlink_to("../blobs/d")
+    (snap / "gone.txt").symlink_to("../blobs/2")
+    (snap / "out.txt").symlink_to(tmp_path / "outside" / "secret.txt")
+    (snap / "out").symlink_to(tmp_path / "outside")
+    (snap / "round.txt").symlink_to("round.txt")
+    return snap
+
+
+def test_links_to_what_lies_below_a_named_folder_are_followed_and_no_others(tmp_path):
+    snap = _hub(tmp_path)
+    tree = Tree(snap, [snap], tmp_path / "hub")
+    units = {unit.name: unit.path for unit in tree.units((".txt",))}
+    good = {name: path for name, path in units.items() if name in ("a.txt", "own.txt", "b/c.txt")}
+    assert [tree.read(path) for path in good.values()] == [b"x"] * 3
+    assert {name: _code(tree, path) for name, path in units.items() if name not in good} == {
+        "gone.txt": "SOURCE_GONE",
+        "out": "SYMLINK",
+        "out.txt": "SYMLINK",
+        "round.txt": "SOURCE_GONE",
+    }
+    with pytest.raises(Refused, match=f"leads out of {tmp_path}/hub"):
+        tree.read(units["out.txt"])
+
+
+def test_a_glob_of_links_is_followed_likewise(tmp_path):
+    snap = _hub(tmp_path)
+    found = find(f"{snap}/[ab]*", tmp_path / "hub")
+    tree = Tree(found.root, found.paths, found.follow_links)
+    units = list(tree.units((".txt",)))
+    assert [(unit.name, tree.read(unit.path)) for unit in units] == [
+        ("a.txt", b"x"),
+        ("b/c.txt", b"x"),
+    ]
+
+
+def test_the_fingerprint_of_a_followed_file_is_that_of_its_target(tmp_path):
+    snap = _hub(tmp_path)
+
+    def mark() -> str:
+        return next(Tree(snap, [snap], tmp_path / "hub").units((".txt",))).fingerprint
+
+    before = mark()
+    (snap / "a.txt").unlink()
+    (snap / "a.txt").symlink_to(tmp_path / "hub" / "blobs" / "1")
+    assert mark() == before
+    _write(tmp_path, "hub/blobs/1", data=b"longer")
+    assert mark() != before
+
+
+def test_a_folder_is_read_once_however_links_lead_to_it_so_loops_end(tmp_path):
+    _write(tmp_path, "hub/snap/a/1.txt", "hub/more/2.txt", "hub/more/deep/3.txt")
+    snap = tmp_path / "hub" / "snap"
+    (snap / "a" / "up").symlink_to(snap)
+    (snap / "b").symlink_to(tmp_path / "hub" / "more")
+    (snap / "c").symlink_to(tmp_path / "hub" / "more" / "deep")
+    (tmp_path / "hub" / "more" / "deep" / "back").symlink_to(tmp_path / "hub")
+    (tmp_path / "hub" / "more" / "loop").symlink_to(tmp_path / "hub" / "more")
+    tree = Tree(snap, [snap], tmp_path / "hub")
+    names = [unit.name for unit in tree.units((".txt",))]
+    assert names == ["a/1.txt", "b/2.txt", "b/deep/3.txt"]
+    reason = "a link to a folder that is read already"
+    assert [row[1:] for row in tree.passed_over.rows()] == [
+        (reason, 5, ["a/up", "b/deep/back/more"]),
+    ]
+
+
+def test_a_link_put_in_the_place_of_a_target_is_not_followed(tmp_path, monkeypatch):
+    snap, real = _hub(tmp_path), os.stat
+    blob = tmp_path / "hub" / "blobs" / "1"
+
+    def swapping(name, **options):
+        if name == "1":
+            blob.unlink()
+            blob.symlink_to(tmp_path / "outside" / "secret.txt")
+        return real(name, **options)
+
+    tree = Tree(snap, [snap], tmp_path / "hub")
+    monkeypatch.setattr(os, "stat", swapping)
+    assert _code(tree, snap / "a.txt") == "SYMLINK"
+
+
+def test_what_is_asked_for_and_not_taken_is_counted_once_with_two_examples(tmp_path):
+    names = ["a.txt", "b.JPG", "c.jpg", "s/d.jpg", "s/README", "e.txt.part", ".git/x", "Thumbs.db"]
+    _write(tmp_path, *names)
+    tree = Tree(tmp_path, [tmp_path])
+    for _ in range(2):
+        assert [unit.name for unit in tree.units((".txt",))] == ["a.txt"]
+    assert tree.passed_over.rows() == [
+        (".jpg", "not read", 3, ["b.JPG", "c.jpg"]),
+        (".part", "an unfinished download", 1, ["e.txt.part"]),
+        ("no suffix", "not read", 1, ["s/README"]),
+    ]
+    glob = find(f"{tmp_path}/[abe].*")
+    tree = Tree(glob.root, glob.paths)
+    assert [unit.name for unit in tree.units((".txt",))] == ["a.txt"]
+    assert tree.passed_over.rows() == [
+        (".jpg", "not read", 1, ["b.JPG"]),
+        (".part", "an unfinished download", 1, ["e.txt.part"]),
+    ]
+
+
+def test_however_many_suffixes_there_are_few_are_counted_apart(tmp_path):
+    _write(tmp_path, *(f"part.{n:04d}" for n in range(300)))
+    tree = Tree(tmp_path, [tmp_path])
+    assert list(tree.units((".txt",))) == []
+    rows = tree.passed_over.rows()
+    assert rows[0] == ("other suffixes", "not read", 200, ["part.0100", "part.0101"])
+    assert sum(count for _, _, count, _ in rows) == 300
+
+
 def test_devices_fifos_and_sockets_are_reported_and_never_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe.txt")
@@ -137,6 +252,16 @@ def test_a_file_that_went_away_is_gone(tmp_path):
     unit = next(tree.units((".txt",)))
     unit.path.unlink()
     assert _code(tree, unit.path) == "SOURCE_GONE"
+
+
+def test_a_file_of_a_glob_that_went_away_is_gone_too(tmp_path):
+    _write(tmp_path, "a.txt", "b.txt", ".c.txt")
+    found = find(f"{tmp_path}/*.txt")
+    tree = Tree(found.root, found.paths)
+    (tmp_path / "a.txt").unlink()
+    units = list(tree.units((".txt",)))
+    assert [unit.name for unit in units] == ["a.txt", "b.txt"]
+    assert _code(tree, units[0].path) == "SOURCE_GONE"
 
 
 def test_a_large_file_is_refused_before_a_byte_is_read(tmp_path):

@@ -175,6 +175,19 @@ def test_a_damaged_table_is_an_error_and_a_damaged_row_is_rejected(tmp_path):
         _read(tmp_path)
 
 
+def test_a_row_of_a_json_table_costs_no_more_than_what_it_cannot_say(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "b.jpg": JPEG})
+    rows = '{"file_name": "a.jpg", "text": "one", "p": NaN}\n{"file_name": "b.jpg", "te\n'
+    _write(tmp_path, {"metadata.jsonl": rows})
+    bad, first, second = _read(tmp_path)
+    assert (bad.where, bad.code) == ("metadata.jsonl#1", "JSON_INVALID")
+    assert (first.text, first.meta, second.text) == ("one", {}, None)
+    assert _passed(tmp_path) == [
+        (".jpg", "a picture without a row or a text", 1, ["b.jpg"]),
+        (".jsonl", "JSON_VALUE_DROPPED: JSON_INVALID", 1, ["row 0 of metadata.jsonl"]),
+    ]
+
+
 def test_a_table_that_is_a_link_is_not_followed(tmp_path):
     _write(tmp_path, {"out/m.csv": "file_name,text\na.jpg,secret\n", "in/a.jpg": JPEG})
     (tmp_path / "in/metadata.csv").symlink_to(tmp_path / "out/m.csv")
@@ -226,12 +239,6 @@ def test_a_name_that_is_not_utf8_makes_an_id_but_no_place(tmp_path):
 BAD: dict[str, tuple[dict[str, bytes | str], str, str]] = {
     "no utf-8": ({"x.jpg": JPEG, "x.txt": b"caf\xe9"}, "CAPTION_NOT_UTF8", "x.jpg"),
     "long": ({"x.jpg": JPEG, "x.txt": "a" * 10**6}, "CAPTION_TOO_LONG", "x.jpg"),
-    "json": ({"x.jpg": JPEG, "x.json": '{"a":2'}, "JSON_INVALID", "x.json"),
-    "nan": ({"x.jpg": JPEG, "x.json": '{"a":NaN}'}, "JSON_INVALID", "x.json"),
-    "list": ({"x.jpg": JPEG, "x.json": "[1]"}, "JSON_INVALID", "x.json"),
-    "twice": ({"x.jpg": JPEG, "x.json": '{"a":1,"a":2}'}, "JSON_DUP_KEY", "x.json"),
-    "deep": ({"x.jpg": JPEG, "x.json": "[" * 10**5}, "JSON_DEPTH", "x.json"),
-    "surrogate": ({"x.jpg": JPEG, "x.json": r'{"text":"\ud800"}'}, "CAPTION_NOT_UTF8", "x.json"),
     "type": ({"x.jpg": JPEG, "x.json": '{"text":{"a":1}}'}, "SCHEMA_MISMATCH", "x.jpg"),
 }
 ODD = {
@@ -276,6 +283,155 @@ def test_a_bad_item_is_rejected_with_its_reason_and_leaves_the_good_ones_alone(t
     (bad,) = (item for item in items if isinstance(item, Rejected))
     assert (bad.code, bad.where) == (code, where)
     assert bad.source_id == ("x" if kind == "outside" else "x.jpg")
+
+
+@pytest.mark.parametrize(
+    ("described", "meta", "note", "code"),
+    [
+        ('{"n": 1, "punsafe": NaN}', {"n": 1}, "JSON_VALUE_DROPPED", "JSON_INVALID"),
+        ('{"n": [1, -Infinity]}', {"n": [1, None]}, "JSON_VALUE_DROPPED", "JSON_INVALID"),
+        ('{"n": 1, "big": 1e400, "m": 99999999999999999999}', {"n": 1}, "JSON_VALUE_DROPPED",
+         "VALUE_RANGE"),
+        ('{"n": 1', {}, "JSON_DROPPED", "JSON_INVALID"),
+        ("[1]", {}, "JSON_DROPPED", "JSON_INVALID"),
+        ("", {}, "JSON_DROPPED", "JSON_INVALID"),
+        ('{"n": 1, "n": NaN}', {}, "JSON_DROPPED", "JSON_INVALID"),
+        ("[" * 10**5, {}, "JSON_DROPPED", "JSON_DEPTH"),
+        (r'{"alt": "\ud800"}', {}, "JSON_DROPPED", "CAPTION_NOT_UTF8"),
+    ],
+)  # fmt: skip
+def test_a_json_beside_an_image_costs_no_more_than_what_it_cannot_say(
+    tmp_path, described, meta, note, code
+):
+    _write(tmp_path, {"a.jpg": JPEG, "a.txt": "a cat", "a.json": described})
+    source = ImageFolder(tmp_path, [tmp_path], Columns())
+    (record,) = (item for unit in source.units() for item in source.records(unit))
+    assert (record.image, record.text, record.meta, record.notes) == (JPEG, "a cat", meta, (note,))
+    assert source.passed_over.rows() == [(".json", f"{note}: {code}", 1, ["a.json"])]
+
+
+def test_a_json_that_cannot_be_taken_costs_the_image_where_it_holds_the_id(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "a.json": '{"key": 1', "b.jpg": JPEG})
+    _write(tmp_path, {"b.json": '{"key": 2, "x": NaN}'})
+    first, second = _read(tmp_path, id="key")
+    assert (first.code, first.where) == ("JSON_INVALID", "a.json")
+    assert second.source_id == "2"
+
+
+def test_suffixes_are_read_in_any_case_and_the_lower_one_wins(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "a.TXT": "no", "a.Txt": "no", "a.txt": "lower"})
+    _write(tmp_path, {"DSC1.JPG": JPEG, "DSC1.TXT": "upper", "c.jpg": JPEG})
+    _write(tmp_path, {"c.JSON": '{"caption": "json"}', "e.jpg": JPEG, "e.TXT": "2", "e.Txt": "3"})
+    _write(tmp_path, {"f/f.png": JPEG, "f/Metadata.CSV": "file_name,text\nf.png,table\n"})
+    assert _texts(tmp_path) == {
+        "DSC1.JPG": "upper",
+        "a.jpg": "lower",
+        "c.jpg": "json",
+        "e.jpg": "3",
+        "f/f.png": "table",
+    }
+
+
+def _passed(path: Path | str) -> list[tuple[str, str, int, list[str]]]:
+    found = find(path)
+    source = ImageFolder(found.root, found.paths, Columns())
+    for unit in source.units():
+        list(source.records(unit))
+    return source.passed_over.rows()
+
+
+def test_what_belongs_to_no_image_is_counted_by_suffix(tmp_path):
+    _write(tmp_path, {"a.jpg": JPEG, "a.txt": "x", "a.TXT": "y", "a.caption": "z", "b.caption": ""})
+    _write(tmp_path, {"c.caption": "", "lost.txt": "no image", "lost.json": "{}", "s/x.mp4": ""})
+    assert _passed(tmp_path) == [
+        (".caption", "not read", 3, ["a.caption", "b.caption"]),
+        (".json", "beside no picture", 1, ["lost.json"]),
+        (".mp4", "not read", 1, ["s/x.mp4"]),
+        (".txt", "beside no picture", 1, ["lost.txt"]),
+        (".txt", "not read", 1, ["a.TXT"]),
+    ]
+    assert _passed(f"{tmp_path}/a.*") == [
+        (".caption", "not read", 1, ["a.caption"]),
+        (".txt", "not read", 1, ["a.TXT"]),
+    ]
+
+
+def test_rows_and_images_that_do_not_meet_are_counted_on_both_sides(tmp_path):
+    _write(tmp_path, {f"s/{stem}.jpg": JPEG for stem in "abcd"} | {"s/c.txt": "of its own"})
+    _write(tmp_path, {"s/metadata.csv": "file_name,text\na.jpg,1\nx.jpg,2\ny.png,3\nz.jpg,4\n"})
+    expected = [
+        (".jpg", "a picture without a row or a text", 2, ["s/b.jpg", "s/d.jpg"]),
+        (".jpg", "a row that names no picture", 2,
+         ["s/metadata.csv: x.jpg", "s/metadata.csv: z.jpg"]),
+        (".png", "a row that names no picture", 1, ["s/metadata.csv: y.png"]),
+    ]  # fmt: skip
+    assert _passed(tmp_path) == expected
+    _write(tmp_path, {"t/e.jpg": JPEG})
+    assert _passed(tmp_path) == expected
+    assert _passed(f"{tmp_path}/s/[ab].jpg") == [
+        (".jpg", "a picture without a row or a text", 1, ["b.jpg"])
+    ]
+
+
+@pytest.mark.parametrize("folder", ["s", ""])
+def test_a_table_none_of_whose_rows_names_an_image_is_an_error_that_shows_both(tmp_path, folder):
+    _write(tmp_path / folder, {"0.jpg": JPEG, "1.jpg": JPEG})
+    _write(tmp_path / folder, {"metadata.csv": "file_name,text\nimgs/0.jpg,a\nimgs/1.jpg,b\n"})
+    _write(tmp_path, {"z/9.jpg": JPEG})
+    with pytest.raises(DataError, match=r"none of its 2 rows .*'imgs/0\.jpg', .* '0\.jpg'.*mend"):
+        _read(tmp_path)
+    with pytest.raises(DataError, match="none of its 2 rows"):
+        _read(f"{tmp_path / folder}/0.*")
+
+
+def test_names_may_begin_with_the_folder_of_their_table(tmp_path):
+    _write(tmp_path, {"p/images/0.jpg": JPEG, "p/images/1/2.jpg": JPEG})
+    rows = "file_name,text\nimages/0.jpg,zero\nimages/1/2.jpg,two\n"
+    _write(tmp_path, {"p/images/metadata.csv": rows})
+    for path, lead in ((tmp_path, "p/images/"), (tmp_path / "p/images", "")):
+        assert _texts(path) == {f"{lead}0.jpg": "zero", f"{lead}1/2.jpg": "two"}
+    # Where there is a folder of that name below, it is the one that is meant.
+    _write(tmp_path, {"p/images/images/0.jpg": JPEG})
+    assert _texts(tmp_path / "p/images") == {"0.jpg": None, "1/2.jpg": None, "images/0.jpg": "zero"}
+
+
+def test_names_meet_in_any_normal_form_and_as_they_are_written_first(tmp_path):
+    composed, apart = "caf\u00e9.jpg", "cafe\u0301.jpg"
+    _write(tmp_path, {f"1/{apart}": JPEG, "1/metadata.csv": f"file_name,text\n{composed},one\n"})
+    _write(tmp_path, {f"2/{composed}": JPEG, "2/metadata.csv": f"file_name,text\n{apart},two\n"})
+    _write(tmp_path, {f"3/{composed}": JPEG, f"3/{apart}": JPEG})
+    _write(tmp_path, {"3/metadata.csv": f"file_name,text\n{composed},c\n{apart},d\n"})
+    assert _texts(tmp_path) == {
+        f"1/{apart}": "one",
+        f"2/{composed}": "two",
+        f"3/{composed}": "c",
+        f"3/{apart}": "d",
+    }
+
+
+def test_a_folder_of_links_is_read_with_what_lies_beside_it(tmp_path):
+    _write(tmp_path, {"hub/1": JPEG, "hub/2": "a cat", "hub/3": "file_name,n\na.jpg,7\n"})
+    (tmp_path / "snap").mkdir()
+    for name, blob in (("a.jpg", "1"), ("a.txt", "2"), ("metadata.csv", "3")):
+        (tmp_path / "snap" / name).symlink_to(tmp_path / "hub" / blob)
+    found = find(tmp_path / "snap", follow_links=tmp_path)
+    source = ImageFolder(found.root, found.paths, Columns(), found.follow_links)
+    (record,) = (item for unit in source.units() for item in source.records(unit))
+    assert (record.image, record.text, record.meta) == (JPEG, "a cat", {"n": "7"})
+
+
+def test_what_is_gone_since_it_was_listed_is_a_failure_that_may_pass(tmp_path):
+    _write(tmp_path, {"c.jpg": JPEG, "c.txt": "x", "d.jpg": JPEG})
+    source = ImageFolder(tmp_path, [tmp_path], Columns())
+    units = list(source.units())
+    (tmp_path / "c.txt").unlink()
+    (tmp_path / "d.jpg").unlink()
+    found = [item for unit in units for item in source.records(unit)]
+    assert [(item.where, item.code) for item in found] == [
+        ("c.txt", "SOURCE_GONE"),
+        ("d.jpg", "SOURCE_GONE"),
+    ]
+    assert all(item.passing for item in found)
 
 
 def test_captions_that_are_empty_or_in_utf16_are_mended(tmp_path):

@@ -444,6 +444,86 @@ def test_slices_of_several_directions_are_ordered_by_number(tmp_path: Path):
     assert [r.source_id for r in records(tmp_path)] == ["b.dcm", "a.dcm"]
 
 
+CORONAL, SAGITTAL = [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
+
+
+def _axial(folder: Path, count: int = 4) -> None:
+    """Write a series that is numbered from the head down, two millimetres apart."""
+    for n in range(count):
+        place = [0, 0, 10 - 2 * n]
+        dicom(folder / f"IM{n}.dcm", plane(n), InstanceNumber=n + 1, ImagePositionPatient=place)
+
+
+def _told(path: Path) -> dict[str, list[tuple[str, int, Any, int]]]:
+    told: dict[str, list[tuple[str, int, Any, int]]] = {}
+    for r in records(path):
+        spacing, slices = r.meta.get("spacing_z_mm"), r.meta["slices"]
+        told.setdefault(r.series, []).append((r.source_id, r.position, spacing, slices))
+    return told
+
+
+def test_a_localizer_is_a_series_of_its_own_and_changes_nothing_of_the_others(tmp_path: Path):
+    _axial(tmp_path)
+    without = _told(tmp_path)
+    assert without == {SERIES: [(f"IM{3 - n}.dcm", n, 2.0, 4) for n in range(4)]}
+    images = [r.image for r in records(tmp_path)]
+    for name, directions in (("A", CORONAL), ("LOC", SAGITTAL)):
+        dicom(
+            tmp_path / f"{name}.dcm", plane(30_000), InstanceNumber=0,
+            ImageOrientationPatient=directions, ImagePositionPatient=[0, 0, 0],
+        )  # fmt: skip
+    assert _told(tmp_path) == without | {
+        f"{SERIES}@LF-6x4": [("A.dcm", 0, None, 1)],
+        f"{SERIES}@PF-6x4": [("LOC.dcm", 0, None, 1)],
+    }
+    assert [r.image for r in records(tmp_path) if r.series == SERIES] == images
+
+
+def test_a_scout_of_another_size_is_a_series_of_its_own(tmp_path: Path):
+    _axial(tmp_path)
+    without = _told(tmp_path)
+    for n in range(2):
+        pixels = np.full((8, 9), 7, dtype=np.int16)
+        dicom(tmp_path / f"0{n}.dcm", pixels, ImagePositionPatient=[0, 0, 5 * n])
+    assert _told(tmp_path) == without | {
+        f"{SERIES}@LP-9x8": [("00.dcm", 0, 5.0, 2), ("01.dcm", 1, 5.0, 2)]
+    }
+
+
+def test_stacks_of_nearly_one_plane_have_names_of_their_own(tmp_path: Path):
+    _axial(tmp_path)
+    for n, angle in enumerate((0.1, 0.2)):
+        turned = [1, 0, 0, 0, float(np.cos(angle)), float(np.sin(angle))]
+        dicom(
+            tmp_path / f"T{n}.dcm", plane(n), ImageOrientationPatient=turned,
+            ImagePositionPatient=[0, 0, 0],
+        )  # fmt: skip
+    dicom(tmp_path / "U.dcm", plane(1), ImageOrientationPatient=None)
+    assert list(_told(tmp_path)) == [
+        SERIES, f"{SERIES}@LP-6x4", f"{SERIES}@LP-6x4-2", f"{SERIES}@unknown-6x4",
+    ]  # fmt: skip
+
+
+def test_directions_that_differ_by_rounding_are_one_series(tmp_path: Path):
+    for n in range(6):
+        turned = [1, 0, 0, 0, 1, 1e-4 * n]
+        dicom(
+            tmp_path / f"{n}.dcm", plane(n), ImageOrientationPatient=turned,
+            ImagePositionPatient=[0, 0, n],
+        )  # fmt: skip
+    assert list(_told(tmp_path)) == [SERIES]
+
+
+def test_slices_that_share_a_place_stay_a_series_of_known_spacing(tmp_path: Path):
+    for number, place in enumerate([0, 3, 6, 0, 3, 6]):
+        dicom(
+            tmp_path / f"{number}.dcm", plane(number), InstanceNumber=number,
+            ImagePositionPatient=[0, 0, place],
+        )  # fmt: skip
+    names = ["0.dcm", "3.dcm", "1.dcm", "4.dcm", "2.dcm", "5.dcm"]
+    assert _told(tmp_path) == {SERIES: [(name, n, 3.0, 6) for n, name in enumerate(names)]}
+
+
 def test_a_folder_may_hold_several_series_and_each_has_one_scale(tmp_path: Path):
     for name, uid, top in (("a", "1.9", 4000), ("b", "1.10", 7), ("c", "1.9", 100)):
         dicom(
@@ -499,7 +579,13 @@ def test_dicom_without_a_suffix_is_known_by_its_mark_and_what_has_none_is_passed
     dicom(tmp_path / "IM0001", plane(5))
     (tmp_path / "README").write_text("not a slice, and not an error")
     (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
-    assert [r.source_id for r in records(tmp_path)] == ["IM0001"]
+    source = Volumes(tmp_path, [tmp_path], Columns(slices=True))
+    found = [item for unit in source.units() for item in source.records(unit)]
+    assert [r.source_id for r in found] == ["IM0001"]
+    assert source.passed_over.rows() == [
+        ("no suffix", "no DICOM", 1, ["README"]),
+        ("no suffix", "not read", 1, ["DICOMDIR"]),
+    ]
     assert detect(find(tmp_path / "IM0001")) == "volumes"
 
 
@@ -734,7 +820,7 @@ def test_folders_of_volumes_are_recognised_and_probed(tmp_path: Path):
         nifti(tmp_path / name, cube(np.uint8))
     (tmp_path / "README.md").write_text("# volumes")
     assert detect(find(tmp_path)) == "volumes"
-    assert len(probe(find(tmp_path), Columns(), limit=4)) == 4
+    assert len(probe(find(tmp_path), Columns(), limit=4)[0]) == 4
     assert find(tmp_path / "a.nii.gz").name == "a"
 
 

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,8 +17,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contracts import decode
 from contracts.errors import DataError
-from storage.source import Columns, Location, Record, Rejected, find
+from storage import walk
+from storage.source import Columns, Location, Record, Refused, Rejected, find
 from storage.sources import _tar
 from storage.sources._stream import Stream
 from storage.sources._tar import Tar
@@ -176,7 +179,8 @@ def test_masks_and_unknown_members_are_passed_over(tmp_path: Path):
 
 def test_the_recipe_may_name_the_members_that_are_image_and_text(tmp_path: Path):
     members = [("0.en.txt", b"dog"), ("0.de.txt", b"Hund"), ("0.a.jpg", JPEG), ("0.b.jpg", b"no")]
-    assert codes(read(tmp_path, members)) == ["AMBIGUOUS_KEY"]
+    assert codes(read(tmp_path, members)) == ["AMBIGUOUS_KEY"] * 2
+    assert codes(read(tmp_path, members[:3])) == ["AMBIGUOUS_KEY"]
     [record] = read(tmp_path, members, columns=Columns(image="a.jpg", text="de.txt"))
     assert (record.image, record.text) == (JPEG, "Hund")
 
@@ -202,6 +206,55 @@ def test_a_tar_without_any_image_is_a_tar_of_texts(tmp_path: Path):
     assert [(r.text, r.image, r.meta) for r in records(items)] == [
         ("one", None, {}),
         ("two", None, {"n": 2}),
+    ]
+
+
+def test_every_suffix_of_a_decoded_format_is_an_image(tmp_path: Path):
+    suffixes = ("jpg", "jpeg", "jpe", "jfif", "JFIF", "png", "apng", "webp", "gif", "bmp", "dib")
+    members = [m for n, s in enumerate(suffixes) for m in ((f"{n}.{s}", JPEG), (f"{n}.txt", b"t"))]
+    found = records(read(tmp_path, members))
+    assert [(r.image, r.text) for r in found] == [(JPEG, "t")] * len(suffixes)
+    assert all(r.notes == () for r in found[:5])
+
+
+@pytest.mark.parametrize("suffix", ["tif", "tiff", "avif", "heic", "jxl", "svg", "psd", "cr2"])
+def test_images_of_a_format_that_is_not_decoded_never_make_a_pool_of_texts(
+    tmp_path: Path, suffix: str
+):
+    data = {"tif": b"II*\0", "avif": b"\0\0\0\x20ftypavif"}.get(suffix, b"8BPS\0\1") + bytes(40)
+    items = read(tmp_path, [(f"0.{suffix}", data), ("0.txt", b"a text"), ("1.txt", b"alone")])
+    # As in a folder: the decoder, which sees its bytes at ingest, gives the reason.
+    [record] = records(items)
+    assert record.image == data
+    with pytest.raises(decode.Undecodable, match=r"UNSUPPORTED_FORMAT|NOT_AN_IMAGE"):
+        decode.inspect(data)
+    assert codes(items) == ["NO_IMAGE"]
+
+
+def test_an_image_that_is_decoded_goes_before_one_that_is_not(tmp_path: Path):
+    [record] = read(tmp_path, [("0.tif", b"II*\0"), ("0.jpg", JPEG), ("0.heic", b"h")])
+    assert record.image == JPEG
+
+
+def test_members_and_files_that_no_record_takes_are_counted_by_suffix(tmp_path: Path):
+    members = [
+        *[m for n in range(3) for m in ((f"{n}.mp4", b"v"), (f"{n}.txt", b"t"))],
+        *[("3.txt", b"t"), ("3.wav", b"w"), ("3.seg.npy", b"n"), ("3.pdf", b"%PDF")],
+        *[("4.wav", b"w")],
+    ]
+    (tmp_path / "a.tar").write_bytes(tar_of(members))
+    for name in ("a.parquet", "a_stats.json", "sizes.json", "readme.md", "notes.json"):
+        (tmp_path / name).write_bytes(b"")
+    source = Webdataset(tmp_path, [tmp_path], Columns())
+    items = [item for unit in source.units() for item in source.records(unit)]
+    assert [r.text for r in records(items)] == ["t"] * 4
+    assert source.passed_over.rows() == [
+        (".mp4", "not read", 3, ["a.tar/0.mp4", "a.tar/1.mp4"]),
+        (".json", "not read", 1, ["notes.json"]),
+        (".md", "not read", 1, ["readme.md"]),
+        (".npy", "not read", 1, ["a.tar/3.seg.npy"]),
+        (".pdf", "not read", 1, ["a.tar/3.pdf"]),
+        (".wav", "not read", 1, ["a.tar/3.wav"]),
     ]
 
 
@@ -329,7 +382,24 @@ def test_t11_dots_in_a_name_are_taken_where_one_member_can_be_the_image(tmp_path
 @pytest.mark.parametrize("names", [("a.b.jpg", "a.c.jpg"), ("a.jpg", "a.png")])
 def test_t11_two_possible_images_are_ambiguous(tmp_path: Path, names: tuple[str, str]):
     items = read(tmp_path, [*((name, JPEG) for name in names), ("a.txt", b"t"), *GOOD])
-    check_good(items, "AMBIGUOUS_KEY")
+    check_good(items, "AMBIGUOUS_KEY", 2)
+
+
+def test_t11_every_picture_under_a_dotted_key_is_counted_and_the_advice_helps(tmp_path: Path):
+    def named(stem: str) -> Members:
+        return [m for n in range(40) for m in sample(stem.format(n), f"picture {n}")]
+
+    items = read(tmp_path, [*named("v1.{:04d}"), *GOOD])
+    check_good(items, "AMBIGUOUS_KEY", 40)
+    bad = [item for item in items if isinstance(item, Rejected)]
+    assert [item.source_id for item in bad] == [f"a.tar/v1.{n:04d}.jpg" for n in range(40)]
+    assert len({item.where for item in bad}) == 40
+    assert "40 under the key 'v1', which ends at the first dot" in bad[0].detail
+    assert "write v1_0000.jpg for v1.0000.jpg" in bad[0].detail
+    items = read(tmp_path, named("v1_{:04d}"))
+    assert [r.text for r in records(items)] == [f"picture {n}" for n in range(40)]
+    texts = [(f"v1.{n}.txt", b"t") for n in range(7)]
+    assert codes(read(tmp_path, texts)) == ["AMBIGUOUS_KEY"] * 7
 
 
 def test_t12_webdatasets_own_members_and_folders_are_no_samples(tmp_path: Path):
@@ -467,18 +537,34 @@ def test_a_member_above_64_mebibytes_costs_its_sample(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "code"),
+    ("described", "meta", "note", "code"),
     [
-        (b'{"a": 1', "JSON_INVALID"),
-        (b'{"a": NaN}', "JSON_INVALID"),
-        (b"[1]", "JSON_INVALID"),
-        (b'{"a": 1, "a": 2}', "JSON_DUP_KEY"),
-        (b'{"a": ' + b"[" * 100_000, "JSON_DEPTH"),
-        (b'{"a": 1e400}', "VALUE_RANGE"),
+        (b'{"a": 1', {}, "JSON_DROPPED", "JSON_INVALID"),
+        (b'{"a": NaN, "b": 2}', {"b": 2}, "JSON_VALUE_DROPPED", "JSON_INVALID"),
+        (b"[1]", {}, "JSON_DROPPED", "JSON_INVALID"),
+        (b'{"a": 1, "a": 2}', {}, "JSON_DROPPED", "JSON_DUP_KEY"),
+        (b'{"a": ' + b"[" * 100_000, {}, "JSON_DROPPED", "JSON_DEPTH"),
+        (b'{"a": 1e400, "b": 2}', {"b": 2}, "JSON_VALUE_DROPPED", "VALUE_RANGE"),
     ],
 )
-def test_a_json_that_cannot_be_taken_costs_its_sample(tmp_path: Path, text: bytes, code: str):
-    check_good(read(tmp_path, [("0.jpg", JPEG), ("0.json", text), *GOOD]), code)
+def test_a_json_beside_an_image_costs_no_more_than_what_it_cannot_say(
+    tmp_path: Path, described: bytes, meta: dict[str, int], note: str, code: str
+):
+    (tmp_path / "a.tar").write_bytes(tar_of([*sample("0"), ("0.json", described)]))
+    source = Webdataset(tmp_path, [tmp_path], Columns())
+    [unit] = source.units()
+    [record] = source.records(unit)
+    assert (record.text, record.meta, record.notes) == ("a text", meta, (note,))
+    assert record.image is not None
+    assert source.passed_over.rows() == [(".json", f"{note}: {code}", 1, ["a.tar/0.json"])]
+
+
+def test_a_json_that_is_all_there_is_or_holds_the_id_is_read_strictly(tmp_path: Path):
+    assert codes(read(tmp_path, [("0.json", b'{"text": "x", "a": NaN}')])) == ["JSON_INVALID"]
+    members = [*sample("0"), ("0.json", b'{"uid": 1'), *sample("1")]
+    members.append(("1.json", b'{"uid": 2, "a": NaN}'))
+    bad, record = read(tmp_path, members, columns=Columns(id="uid"))
+    assert (bad.code, bad.source_id, record.source_id) == ("JSON_INVALID", None, "2")
 
 
 @pytest.mark.parametrize(
@@ -567,6 +653,28 @@ def test_a_unit_is_a_tar_and_changes_with_it_and_its_parquet_file(tmp_path: Path
     after = {unit.name: unit.fingerprint for unit in source.units()}
     assert before["a.tar.gz"] != after["a.tar.gz"]
     assert before["b.tar"] == after["b.tar"]
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2, 5, 11])
+def test_a_disk_that_gives_no_more_is_a_failure_that_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int
+):
+    """Whichever read fails, what came before is kept and nothing is called damaged."""
+    left, real = reads, walk._File.readinto
+
+    def failing(file: Any, buffer: Any) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Refused("UNREADABLE", "Input/output error")
+        return real(file, buffer)
+
+    monkeypatch.setattr(walk._File, "readinto", failing)
+    items = read(tmp_path, GOOD)
+    assert codes(items) == ["UNREADABLE"]
+    [bad] = [item for item in items if isinstance(item, Rejected)]
+    assert bad.passing
+    assert all(r.text == f"text {100 + n}" for n, r in enumerate(records(items)))
 
 
 def test_a_linked_tar_in_a_folder_is_not_followed(tmp_path: Path):

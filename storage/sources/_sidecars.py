@@ -21,7 +21,7 @@ def stem_of(name: str) -> str:
     return _SUFFIX.sub("", name)
 
 
-class Beside:
+class SidecarRows:
     """The rows of the Parquet file beside a tar by their key, read as they are asked for.
 
     Attributes:
@@ -65,7 +65,7 @@ class Beside:
                 self.fault = Rejected(self._name, fault.code, fault.detail)
 
 
-class Counts:
+class SampleCounts:
     """How many samples the files beside a tar say that it has.
 
     They are `<stem>_stats.json` of img2dataset (`successes`), `sizes.json` of open_clip (name to
