@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from contracts.errors import DataError, StorageError
-from flows import workers as parallel
-from flows.workers import Workers
+from flows import workers as working
+from flows.parallel import Workers
 
 
 class Poison(int):
@@ -110,7 +110,7 @@ def test_a_pool_that_broke_while_units_were_read_is_started_again():
 
 
 def test_an_item_that_hangs_its_worker_costs_itself_alone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parallel, "ITEM_S", 1.0)
+    monkeypatch.setattr(working, "ITEM_S", 1.0)
     items = [0, Sleeper(1), 2]
     with Workers(isolated=True) as workers:
         found = list(workers.map_batches(negated, _batches(items, 2), _charged))
