@@ -22,13 +22,12 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from contracts import decode
 from contracts.errors import ConfigError, ServiceError, StorageError
 
 Item = TypeVar("Item")
@@ -42,7 +41,7 @@ ITEM_S = 10.0
 START_S = 120.0
 STALL_S = 60.0
 END_S = 5.0
-LOOK_S = 1.0
+LOOK_S = 0.2
 # How often in a row a worker may die before it works, and with one unit that is not hostile.
 STARTS = 4
 DEATHS = 3
@@ -114,9 +113,9 @@ class Workers:
         for unit in units:
             pending.append(self.executor().submit(function, unit))
             if len(pending) > 2 * self.count:
-                yield pending.popleft().result()
+                yield _result(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield _result(pending.popleft())
 
     def map_batches(
         self,
@@ -169,9 +168,16 @@ class Workers:
 def _paired(
     batch: list[Item], parcels: list[Sent | None], future: Future[list[Result]]
 ) -> Iterator[tuple[Item, Result | None]]:
-    results = iter(future.result())
+    results = iter(_result(future))
     for item, parcel in zip(batch, parcels, strict=True):
         yield item, None if parcel is None else next(results)
+
+
+def _result(future: Future[Result]) -> Result:
+    """Wait for a result, a moment at a time: where polars is loaded, SIGINT ends no longer wait."""
+    while not wait([future], LOOK_S).done:
+        pass
+    return future.result()
 
 
 class InProcess(Executor):
@@ -318,9 +324,7 @@ class _Worker:
     def __init__(self, isolated: bool) -> None:
         self.pipe, theirs = socket.socketpair()
         with theirs:
-            program = _PROGRAM.format(
-                path=sys.path, descriptor=theirs.fileno(), isolated=isolated
-            )
+            program = _PROGRAM.format(path=sys.path, descriptor=theirs.fileno(), isolated=isolated)
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
@@ -400,6 +404,9 @@ def serve(descriptor: int, isolated: bool) -> None:
     pipe = socket.socket(fileno=descriptor)
     _end_with_parent(pipe)
     if isolated:
+        # A worker that is not isolated starts in a fraction of the time without it.
+        from contracts import decode
+
         decode.limit_process(MEMORY_BYTES, cpu_s=24 * 3600)
     with suppress(OSError), pipe.makefile("rb") as requests:
         while head := requests.read(_SIZE.size):
