@@ -18,9 +18,10 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contracts import decode, methods
+from contracts import methods
 from contracts.errors import ConfigError, DataError
 from contracts.uid import digest_of, uid_of
+from flows import decoding
 from flows.workers import Workers
 from storage import tables
 from storage.commit import failpoint, free_bytes
@@ -214,7 +215,9 @@ class _Ingest:
             self.progress.plan(todo, needed, free_bytes(self.store.root))
         with Workers(self.workers, isolated=True) as workers:
             batches = _batches(self._items(source))
-            for item, seen in workers.map_batches(_seen, batches, _hostile, _crashed):
+            for item, seen in workers.map_batches(
+                decoding.seen, batches, _hostile, decoding.crashed
+            ):
                 if isinstance(item, _Checked):
                     _check(item, seen)
                 self._take(item)
@@ -731,33 +734,11 @@ class _PartWriter:
         self._images, self._images_bytes = [], 0
 
 
-class _Seen(NamedTuple):
-    """What a worker finds of a picture; the picture itself does not come back."""
-
-    digest: bytes
-    inspected: decode.Inspected | None
-    code: str | None = None
-    detail: str = ""
-
-
 def _hostile(item: _Checked | Rejected) -> bytes | None:
     return item.record.image if isinstance(item, _Checked) else None
 
 
-def _seen(image: bytes) -> _Seen:
-    """Prove a picture decodable and digest it; runs in a worker with resource limits."""
-    digest = digest_of(image)
-    try:
-        return _Seen(digest, decode.inspect(image))
-    except decode.Undecodable as error:
-        return _Seen(digest, None, error.code, error.detail)
-
-
-def _crashed(image: bytes, reason: str) -> _Seen:
-    return _Seen(digest_of(image), None, reason, "its decoder died or did not end")
-
-
-def _check(item: _Checked, seen: _Seen | None) -> None:
+def _check(item: _Checked, seen: decoding.Seen | None) -> None:
     """Write down what is known of a record: its columns, or why it is not accepted."""
     record, row = item.record, item.row
     notes = list(record.notes)

@@ -1,23 +1,32 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from contracts.errors import ConfigError, DataError, StorageError
+from contracts.uid import digest_of
 from flows import workers as working
 from flows.workers import Processes, Workers
 from tests.flows import worked
 from tests.flows.worked import Killer, Poison, Sleeper, negated, refusing
 
 ROOT = Path(__file__).resolve().parents[2]
+SOAK = bool(os.environ.get("WINNOW_SOAK"))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
@@ -223,6 +232,118 @@ def test_keys_of_a_bucket_that_a_worker_died_over_are_counted_once(tmp_path: Pat
     buckets._repeated(tmp_path)
     assert pl.read_ipc(tmp_path / "repeated")["key"].to_list() == [2]
     assert [path.name for path in tmp_path.iterdir()] == ["repeated"]
+
+
+# ------------------------------------------------------------------ kills while a source is read
+
+
+MOMENTS = ("start", "work", "answer", "close")
+PICTURES = 24
+
+
+class Killing:
+    """Ingests one source of pictures again and again, a worker killed each time."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from flows import ingest
+
+        self.folder, self.monkeypatch, self.ingest = folder, monkeypatch, ingest
+        self.images = [_noise(number) for number in range(PICTURES)]
+        (folder / "pictures").mkdir()
+        for number, image in enumerate(self.images):
+            (folder / f"pictures/{number:02d}.png").write_bytes(image)
+        monkeypatch.setattr(ingest, "BATCH_RECORDS", 4)
+        self.want = self.run("undisturbed", 1)
+        begun = time.monotonic()
+        with Workers(isolated=True) as workers:
+            workers.executor().submit(os.getpid).result()
+        self.start_s = time.monotonic() - begun
+        monkeypatch.setattr(ingest.decoding, "seen", worked.seen_until_killed)
+
+    def run(self, name: str, count: int) -> dict[str, str]:
+        from storage.source import find
+        from storage.store import Store
+
+        store = Store(self.folder / name)
+        spec = self.ingest.SourceSpec(find(self.folder / "pictures"), "pictures")
+        with store.lease():
+            self.ingest.ingest(store, "web", spec, workers=count)
+        tree = {
+            str(path.relative_to(store.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in store.root.rglob("*")
+            if path.is_file() and "lease" not in path.name
+        }
+        shutil.rmtree(store.root)
+        return tree
+
+    def survives(self, number: int, moment: str, count: int) -> bool:
+        """Ingest while a worker is killed; say whether it was and the store is as without."""
+        draws = random.Random(number)
+        plan = self.folder / f"plan-{number}"
+        digest = digest_of(draws.choice(self.images)).hex()
+        plan.write_text(
+            f"{moment} {digest if moment in ('work', 'answer') else '-'} {draws.random()}"
+        )
+        with self.monkeypatch.context() as patched:
+            patched.setenv("WINNOW_TEST_PLAN", str(plan))
+            killed: list[int] = []
+            if moment == "start":
+                killed = self._at_start(patched, draws)
+            if moment == "close":
+                killed = self._at_close(patched, draws)
+            same = self.run(f"{number}", count) == self.want
+        return same and (bool(killed) or plan.with_name(f"{plan.name}.killed").exists())
+
+    def _at_start(self, patched: pytest.MonkeyPatch, draws: random.Random) -> list[int]:
+        killed: list[int] = []
+        start = subprocess.Popen
+
+        def starting(*arguments: Any, **options: Any) -> Any:
+            process = start(*arguments, **options)
+            if not killed:
+                killed.append(process.pid)
+                threading.Timer(draws.random() * self.start_s, process.kill).start()
+            return process
+
+        patched.setattr(working.subprocess, "Popen", starting)
+        return killed
+
+    def _at_close(self, patched: pytest.MonkeyPatch, draws: random.Random) -> list[int]:
+        killed: list[int] = []
+        shutdown = Processes.shutdown
+
+        def closing(self: Processes, *arguments: Any, **options: Any) -> None:
+            worker = draws.choice(sorted(self._alive, key=lambda one: one.process.pid))
+            killed.append(worker.process.pid)
+            threading.Timer(draws.random() * 0.005, worker.process.kill).start()
+            shutdown(self, *arguments, **options)
+
+        patched.setattr(Processes, "shutdown", closing)
+        return killed
+
+
+def _noise(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.timeout(7200 if SOAK else 300)
+def test_an_ingest_whose_workers_are_killed_at_any_moment_makes_the_same_bytes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+):
+    killing = Killing(tmp_path, monkeypatch)
+    kills = [
+        (number, MOMENTS[number % 4], 1 + (number // 4 + number) % 2)
+        for number in range(200 if SOAK else 4)
+    ]
+    faults = [kill for kill in kills if not killing.survives(*kill)]
+    survived = len(kills) - len(faults)
+    record_property("says", f"{survived}/{len(kills)} kills of a worker survived, same bytes")
+    assert not faults
 
 
 # ------------------------------------------------------------------ the end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import DataError
+from flows import decoding
 
 LARGE = 3 << 20
 
@@ -103,3 +105,30 @@ def holding_the_interpreter(folder: Path) -> None:
     """Work for minutes in code that lets no other thread of this process run."""
     (folder / f"{os.getpid()}.pid").touch()
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+def seen_until_killed(image: bytes) -> decoding.Seen:
+    """Look at a picture; once, at the picture and the moment that the plan names, be killed."""
+    plan = Path(os.environ["WINNOW_TEST_PLAN"])
+    moment, digest, share = plan.read_text().split()
+    found = decoding.seen(image)
+    if found.digest.hex() != digest or not _once(plan.parent, f"{plan.name}.killed"):
+        return found
+    if moment == "work":
+        threading.Timer(0.005 * float(share), os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return decoding.seen(image)
+    _die_after_sending(int(float(share) * (8 + len(pickle.dumps((found, None))))))
+    return found
+
+
+def _die_after_sending(left: int) -> None:
+    sendall = socket.socket.sendall
+
+    def some(self: socket.socket, data: bytes) -> None:
+        nonlocal left
+        sendall(self, data[:left])
+        if len(data) > left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= len(data)
+
+    socket.socket.sendall = some  # type: ignore[method-assign, assignment]
