@@ -168,7 +168,8 @@ class Workers:
 def _paired(
     batch: list[Item], parcels: list[Sent | None], future: Future[list[Result]]
 ) -> Iterator[tuple[Item, Result | None]]:
-    results = iter(_result(future))
+    found: list[Result] = _result(future)
+    results = iter(found)
     for item, parcel in zip(batch, parcels, strict=True):
         yield item, None if parcel is None else next(results)
 

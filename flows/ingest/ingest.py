@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from contracts import methods
 from contracts.errors import ConfigError, DataError
 from contracts.uid import digest_of, uid_of
-from flows import decoding
+from flows.ingest import decoding
 from flows.workers import Workers
 from storage import tables
 from storage.commit import failpoint, free_bytes

@@ -22,6 +22,7 @@ from contracts.errors import ConfigError, DataError, StorageError
 from contracts.uid import digest_of
 from flows import workers as working
 from flows.workers import Processes, Workers
+from storage import shards
 from tests.flows import worked
 from tests.flows.worked import Killer, Poison, Sleeper, negated, refusing
 
@@ -223,7 +224,7 @@ def test_an_idle_worker_that_died_costs_nothing():
 def test_keys_of_a_bucket_that_a_worker_died_over_are_counted_once(tmp_path: Path):
     import polars as pl
 
-    from flows import buckets
+    from flows.measure import buckets
 
     for name, keys in (("a", [1, 2]), ("b", [2, 3])):
         buckets._write(pl.DataFrame({"key": keys}), tmp_path / f"{name}.key")
@@ -232,6 +233,21 @@ def test_keys_of_a_bucket_that_a_worker_died_over_are_counted_once(tmp_path: Pat
     buckets._repeated(tmp_path)
     assert pl.read_ipc(tmp_path / "repeated")["key"].to_list() == [2]
     assert [path.name for path in tmp_path.iterdir()] == ["repeated"]
+
+
+def test_a_shard_whose_worker_died_over_it_leaves_nothing_else_in_the_export(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+):
+    from flows.export import export
+
+    monkeypatch.setattr(export, "_write_piece", worked.writing_a_shard_until_killed)
+    project.texts(*(f"text {number}" for number in range(8)))
+    recipe = 'name = "web"\n[[source]]\npath = "texts.jsonl"\n[export]\nshard_records = 4\n'
+    project.run(recipe, workers=2)
+    folder = project.store.root / "shards/web/v0001"
+    assert (folder.parent / "killed").exists()
+    named = {item["name"] for item in shards.manifest(folder)["files"]}
+    assert {path.name for path in folder.iterdir()} == {*named, "manifest.json"}
 
 
 # ------------------------------------------------------------------ kills while a source is read
@@ -245,7 +261,7 @@ class Killing:
     """Ingests one source of pictures again and again, a worker killed each time."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from flows import ingest
+        from flows.ingest import ingest
 
         self.folder, self.monkeypatch, self.ingest = folder, monkeypatch, ingest
         self.images = [_noise(number) for number in range(PICTURES)]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import DataError
-from flows import decoding
 
 LARGE = 3 << 20
 
@@ -107,8 +106,10 @@ def holding_the_interpreter(folder: Path) -> None:
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
-def seen_until_killed(image: bytes) -> decoding.Seen:
+def seen_until_killed(image: bytes) -> Any:
     """Look at a picture; once, at the picture and the moment that the plan names, be killed."""
+    from flows.ingest import decoding
+
     plan = Path(os.environ["WINNOW_TEST_PLAN"])
     moment, digest, share = plan.read_text().split()
     found = decoding.seen(image)
@@ -132,3 +133,14 @@ def _die_after_sending(left: int) -> None:
         left -= len(data)
 
     socket.socket.sendall = some  # type: ignore[method-assign, assignment]
+
+
+def writing_a_shard_until_killed(piece: Any) -> Any:
+    """Write a shard of an export; once, be killed over the half-written file."""
+    from flows.export import export
+    from storage import commit
+
+    if _once(piece.folder.parent, "killed"):
+        commit.Staged(piece.folder).write(b"half a shard")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return export._write_piece(piece)
