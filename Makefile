@@ -21,7 +21,7 @@ lint: .venv/.ready
 	$(BIN)/codespell
 
 soak: .venv/.ready
-	WINNOW_SOAK=1 $(BIN)/pytest
+	WINNOW_SOAK=1 $(BIN)/pytest -o timeout=0 -o faulthandler_timeout=0
 
 # uv is several times faster than pip; without it pip does the same from the same file.
 # uv does not read pip's configuration, so a local wheel folder named there is handed over.

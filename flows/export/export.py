@@ -245,6 +245,11 @@ def _write(
             if index is not None:
                 indexes[int(index["shard"][0])] = index
             commit.failpoint("export.shard")
+        # A worker that was killed leaves what it was writing.
+        names = {building / shard.name for shard in written}
+        for path in building.iterdir():
+            if path.is_file() and path not in names:
+                path.unlink()
     finally:
         spool.discard()
     written.sort(key=lambda shard: shard.name)

@@ -18,9 +18,10 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contracts import decode, methods
+from contracts import methods
 from contracts.errors import ConfigError, DataError
 from contracts.uid import digest_of, uid_of
+from flows.ingest import decoding
 from flows.workers import Workers
 from storage import tables
 from storage.commit import failpoint, free_bytes
@@ -214,7 +215,11 @@ class _Ingest:
             self.progress.plan(todo, needed, free_bytes(self.store.root))
         with Workers(self.workers, isolated=True) as workers:
             batches = _batches(self._items(source))
-            for item in workers.map_batches(_check_batch, batches, _crashed, _without_image):
+            for item, seen in workers.map_batches(
+                decoding.seen, batches, _hostile, decoding.crashed
+            ):
+                if isinstance(item, _Checked):
+                    _check(item, seen)
                 self._take(item)
         if not self.records_read and not self.counts["skipped"]:
             raise DataError(f"{self.spec.found.root}: nothing to read for source {self.spec.name}.")
@@ -729,26 +734,21 @@ class _PartWriter:
         self._images, self._images_bytes = [], 0
 
 
-def _check_batch(batch: list[_Checked | Rejected]) -> list[_Checked | Rejected]:
-    """Prove records decodable and digest them; runs in a worker with resource limits."""
-    for item in batch:
-        if isinstance(item, _Checked):
-            _check(item)
-    return batch
+def _hostile(item: _Checked | Rejected) -> bytes | None:
+    return item.record.image if isinstance(item, _Checked) else None
 
 
-def _check(item: _Checked) -> None:
+def _check(item: _Checked, seen: decoding.Seen | None) -> None:
+    """Write down what is known of a record: its columns, or why it is not accepted."""
     record, row = item.record, item.row
     notes = list(record.notes)
-    if record.image is not None:
-        row["digest"] = digest_of(record.image)
-        try:
-            seen = decode.inspect(record.image)
-        except decode.Undecodable as error:
-            item.code, item.detail = error.code, error.detail
+    if seen is not None:
+        row["digest"] = seen.digest
+        item.code, item.detail = seen.code, seen.detail
+        if seen.inspected is None:
             return
-        row["width"], row["height"] = seen.width, seen.height
-        notes += seen.notes
+        row["width"], row["height"] = seen.inspected.width, seen.inspected.height
+        notes += seen.inspected.notes
     elif record.text is not None:
         row["digest"] = digest_of(record.text)
     else:
@@ -765,18 +765,6 @@ def _check(item: _Checked) -> None:
         "location": location
         and {"path": location.path, "offset": location.offset, "length": location.length},
     }
-
-
-def _without_image(batch: list[_Checked | Rejected]) -> bool:
-    return all(isinstance(item, Rejected) or item.record.image is None for item in batch)
-
-
-def _crashed(item: _Checked | Rejected, reason: str) -> _Checked | Rejected:
-    if isinstance(item, _Checked):
-        item.code, item.detail = reason, "its decoder died or did not end"
-        if item.record.image is not None:
-            item.row["digest"] = digest_of(item.record.image)
-    return item
 
 
 def _batches(items: Iterator[_Checked | Rejected]) -> Iterator[list[_Checked | Rejected]]:

@@ -144,11 +144,14 @@ def _scatter(scatter: Scatter) -> None:
 
 def _repeated(folder: Path) -> None:
     """Replace the keys in a bucket by those that several rows have."""
-    paths = sorted(folder.iterdir())
-    keys = pl.concat([pl.read_ipc(path) for path in paths])
+    paths, repeated = sorted(folder.glob("*.key")), folder / "repeated"
+    # Where a worker died over this bucket, some of its keys may be gone, but then this is whole.
+    if not repeated.exists():
+        keys = pl.concat([pl.read_ipc(path) for path in paths])
+        _write(keys.filter(pl.col("key").is_duplicated()).unique(), folder / "repeated.new")
+        (folder / "repeated.new").rename(repeated)
     for path in paths:
         path.unlink()
-    _write(keys.filter(pl.col("key").is_duplicated()).unique(), folder / "repeated")
 
 
 def _gather(gather: Gather) -> pl.DataFrame:

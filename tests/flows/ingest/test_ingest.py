@@ -18,7 +18,7 @@ from PIL import Image
 
 from contracts.errors import ConfigError, CurationError, DataError, StorageError
 from contracts.uid import digest_of, uid_of
-from flows import workers as parallel
+from flows import workers as working
 from flows.ingest import ingest as ingesting
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.look.views import PoolView, Winnow
@@ -506,7 +506,7 @@ class Poisoned:
 def test_a_decoder_that_dies_or_hangs_costs_one_record(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, poison: Any, code: str
 ):
-    monkeypatch.setattr(parallel, "ITEM_S", 1.0)
+    monkeypatch.setattr(working, "ITEM_S", 1.0)
     monkeypatch.setattr(Poisoned, "poison", poison)
     monkeypatch.setattr(ingesting.methods, "load", lambda *_: Poisoned)
     spec = SourceSpec(Found(reader.folder, [reader.folder], "hostile"), "hostile", kind="poisoned")
