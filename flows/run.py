@@ -16,7 +16,8 @@ from flows.answer import compare, evaluate, pretrain
 from flows.export import datacard
 from flows.export import export as exporting
 from flows.ingest.ingest import Progress, SourceSpec, ingest
-from flows.measure.runtime import Bar, Count, Mask, Runtime, no_bar
+from flows.measure.runtime import Bar, Count, Runtime, no_bar
+from flows.pool_reader import Mask
 from flows.recipe import sections as recipes
 from flows.recipe.plan import Plan, check_types, plan
 from flows.recipe.sections import Recipe, SourceSection
@@ -235,9 +236,9 @@ def _runtime(
     if planned.recipe.holdout is not None:
         # Of tables of its own: those of the run never see what is held out.
         holdout_masks = holdout(
-            Runtime(store, planned, pool, workers, **how), planned.recipe.holdout
+            Runtime(store, pool, plan=planned, workers=workers, **how), planned.recipe.holdout
         )
-    return Runtime(store, planned, pool, workers, holdout_masks, **how)
+    return Runtime(store, pool, holdout_masks, plan=planned, workers=workers, **how)
 
 
 def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[str, Any]:

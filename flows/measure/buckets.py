@@ -19,7 +19,8 @@ from storage.commit import make_folder
 from storage.store import key_of
 
 if TYPE_CHECKING:
-    from flows.measure.runtime import Mask, Runtime
+    from flows.measure.runtime import Runtime
+    from flows.pool_reader import Mask
 
 BUCKET_BYTES = 256 << 20
 

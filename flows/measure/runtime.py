@@ -7,14 +7,12 @@ import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from contracts.errors import ConfigError
 from flows.measure import buckets
@@ -23,7 +21,6 @@ from flows.measure.tasks import (
     Task,
     Work,
     WrittenNotes,
-    bound_roles,
     encoder,
     join,
     load_table,
@@ -31,15 +28,12 @@ from flows.measure.tasks import (
     pieces,
     scorer,
 )
-from flows.recipe.expressions import Expression
-from flows.recipe.plan import Node, Plan, evaluate_expression
+from flows.pool_reader import Mask, PoolReader
+from flows.recipe.plan import Node, Plan
 from flows.workers import Workers
 from storage import files, tables
 from storage.commit import failpoint
-from storage.store import Manifest, Object, Store, key_of
-
-Mask = NDArray[np.bool_]
-
+from storage.store import Manifest, Object, key_of
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -65,12 +59,11 @@ class Count:
     unused: int = 0
 
 
-@dataclass
-class Runtime:
-    """The tables of one plan over one pool version.
+@dataclass(kw_only=True)
+class Runtime(PoolReader):
+    """The tables of one plan over one pool version: found, or made, and then read as notes.
 
     Attributes:
-        holdout_masks: for each part the held-out rows; None where nothing is held out yet.
         gates: whether `only` is heeded (not for a target pool).
         counts: by table, what was found and what was computed.
         bar: wraps long work, described and with its number of rows; gives what advances it.
@@ -80,11 +73,8 @@ class Runtime:
         refit_alias: the alias of a fit to make again, pinned or not.
     """
 
-    store: Store
     plan: Plan
-    pool: tables.Pool
     workers: Workers = field(default_factory=Workers)
-    holdout_masks: Sequence[Mask] | None = None
     gates: bool = True
     device: str | None = None
     on_count: Callable[[str, Count], None] = lambda _table, _count: None
@@ -93,33 +83,12 @@ class Runtime:
     mixed: bool = False
     refit_alias: str | None = None
     counts: dict[str, Count] = field(default_factory=dict)
-    notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
     models: dict[str, Object] = field(default_factory=dict)
     made_by: dict[str, list[str]] = field(default_factory=dict)
     targets: dict[str, Object] = field(default_factory=dict)
 
-    @cached_property
-    def live(self) -> list[Mask]:
-        """For each part the rows that were not removed."""
-        masks = [np.ones(part.rows, dtype=bool) for part in self.pool.parts]
-        if self.pool.removed is None:
-            return masks
-        removed = tables.read(self.store, self.pool.removed)
-        for mask, part in zip(masks, self.pool.parts, strict=True):
-            gone = removed.filter(pl.col("part") == part.name)["uid"]
-            if len(gone):
-                uids = tables.read(self.store, part.records, ["uid"])["uid"]
-                mask &= ~uids.is_in(gone.implode()).to_numpy()
-        return masks
-
-    @cached_property
-    def visible(self) -> list[Mask]:
-        """For each part the rows that groupwise, poolwise, fits and selectors may see."""
-        if self.holdout_masks is None:
-            return self.live
-        return [
-            live & ~held_out for live, held_out in zip(self.live, self.holdout_masks, strict=True)
-        ]
+    def __post_init__(self) -> None:
+        self.columns = self.plan.columns
 
     def make(self, wanted: Sequence[str] | None = None) -> None:
         """Make the wanted tables, all of the plan's where none are named, and what they need."""
@@ -159,29 +128,6 @@ class Runtime:
             self.counts[node.table] = Count(computed=1 if node.kind == "fit" else rows)
         return known
 
-    def frame(
-        self, paths: Sequence[str], masks: Sequence[Mask] | None = None, part: int | None = None
-    ) -> pl.DataFrame:
-        """Return `uid` and flat columns of the live rows, or of those that masks let through."""
-        masks = self.live if masks is None else masks
-        chosen = range(len(self.pool.parts)) if part is None else [part]
-        frames = [
-            tables.glued(
-                self.store, self.pool.parts[i], self.notes_at(i, paths), self._own(paths, i)
-            )
-            .pipe(self._payload_alias, paths)
-            .filter(masks[i])
-            for i in chosen
-        ]
-        if not frames:
-            return pl.DataFrame(schema={"uid": pl.UInt64, **dict.fromkeys(paths, pl.Null)})
-        return pl.concat(frames, how="vertical_relaxed")
-
-    def roles(self, node: Node, masks: Sequence[Mask], part: int | None = None) -> pl.DataFrame:
-        """Return `uid` and a node's roles for the rows that masks let through."""
-        flat = self.frame(node.paths, masks, part)
-        return flat.select("uid", *bound_roles(flat, node))
-
     def task(self, part: int, node: Node, mask: Mask) -> Task:
         """Return the reading of a part's rows, payload too, as a node's only work."""
         return Task(
@@ -198,27 +144,6 @@ class Runtime:
         step = node.step
         loaded = [self._loaded(node, name) for name in step.tables]
         return [*loaded, *[scorer(node, slot, self.device) for slot in step.slots]]
-
-    def notes_at(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
-        """Return for each note's path its object beside a part, and its column there."""
-        notes: dict[str, tables.Note] = {}
-        for path in paths:
-            table = self.plan.columns.get(path)
-            if table is not None:
-                alias = self.plan.nodes[table].alias
-                notes[path] = (self.notes[table][part], path.removeprefix(f"{alias}."))
-        return notes
-
-    def mask(self, expression: Expression, part: int) -> Mask:
-        """Return where an expression is true in a part; null is not true."""
-        flat = self.frame(
-            expression.paths, [np.ones(p.rows, dtype=bool) for p in self.pool.parts], part
-        )
-        return (
-            evaluate_expression(flat, expression.polars, expression.text)
-            .fill_null(False)
-            .to_numpy()
-        )
 
     def fingerprint_of(self, node: Node) -> dict[str, Any]:
         """Return what a node's content depends on, apart from the pool's rows."""
@@ -258,22 +183,6 @@ class Runtime:
                 needed.add(table)
                 todo += self.plan.needs(self.plan.nodes[table])
         return needed
-
-    def _own(self, paths: Sequence[str], part: int) -> list[str]:
-        own = [p for p in paths if p not in ("image", "payload")]
-        if "payload" in paths and self.pool.parts[part].payload is None:
-            own.append("text")
-        return own
-
-    def _payload_alias(self, flat: pl.DataFrame, paths: Sequence[str]) -> pl.DataFrame:
-        if "payload" in paths and "text" in flat.columns:
-            return flat.with_columns(payload=pl.col("text"))
-        if {"image", "payload"} & set(paths):
-            raise ConfigError(
-                "poolwise methods, fits and selectors look at narrow columns, not at the payload: "
-                "measure it first."
-            )
-        return flat
 
     def _gate(self, node: Node, part: int) -> Mask | None:
         if node.gate is None or not self.gates:
@@ -395,7 +304,7 @@ class Runtime:
 
     def _poolwise(self, node: Node) -> None:
         def compute(masks: list[Mask]) -> pl.DataFrame:
-            rows = self.roles(node, masks)
+            rows = self.roles(node.roles, masks)
             return node.step(rows, *self.arguments(node))
 
         self._aligned(node, compute)
@@ -480,18 +389,14 @@ class Runtime:
         arguments = self.arguments(node)
         if step.merge is not None:
             models = [
-                step(self.roles(node, masks, part), *arguments)
+                step(self.roles(node.roles, masks, part), *arguments)
                 for part in range(len(self.pool.parts))
             ]
-            return step.fold(models) if models else step(self.roles(node, masks), *arguments)
+            return step.fold(models) if models else step(self.roles(node.roles, masks), *arguments)
         uids = self.frame([], masks)["uid"]
         drawn, step = step.drawn(uids, node.sample)
-        drawn_uids = uids.filter(drawn)
-        narrowed = []
-        for index, mask in enumerate(masks):
-            here = tables.read(self.store, self.pool.parts[index].records, ["uid"])["uid"]
-            narrowed.append(mask & here.is_in(drawn_uids.implode()).to_numpy())
-        return step.model(self.roles(node, narrowed), *arguments)
+        narrowed = self.where(uids.filter(drawn))
+        return step.model(self.roles(node.roles, narrowed), *arguments)
 
     def pin_key(self, node: Node) -> str:
         """Return what a fit is, whatever the pool's rows: it stays pinned while this stays."""
@@ -582,17 +487,19 @@ class Runtime:
         """Return another pool's records, bound by the same expressions and measured alike."""
         columns = node.step.tables[name].columns
         target = Runtime(
-            self.store, self.plan, self._pool(node.tables[name]), self.workers,
-            gates=False, device=self.device, models=dict(self.models), made_by=dict(self.made_by),
-        )  # fmt: skip
-        roles = {role: e for role, e in node.roles.items() if not columns or role in columns}
-        paths = tuple(dict.fromkeys(p for e in roles.values() for p in e.paths))
-        target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
-        flat = target.frame(paths)
-        return flat.select(
-            "uid",
-            *[evaluate_expression(flat, e.polars, e.text).alias(role) for role, e in roles.items()],
+            self.store,
+            self._pool(node.tables[name]),
+            plan=self.plan,
+            workers=self.workers,
+            gates=False,
+            device=self.device,
+            models=dict(self.models),
+            made_by=dict(self.made_by),
         )
+        roles = {role: e for role, e in node.roles.items() if not columns or role in columns}
+        paths = [p for e in roles.values() for p in e.paths]
+        target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
+        return target.roles(roles, target.live)
 
     def _publish(
         self, made_by: dict[str, Any], parts: list[Object], recorded: Mapping[str, Any]

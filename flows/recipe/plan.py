@@ -16,7 +16,7 @@ from contracts import methods
 from contracts.errors import ConfigError, nearest
 from contracts.params import names_of, parse
 from curation.step import Step, Table
-from flows.recipe.expressions import Expression, nan_as_null
+from flows.recipe.expressions import Expression, evaluate_expression, read_expression
 from flows.recipe.sections import Problems, Recipe, Rule
 from storage import files
 
@@ -311,7 +311,7 @@ class _Planner:
         for key, value in section.items():
             if key in reads:
                 with self.problems.at(f"{table}.{key}"):
-                    roles[key] = _expression(value)
+                    roles[key] = read_expression(value)
             elif key not in ("encoder", "only"):
                 rest[key] = value
         for role, default in reads.items():
@@ -388,7 +388,7 @@ class _Planner:
         for role, spec in step.reads.items():
             if role in section:
                 with self.problems.at(f"{table}.{role}"):
-                    roles[role] = _expression(section[role])
+                    roles[role] = read_expression(section[role])
                 if role not in roles:
                     continue
                 bound = "recipe"
@@ -434,7 +434,7 @@ class _Planner:
     def _gate(self, section: Mapping[str, Any], table: str) -> Expression | None:
         with self.problems.at(f"{table}.only"):
             if "only" in section:
-                gate = _expression(section["only"])
+                gate = read_expression(section["only"])
                 self._need(gate.paths, f"{table}.only")
                 return gate
         return None
@@ -608,35 +608,6 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
     if planned.recipe.holdout is not None and planned.recipe.holdout.where is not None:
         attempt(Expression(planned.recipe.holdout.where), "holdout.where", condition=True)
     problems.raise_any()
-
-
-def _expression(value: Any) -> Expression:
-    if not isinstance(value, str):
-        raise ConfigError(f"is an SQL expression in quotes (got {value!r}).")
-    expression = Expression(value)
-    _ = expression.paths
-    return expression
-
-
-SMALL_INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.Int8, pl.Int16, pl.Int32)
-
-
-def evaluate_expression(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.Series:
-    """Evaluate an expression over flat columns; counts are 64 bits wide and signed, NaN is null.
-
-    `words - 5` of a UInt32 would wrap below zero otherwise, `width * height` above 2**32. A NaN
-    would pass every `>`.
-
-    Raises:
-        ConfigError: the expression does not fit the columns' types.
-    """
-    wide = [pl.col(c).cast(pl.Int64) for c, t in frame.schema.items() if t in SMALL_INTEGERS]
-    numbers = [pl.col(c).fill_nan(None) for c, t in frame.schema.items() if t.is_float()]
-    try:
-        found = frame.with_columns(*wide, *numbers).with_columns(value=expression)
-        return nan_as_null(found["value"])
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{text!r}: {error}") from None
 
 
 def _usable(dtype: Any) -> bool:

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from contracts.uid import uid_of, uniform
-from flows.measure.runtime import Mask, Runtime
-from flows.recipe.expressions import Expression
-from flows.recipe.plan import evaluate_expression
+from flows.measure.runtime import Runtime
+from flows.pool_reader import Mask
+from flows.recipe.expressions import Expression, evaluate_expression
 from flows.recipe.sections import HoldoutSection
 
 
@@ -46,12 +46,7 @@ def holdout(everyone: Runtime, section: HoldoutSection) -> list[Mask]:
         )
     if section.near is not None:
         rows = rows.with_columns(picked=pl.col("picked").any().over(f"{section.near}.cluster"))
-    held = rows.filter("picked")["uid"]
-    masks = []
-    for index in range(len(everyone.pool.parts)):
-        uids = everyone.frame([], [np.ones(p.rows, dtype=bool) for p in everyone.pool.parts], index)
-        masks.append(uids["uid"].is_in(held.implode()).to_numpy() & everyone.live[index])
-    return masks
+    return everyone.where(rows.filter("picked")["uid"])
 
 
 def _picked(
