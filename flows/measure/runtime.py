@@ -128,17 +128,6 @@ class Runtime(PoolReader):
             self.counts[node.table] = Count(computed=1 if node.kind == "fit" else rows)
         return known
 
-    def task(self, part: int, node: Node, mask: Mask) -> Task:
-        """Return the reading of a part's rows, payload too, as a node's only work."""
-        return Task(
-            self.store.root,
-            self.pool.name,
-            self.pool.parts[part],
-            self.notes_at(part, node.paths),
-            (Work(node, (), _packed(mask)),),
-            self.device,
-        )
-
     def arguments(self, node: Node) -> list[Any]:
         """Return a node's further tables and scorers, in order."""
         step = node.step
@@ -257,7 +246,14 @@ class Runtime(PoolReader):
             if missing:
                 paths = [p for node, _ in missing for p in node.paths]
                 notes = self.notes_at(index, paths)
-                task = Task(self.store.root, self.pool.name, part, notes, tuple(work), self.device)
+                task = Task(
+                    root=self.store.root,
+                    pool=self.pool.name,
+                    part=part,
+                    notes=notes,
+                    work=tuple(work),
+                    device=self.device,
+                )
                 tasks.append((index, task, missing))
         for node in nodes:
             self.on_count(node.table, self.counts.setdefault(node.table, Count()))
@@ -311,9 +307,38 @@ class Runtime(PoolReader):
 
     def _groupwise(self, node: Node) -> None:
         def compute(masks: list[Mask]) -> pl.DataFrame:
-            return buckets.run(self, node, masks)
+            tasks = [self._task(i, node, mask) for i, mask in enumerate(masks) if mask.any()]
+            uids = self.frame([], masks)["uid"]
+            arguments, workers = self.arguments(node), self.workers_for(node)
+            if self._within_parts(node, masks):
+                return buckets.run_within_parts(node, tasks, uids, arguments, workers)
+            key = key_of(self.fingerprint_of(node))
+            folder = self.store.temporary / f"buckets-{key[:16]}"
+            return buckets.run(node, tasks, uids, arguments, workers, folder)
 
         self._aligned(node, compute)
+
+    def _task(self, part: int, node: Node, mask: Mask) -> Task:
+        """Return the reading of a part's rows, payload too, as a node's only work."""
+        return Task(
+            root=self.store.root,
+            pool=self.pool.name,
+            part=self.pool.parts[part],
+            notes=self.notes_at(part, node.paths),
+            work=(Work(node, (), _packed(mask)),),
+            device=self.device,
+        )
+
+    def _within_parts(self, node: Node, masks: Sequence[Mask]) -> bool:
+        """Whether a node's groups are series that each lie in one part."""
+        by = node.step.by
+        if by is None or node.roles[by].text.strip() != "series":
+            return False
+        series = pl.Series([], dtype=pl.String)
+        for part in range(len(masks)):
+            own = self.frame(["series"], masks, part)["series"].unique()
+            series = series.append(own.cast(pl.String).drop_nulls())
+        return series.n_unique() == len(series)
 
     def _aligned(
         self,
