@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import copy
 import json
 import os
@@ -21,7 +22,7 @@ from flows.ingest import ingest as ingesting
 from flows.measure import runtime as runtimes
 from flows.measure import tasks as measure
 from flows.measure.runtime import Runtime
-from storage import tables
+from storage import store, tables
 
 TEXTS = """
 [[source]]
@@ -249,6 +250,29 @@ def test_pieces_of_a_part_give_the_object_of_the_whole(
         o.sha256 for o in whole
     ]
     assert shown == [("measuring embed.bag", 20), ("done", 7), ("done", 7), ("done", 6)]
+
+
+def test_the_pieces_of_a_part_hash_its_payload_once(
+    project: Any, captioned: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    names = sorted(name for name in captioned if name.endswith(".png"))[:12]
+    project.pictures({name: captioned[name] for name in names})
+    text = '[[source]]\npath = "pictures"\n'
+    project.run(text, until="ingest")
+    monkeypatch.setattr(measure, "PIECE_ROWS", 3)
+    hashed: collections.Counter[str] = collections.Counter()
+    sha256, task = store._sha256, measure.measure
+    pieces: list[Any] = []
+
+    def counting(path: Path) -> str:
+        hashed[path.parent.name] += 1
+        return sha256(path)
+
+    monkeypatch.setattr(store, "_sha256", counting)
+    monkeypatch.setattr(runtimes, "measure", lambda piece: (pieces.append(piece), task(piece))[1])
+    project.run(text + '[annotate.bytes]\nstep = "content_hash"\n', until="annotate")
+    assert len(pieces) == 4
+    assert (hashed["payload"], hashed["records"]) == (1, 1)
 
 
 CLOCK = """
