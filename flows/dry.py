@@ -17,9 +17,11 @@ from contracts.uid import uniform
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.measure.runtime import Runtime
 from flows.pool_reader import PoolReader
-from flows.recipe.plan import Plan, check_types, plan
+from flows.recipe.plan import Plan
+from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
-from flows.run import Options, check_stages, pool_schema, source_spec
+from flows.recipe.types import check_types, pool_schema
+from flows.run import Options, check_stages, source_spec
 from flows.select.holdout import holdout
 from flows.select.verdict import judge
 from storage import tables

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import compare, evaluate, pretrain
 from flows.export import datacard
@@ -19,8 +17,10 @@ from flows.ingest.ingest import Progress, SourceSpec, ingest
 from flows.measure.runtime import Bar, Count, Runtime, no_bar
 from flows.pool_reader import Mask
 from flows.recipe import sections as recipes
-from flows.recipe.plan import Plan, check_types, plan
+from flows.recipe.plan import Plan
+from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe, SourceSection
+from flows.recipe.types import check_types, pool_schema
 from flows.select import canaries
 from flows.select.holdout import holdout
 from flows.select.verdict import Verdict, judge
@@ -189,15 +189,6 @@ def source_spec(section: SourceSection, recipe_dir: Path) -> SourceSpec:
         section.id, section.text, section.image, section.series, section.position, section.slices
     )
     return SourceSpec(found, section.name or found.name, columns, section.payload)
-
-
-def pool_schema(store: Store, pool: tables.Pool) -> dict[str, Any]:
-    """Return every column of a pool's parts, meta's fields as `meta.url`, with their types."""
-    found: dict[str, Any] = {"uid": pl.UInt64}
-    for part in pool.parts:
-        for name, dtype in tables.schema(store, part.records).items():
-            found.setdefault(name, dtype)
-    return found
 
 
 def check_stages(recipe: Recipe) -> None:

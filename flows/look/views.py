@@ -18,7 +18,8 @@ from flows.measure.runtime import Runtime
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe import sections as recipes
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import Plan, plan
+from flows.recipe.plan import Plan
+from flows.recipe.planner import plan
 from flows.recipe.toml import dumps
 from flows.select.verdict import HOLDOUT, Verdict, clause_values, judge
 from storage import shards, tables

@@ -18,7 +18,7 @@ from flows.measure.runtime import Runtime
 from flows.pool_reader import PoolReader
 from flows.recipe import sections as recipes
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import plan
+from flows.recipe.planner import plan
 from flows.select.holdout import holdout
 from storage import tables
 from storage.source import Columns, find

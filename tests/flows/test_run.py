@@ -16,7 +16,7 @@ from contracts.uid import uid_of
 from flows import run as runs
 from flows.ingest import ingest as ingesting
 from flows.recipe import sections as recipes
-from flows.recipe.plan import plan
+from flows.recipe.planner import plan
 from flows.upkeep.verify import verify
 
 # ------------------------------------------------------------------ the matrix
