@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from contracts.errors import ConfigError
-from flows.measure import buckets
+from flows.measure import buckets, keys
 from flows.measure.from_files import match
+from flows.measure.keys import inputs_of, mask_hash, packed
+from flows.measure.targets import Targets
 from flows.measure.tasks import (
     Task,
     Work,
     WrittenNotes,
     encoder,
     join,
-    load_table,
     measure,
     pieces,
     scorer,
 )
 from flows.pool_reader import Mask, PoolReader
+from flows.recipe.expressions import Expression
 from flows.recipe.plan import Node, Plan
 from flows.workers import Workers
 from storage import files, tables
@@ -85,10 +85,16 @@ class Runtime(PoolReader):
     counts: dict[str, Count] = field(default_factory=dict)
     models: dict[str, Object] = field(default_factory=dict)
     made_by: dict[str, list[str]] = field(default_factory=dict)
-    targets: dict[str, Object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.columns = self.plan.columns
+        self._targets = Targets(
+            store=self.store,
+            pool=self.pool.name,
+            recipe_dir=self.plan.recipe.recipe_dir,
+            models=self.models,
+            measure=self._measured,
+        )
 
     def make(self, wanted: Sequence[str] | None = None) -> None:
         """Make the wanted tables, all of the plan's where none are named, and what they need."""
@@ -131,32 +137,15 @@ class Runtime(PoolReader):
     def arguments(self, node: Node) -> list[Any]:
         """Return a node's further tables and scorers, in order."""
         step = node.step
-        loaded = [self._loaded(node, name) for name in step.tables]
+        loaded = [self._targets.load(node, name) for name in step.tables]
         return [*loaded, *[scorer(node, slot, self.device) for slot in step.slots]]
 
     def fingerprint_of(self, node: Node) -> dict[str, Any]:
         """Return what a node's content depends on, apart from the pool's rows."""
-        content: dict[str, Any] = {
-            "parameters": {
-                k: list(v) if isinstance(v, tuple) else v for k, v in node.parameters.items()
-            },
-            "roles": {role: e.text for role, e in sorted(node.roles.items())},
-            "kind": node.kind,
-        }
-        if node.method is not None:
-            content |= node.method.identity()
-        if node.kind == "embed":
-            content["fingerprint"] = encoder(node, self.device).fingerprint
-            again = self.store.versions("embed", self.embed_generation_ref(node))
-            content |= {"measured_anew": again[-1]} if again else {}
-        if node.file is not None:
-            content |= {"file": _file_hash(node.file), "key": node.key}
-        content["slots"] = {
-            slot: {"name": m.name, "fingerprint": scorer(node, slot, self.device).fingerprint}
-            for slot, (m, _) in sorted(node.slots.items())
-        }
-        content["tables"] = {name: self._table_hash(node, name) for name in sorted(node.tables)}
-        return content
+        digests = {name: self._targets.digest(node, name) for name in node.tables}
+        asked_anew = self.store.versions("embed", self.embed_generation_ref(node))
+        generation = asked_anew[-1] if asked_anew else None
+        return keys.fingerprint_of(node, digests, self.device, generation)
 
     def workers_for(self, *nodes: Node) -> Workers:
         """Return where nodes are measured: a notebook's function is in this process alone."""
@@ -177,21 +166,6 @@ class Runtime(PoolReader):
         if node.gate is None or not self.gates:
             return None
         return self.mask(node.gate, part)
-
-    def _inputs(self, node: Node, part: int) -> dict[str, str]:
-        """Return the sha256 of every object that a node reads of a part."""
-        at = self.pool.parts[part]
-        notes = self.notes_at(part, node.paths)
-        inputs: dict[str, str] = {}
-        for path in node.paths:
-            if path in notes:
-                inputs[path] = f"{notes[path][0].sha256}:{notes[path][1]}"
-            elif path in ("image", "payload") and at.payload is not None:
-                inputs[path] = at.payload.sha256
-            else:
-                inputs[path] = at.records.sha256
-        inputs["uid"] = at.records.sha256
-        return inputs
 
     def embed_generation_ref(self, node: Node) -> str:
         """Return the ref whose versions count how often an embedding was asked for anew."""
@@ -227,8 +201,8 @@ class Runtime(PoolReader):
                 gate = self._gate(node, index)
                 made_by = {
                     **fingerprints[node.table],
-                    "rows": _mask_hash(gate),
-                    "inputs": self._inputs(node, index),
+                    "rows": mask_hash(gate),
+                    "inputs": inputs_of(self, node, index),
                 }
                 manifest = self.store.find(key_of(made_by))
                 found[node.table].append(manifest)
@@ -241,8 +215,8 @@ class Runtime(PoolReader):
                     continue
                 count.computed += rows
                 missing.append((node, made_by))
-                bound = tuple((name, self._table(node, name)) for name in node.tables)
-                work.append(Work(node, bound, None if gate is None else _packed(gate)))
+                bound = tuple((name, self._targets.place(node, name)) for name in node.tables)
+                work.append(Work(node, bound, None if gate is None else packed(gate)))
             if missing:
                 paths = [p for node, _ in missing for p in node.paths]
                 notes = self.notes_at(index, paths)
@@ -293,8 +267,8 @@ class Runtime(PoolReader):
             masks.append(visible if gate is None else visible & gate)
         made_by = {
             **self.fingerprint_of(node),
-            "rows": [_mask_hash(mask) for mask in masks],
-            "inputs": [self._inputs(node, index) for index in range(len(masks))],
+            "rows": [mask_hash(mask) for mask in masks],
+            "inputs": [inputs_of(self, node, index) for index in range(len(masks))],
         }
         return made_by, masks
 
@@ -325,7 +299,7 @@ class Runtime(PoolReader):
             pool=self.pool.name,
             part=self.pool.parts[part],
             notes=self.notes_at(part, node.paths),
-            work=(Work(node, (), _packed(mask)),),
+            work=(Work(node, (), packed(mask)),),
             device=self.device,
         )
 
@@ -378,7 +352,7 @@ class Runtime(PoolReader):
 
     def _fit(self, node: Node) -> None:
         """Find the model that is pinned for this derivation, or fit it and pin it."""
-        name = f"{self.pool.name}.{node.alias}.{self.pin_key(node)[:16]}"
+        name = f"{self.pool.name}.{node.alias}.{self._pin_key(node)[:16]}"
         pinned = None if node.alias == self.refit_alias else self.store.ref("fit", name)
         manifest = self.store.find(pinned["manifest"]) if pinned is not None else None
         count = self.counts.setdefault(node.table, Count())
@@ -423,22 +397,14 @@ class Runtime(PoolReader):
         narrowed = self.where(uids.filter(drawn))
         return step.model(self.roles(node.roles, narrowed), *arguments)
 
-    def pin_key(self, node: Node) -> str:
-        """Return what a fit is, whatever the pool's rows: it stays pinned while this stays."""
+    def _pin_key(self, node: Node) -> str:
         needs = {}
         for table in sorted(self.plan.needs(node)):
             other = self.plan.nodes[table]
-            needs[table] = self.made_by[table] if other.kind == "fit" else self.pin_key(other)
-        section = None if self.plan.recipe.holdout is None else repr(self.plan.recipe.holdout)
-        content = {
-            "is": self.fingerprint_of(node),
-            "needs": needs,
-            "pool": self.pool.name,
-            "gate": node.gate.text if node.gate is not None else None,
-            "sample": node.sample,
-            "holdout": section,
-        }
-        return key_of(content)
+            needs[table] = self.made_by[table] if other.kind == "fit" else self._pin_key(other)
+        return keys.pin_key(
+            node, self.fingerprint_of(node), needs, self.pool.name, self.plan.recipe.holdout
+        )
 
     def _file(self, node: Node) -> None:
         """Bring values of one's own beside the pool, matched by uid, source id or a meta column."""
@@ -468,52 +434,11 @@ class Runtime(PoolReader):
         count.unused = manifest.recorded["unused"]
         self.on_count(node.table, count)
 
-    def _loaded(self, node: Node, name: str) -> pl.DataFrame | None:
-        if name not in node.tables:
-            return None
-        if node.tables[name].startswith("pool:"):
-            return self._target(node, name)
-        return load_table(self.store, self._table(node, name))
-
-    def _table(self, node: Node, name: str) -> Object | Path:
-        """Return a further table as an object or a file, which any process can read."""
-        reference = node.tables[name]
-        if reference.startswith("fit."):
-            return self.models[reference]
-        if reference.startswith("file:"):
-            path = (self.plan.recipe.recipe_dir / reference.removeprefix("file:")).resolve()
-            if not path.exists():
-                raise ConfigError(f"{node.table}.{name}: there is no file {path}.")
-            return path
-        key = f"{node.table}.{name}"
-        if key not in self.targets:
-            target = self._target(node, name)
-            self.targets[key] = tables.put(
-                self.store, target, pool=self.pool.name, table=key, part="target"
-            )
-        return self.targets[key]
-
-    def _table_hash(self, node: Node, name: str) -> str:
-        reference = node.tables[name]
-        if reference.startswith("pool:"):
-            pool = self._pool(reference)
-            return f"{pool.name}@{pool.version}:{pool.digest}"
-        table = self._table(node, name)
-        return table.sha256 if isinstance(table, Object) else _file_hash(table)
-
-    def _pool(self, reference: str) -> tables.Pool:
-        name, _, version = reference.removeprefix("pool:").partition("@")
-        pool = tables.load_pool(self.store, name, int(version) if version else None)
-        if pool is None:
-            raise ConfigError(f"{reference}: there is no such pool. Ingest it first.")
-        return pool
-
-    def _target(self, node: Node, name: str) -> pl.DataFrame:
-        """Return another pool's records, bound by the same expressions and measured alike."""
-        columns = node.step.tables[name].columns
+    def _measured(self, pool: tables.Pool, roles: Mapping[str, Expression]) -> pl.DataFrame:
+        """Return another pool's `uid` and roles, measured as this one's; it has no gates."""
         target = Runtime(
             self.store,
-            self._pool(node.tables[name]),
+            pool,
             plan=self.plan,
             workers=self.workers,
             gates=False,
@@ -521,7 +446,6 @@ class Runtime(PoolReader):
             models=dict(self.models),
             made_by=dict(self.made_by),
         )
-        roles = {role: e for role, e in node.roles.items() if not columns or role in columns}
         paths = [p for e in roles.values() for p in e.paths]
         target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
         return target.roles(roles, target.live)
@@ -531,23 +455,3 @@ class Runtime(PoolReader):
     ) -> Manifest:
         versions = {name: importlib.metadata.version(name) for name in ("polars", "numpy")}
         return self.store.publish_manifest(made_by, parts, {**versions, **recorded})
-
-
-def _packed(mask: Mask) -> bytes:
-    return np.packbits(mask).tobytes()
-
-
-def _mask_hash(mask: Mask | None) -> str | None:
-    """Return a digest of which rows are let through, None for all of them."""
-    if mask is None or bool(mask.all()):
-        return None
-    return hashlib.sha256(len(mask).to_bytes(8, "big") + _packed(mask)).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    members = sorted(path.iterdir()) if path.is_dir() else [path]
-    for member in members:
-        with member.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -135,8 +135,8 @@ class Recipe:
     Attributes:
         recipe_dir: the folder of the file, to which its paths are relative.
         raw: the TOML after `--set`, for the record.
-        problems: what is wrong with the fixed sections; `flows.recipe.planner` adds what it finds and
-            raises all of it at once.
+        problems: what is wrong with the fixed sections; `flows.recipe.planner` adds what it finds
+            and raises all of it at once.
     """
 
     name: str
