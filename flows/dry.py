@@ -14,14 +14,16 @@ import polars as pl
 
 from contracts.errors import DataError
 from contracts.uid import uniform
+from flows.answer.check import check_stages
 from flows.ingest.ingest import SourceSpec, ingest
+from flows.ingest.sources import source_spec
 from flows.measure.runtime import Runtime
+from flows.options import Options
 from flows.pool_reader import PoolReader
 from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
 from flows.recipe.types import check_types, pool_schema
-from flows.run import Options, check_stages, source_spec
 from flows.select.holdout import holdout
 from flows.select.verdict import judge
 from storage import tables

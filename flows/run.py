@@ -3,81 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import compare, evaluate, pretrain
+from flows.answer.check import check_stages
 from flows.export import datacard
 from flows.export import export as exporting
-from flows.ingest.ingest import Progress, SourceSpec, ingest
-from flows.measure.runtime import Bar, Count, Runtime, no_bar
+from flows.ingest.sources import ingest_sources
+from flows.look import report, views
+from flows.measure.runtime import Runtime
+from flows.options import STAGES, Options
 from flows.pool_reader import Mask
 from flows.recipe import sections as recipes
 from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
-from flows.recipe.sections import Recipe, SourceSection
+from flows.recipe.sections import Recipe
 from flows.recipe.types import check_types, pool_schema
 from flows.select import canaries
-from flows.select.holdout import holdout
+from flows.select.holdout import run_reader
 from flows.select.verdict import Verdict, judge
 from flows.workers import Workers
-from storage import commit, shards, source, tables
+from storage import commit, shards, tables
 from storage.store import Object, Store, canonical, key_of
-
-STAGES = ("ingest", "embed", "annotate", "select", "export", "pretrain", "evaluate", "report")
-
-
-@dataclass
-class Reporter:
-    """What a run says while it works; the command prints it, a notebook may not.
-
-    Attributes:
-        stage: called when a stage begins.
-        table: called with a table and what of it was found and is computed, before the work.
-        ingest: gives the progress of one source.
-        bar: wraps long work in a progress bar, described and with its total; gives a function
-            that advances it.
-        line: called with a line of result.
-    """
-
-    stage: Callable[[str], None] = lambda _stage: None
-    table: Callable[[str, Count], None] = lambda _table, _count: None
-    ingest: Callable[[SourceSpec], AbstractContextManager[Progress]] = lambda _spec: nullcontext(
-        Progress()
-    )
-    bar: Bar = no_bar
-    line: Callable[[str], None] = lambda _line: None
-
-
-@dataclass
-class Options:
-    """How to run, as opposed to what: nothing here enters a key.
-
-    Attributes:
-        until: the last stage to do.
-        at: the pool version to use instead of ingesting and taking the latest.
-        given: steps by name that a notebook brings.
-        mixed: let a table hold vectors of several numerics classes.
-        publish: make a version; a flow whose stages are tasks does so with the last.
-    """
-
-    workers: int = 1
-    dask: str | None = None
-    device: str | None = None
-    until: str = "report"
-    at: int | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
-    mixed: bool = False
-    publish: bool = True
-    reporter: Reporter = field(default_factory=Reporter)
-
-    def reaches(self, stage: str) -> bool:
-        """Whether a stage is to be done."""
-        return STAGES.index(stage) <= STAGES.index(self.until)
 
 
 @dataclass
@@ -156,119 +107,11 @@ def stages_of(path: Path, until: str, overrides: Sequence[str] = ()) -> list[str
     return wanted or [until]
 
 
-def ingest_sources(recipe: Recipe, store: Store, options: Options) -> list[dict[str, Any]]:
-    """Read each [[source]] of a recipe into its pool."""
-    results = []
-    if recipe.sources:
-        options.reporter.stage("ingest")
-    for section in recipe.sources:
-        spec = source_spec(section, recipe.recipe_dir)
-        with options.reporter.ingest(spec) as progress:
-            results.append(
-                ingest(store, recipe.pool, spec, workers=options.workers, progress=progress)
-            )
-        options.reporter.line(ingest_line(results[-1]))
-    return results
-
-
-def ingest_line(result: Mapping[str, Any]) -> str:
-    """Return one line about an ingest."""
-    bad = ", ".join(f"{n:,} {code}" for code, n in result["quarantined"].items())
-    return (
-        f"{result['pool']} version {result['version']}: {result['read']:,} read, "
-        f"{result['accepted']:,} new, {result['known']:,} known, "
-        f"{sum(result['quarantined'].values()):,} quarantined{f' ({bad})' if bad else ''}"
-    )
-
-
-def source_spec(section: SourceSection, recipe_dir: Path) -> SourceSpec:
-    """Return how a [[source]] is read; its path is relative to the recipe."""
-    path = section.path if "://" in section.path else str(recipe_dir / section.path)
-    found = source.find(path)
-    columns = source.Columns(
-        section.id, section.text, section.image, section.series, section.position, section.slices
-    )
-    return SourceSpec(found, section.name or found.name, columns, section.payload)
-
-
-def check_stages(recipe: Recipe) -> None:
-    """Check the sections of pretraining and evaluation against the signatures they configure.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
-    problems = recipes.Problems()
-    if recipe.compare is not None and "pretrain" not in recipe.raw:
-        problems.add("compare", "needs [pretrain]: what the arms are trained with.")
-    encoders = [e for e in recipe.evaluate if "cluster" not in e]
-    if encoders and recipe.pretrain is None and "pretrain" not in recipe.raw:
-        problems.add("evaluate", "needs [pretrain]: the encoder to evaluate.")
-    if recipe.compare is not None and not encoders:
-        problems.add("compare", "needs [[evaluate]]: what the arms are compared by.")
-    if recipe.pretrain is not None:
-        with problems.at("pretrain"):
-            pretrain.check(recipe.pretrain, recipe.recipe_dir)
-    with problems.at("evaluate"):
-        evaluate.protocols(recipe)
-    problems.raise_any()
-
-
-def _runtime(
-    store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
-) -> Runtime:
-    """Return the runtime over a pool, with its hold-out taken."""
-    how: dict[str, Any] = {
-        "device": options.device,
-        "on_count": options.reporter.table,
-        "mixed": options.mixed,
-        "bar": options.reporter.bar,
-    }
-    holdout_masks = None
-    if planned.recipe.holdout is not None:
-        # Of tables of its own: those of the run never see what is held out.
-        holdout_masks = holdout(
-            Runtime(store, pool, plan=planned, workers=workers, **how), planned.recipe.holdout
-        )
-    return Runtime(store, pool, holdout_masks, plan=planned, workers=workers, **how)
-
-
-def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[str, Any]:
-    """Make a fit anew on the pool as it is, or an embedding anew on this machine.
-
-    The next run uses it; earlier versions keep what they were made with.
-
-    Returns:
-        table, pool, version of the pool.
-
-    Raises:
-        ConfigError: the recipe has no such fit or embedding.
-        DataError: there is no pool.
-    """
-    planned = plan(recipe, options.given)
-    fits = [n for n in planned.nodes.values() if n.kind in ("fit", "embed")]
-    node = next((n for n in fits if n.alias == alias), None)
-    if node is None:
-        known = [n.alias for n in fits]
-        raise ConfigError(f"{alias}: is no fit or embedding of it.{nearest(alias, known)}")
-    with store.lease(), Workers(options.workers, options.dask) as workers:
-        pool = tables.load_pool(store, recipe.pool, options.at)
-        if pool is None:
-            raise DataError(f"there is no pool {recipe.pool!r}: run the recipe first.")
-        check_types(planned, pool_schema(store, pool))
-        runtime = _runtime(store, planned, options, pool, workers)
-        if node.kind == "embed":
-            name = runtime.embed_generation_ref(node)
-            again = len(store.versions("embed", name)) + 1
-            store.create_ref("embed", name, again, {"alias": alias, "made_on": pool.version})
-        replace(runtime, refit_alias=alias).make([node.table])
-    return {"table": node.table, "pool": pool.name, "version": pool.version}
-
-
 def _stages(
     store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
 ) -> dict[str, Any]:
     reporter = options.reporter
-    runtime = _runtime(store, planned, options, pool, workers)
+    runtime = run_reader(store, pool, planned, options, workers)
     holdout_masks = None if runtime.holdout_masks is None else list(runtime.holdout_masks)
     this = Run(store, planned, options, pool, runtime, holdout_masks)
     if options.reaches("annotate"):
@@ -374,8 +217,6 @@ def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, A
     if result.get("export"):
         exporting.point_latest(Path(result["export"]))
     if result.get("report") and not Path(result["report"]).is_file():
-        from flows.look import report, views
-
         report.write(views.RunView(store, ref, given), Path(result["report"]))
         commit.failpoint("run.report")
 

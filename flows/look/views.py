@@ -14,6 +14,7 @@ import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
 from contracts.uid import digest_of, hex_uid, parse_uid
+from flows.ingest.ingest import QUARANTINE
 from flows.measure.runtime import Runtime
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe import sections as recipes
@@ -136,8 +137,6 @@ class PoolView:
 
     def quarantine(self) -> pl.DataFrame:
         """Return what was not accepted: source, source_id, where, code, detail, digest."""
-        from flows.ingest.ingest import QUARANTINE
-
         frames = [pl.DataFrame(schema=QUARANTINE)]
         frames += [tables.read(self._store, item) for item in self._pool.quarantine]
         return pl.concat(frames)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
@@ -30,33 +29,11 @@ from flows.measure.tasks import (
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe.expressions import Expression
 from flows.recipe.plan import Node, Plan
+from flows.reporter import Count, ProgressBar, no_bar
 from flows.workers import Workers
 from storage import files, tables
 from storage.commit import failpoint
 from storage.store import Manifest, Object, key_of
-
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-
-
-@contextmanager
-def no_bar(_what: str, _rows: int) -> Iterator[Callable[[int], None]]:
-    """Show nothing."""
-    yield lambda _done: None
-
-
-@dataclass
-class Count:
-    """Records of one table: found measured before, and measured now.
-
-    Attributes:
-        without: of a file: live records to which it brings nothing.
-        unused: of a file: its rows that no live record has the key of.
-    """
-
-    found: int = 0
-    computed: int = 0
-    without: int = 0
-    unused: int = 0
 
 
 @dataclass(kw_only=True)
@@ -78,7 +55,7 @@ class Runtime(PoolReader):
     gates: bool = True
     device: str | None = None
     on_count: Callable[[str, Count], None] = lambda _table, _count: None
-    bar: Bar = no_bar
+    bar: ProgressBar = no_bar
     dry: bool = False
     mixed: bool = False
     refit_alias: str | None = None

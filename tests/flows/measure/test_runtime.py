@@ -22,6 +22,8 @@ from flows.ingest import ingest as ingesting
 from flows.measure import runtime as runtimes
 from flows.measure import tasks as measure
 from flows.measure.runtime import Runtime
+from flows.reporter import Reporter
+from flows.upkeep.refit import refit
 from storage import store, tables
 
 TEXTS = """
@@ -172,7 +174,7 @@ def test_a_fit_stays_pinned_while_the_pool_grows(project: Any, watch: Any):
 
 def _refit(project: Any, alias: str, text: str) -> dict[str, Any]:
     recipe = runs.read_recipe(project.recipe(text))
-    return runs.refit(recipe, project.store, alias, runs.Options())
+    return refit(recipe, project.store, alias, runs.Options())
 
 
 def test_a_refit_takes_the_pool_as_it_is_and_older_versions_keep_their_fit(
@@ -245,7 +247,7 @@ def test_pieces_of_a_part_give_the_object_of_the_whole(
         shown.append((what, total))
         yield lambda done: shown.append(("done", done))
 
-    project.run(text, workers=workers, reporter=runs.Reporter(bar=bar))
+    project.run(text, workers=workers, reporter=Reporter(bar=bar))
     assert [o.sha256 for o in project.last().runtime.notes["embed.bag"]] == [
         o.sha256 for o in whole
     ]
@@ -392,7 +394,7 @@ def test_unmatched_keys_are_counted_on_both_sides(project: Any, monkeypatch: pyt
 
     recipe = TEXTS + '[annotate.mine]\nfile = "mine.parquet"\nkey = "meta.n"\n'
     for _ in range(2):
-        project.run(recipe, reporter=runs.Reporter(table=table))
+        project.run(recipe, reporter=Reporter(table=table))
     assert seen == [(3, 1), (3, 1)]
 
 
