@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from flows.ingest.sources import ingest_sources
 from flows.look import report, views
 from flows.measure.runtime import Runtime
 from flows.options import STAGES, Options
-from flows.pool_reader import Mask
 from flows.recipe import sections as recipes
 from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
@@ -31,20 +30,27 @@ from storage import commit, shards, tables
 from storage.store import Object, Store, canonical, key_of
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
-    """A run under way: what its stages hand on."""
+    """A run under way: what its stages hand on.
+
+    Attributes:
+        unchanged: the last version says the same, and nothing is left to do.
+        stored: the verdict and the evidence of selectors, as objects of the store.
+        content: the key of what a version rests on.
+    """
 
     store: Store
     plan: Plan
     options: Options
     pool: tables.Pool
     runtime: Runtime
-    holdout_masks: list[Mask] | None
+    unchanged: bool = False
     verdict: Verdict | None = None
     canaries: dict[str, dict[str, Any]] | None = None
+    stored: tuple[list[Object], dict[str, Object]] = ([], {})
+    content: str = ""
     version: int = 0
-    exported: exporting.Exported | None = None
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,7 +96,13 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
             return {"pool": pool.name, "version": pool.version, "records": pool.records}
         check_types(planned, pool_schema(store, pool))
         with Workers(options.workers, options.dask) as workers:
-            return _stages(store, planned, options, pool, workers)
+            runtime = run_reader(store, pool, planned, options, workers)
+            this = Run(store=store, plan=planned, options=options, pool=pool, runtime=runtime)
+            this.result = {"pool": pool.name, "version": pool.version, "records": pool.records}
+            for name, stage in STEPS:
+                if options.reaches(name) and not this.unchanged:
+                    stage(this)
+            return this.result
 
 
 def stages_of(path: Path, until: str, overrides: Sequence[str] = ()) -> list[str]:
@@ -107,43 +119,39 @@ def stages_of(path: Path, until: str, overrides: Sequence[str] = ()) -> list[str
     return wanted or [until]
 
 
-def _stages(
-    store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
-) -> dict[str, Any]:
-    reporter = options.reporter
-    runtime = run_reader(store, pool, planned, options, workers)
-    holdout_masks = None if runtime.holdout_masks is None else list(runtime.holdout_masks)
-    this = Run(store, planned, options, pool, runtime, holdout_masks)
-    if options.reaches("annotate"):
-        # With the embeddings: encoders and steps read the payload together, once.
-        reporter.stage("annotate")
-        runtime.make()
+def _measure(this: Run) -> None:
+    """Make the recipe's tables; embeddings and annotations read the payload together, once."""
+    if this.options.reaches("annotate"):
+        this.options.reporter.stage("annotate")
+        this.runtime.make()
     else:
-        reporter.stage("embed")
-        runtime.make([t for t, node in planned.nodes.items() if node.kind == "embed"])
-    if options.reaches("select"):
-        reporter.stage("select")
-        this.verdict = judge(runtime)
-        section = planned.recipe.canaries
-        if section is not None:
-            reporter.stage("canaries")
-            this.canaries = canaries.plant(runtime, section)
-            for line in canaries.lines(this.canaries):
-                reporter.line(line)
-        return _make_version(this)
-    return {"pool": pool.name, "version": pool.version, "records": pool.records}
+        this.options.reporter.stage("embed")
+        embeddings = [t for t, node in this.plan.nodes.items() if node.kind == "embed"]
+        this.runtime.make(embeddings)
 
 
-def _make_version(this: Run) -> dict[str, Any]:
-    """Keep the verdict as a version, and do what follows from it."""
-    store, recipe, options = this.store, this.recipe, this.options
+def _select(this: Run) -> None:
+    this.options.reporter.stage("select")
+    this.verdict = judge(this.runtime)
+
+
+def _plant_canaries(this: Run) -> None:
+    section = this.recipe.canaries
+    if section is not None:
+        this.options.reporter.stage("canaries")
+        this.canaries = canaries.plant(this.runtime, section)
+        for line in canaries.lines(this.canaries):
+            this.options.reporter.line(line)
+
+
+def _keep_verdict(this: Run) -> None:
+    """Store the verdict, and begin a version where the last one does not say the same."""
     verdict = this.verdict
     assert verdict is not None
     if not verdict.kept.height:
         raise DataError(_nothing_kept(this.pool, verdict))
-    parts, evidence = _store_verdict(this, verdict)
-    stages = [s for s in STAGES if options.reaches(s)]
-    content = key_of(
+    this.stored = parts, evidence = _store_verdict(this, verdict)
+    this.content = key_of(
         {
             "pool": [this.pool.name, this.pool.digest],
             "recipe": this.plan.resolved(),
@@ -152,15 +160,16 @@ def _make_version(this: Run) -> dict[str, Any]:
             "verdict": [p.sha256 for p in parts],
             "evidence": {name: item.sha256 for name, item in evidence.items()},
             "canaries": this.canaries,
-            "stages": stages,
+            "stages": [s for s in STAGES if this.options.reaches(s)],
         }
     )
-    last = store.ref("run", recipe.name)
-    if last is not None and last["content"] == content and _complete(last):
-        _publish_outputs(store, last, options.given)
-        return {**last["result"], "changed": False}
+    last = this.store.ref("run", this.recipe.name)
+    if last is not None and last["content"] == this.content and _complete(last):
+        _publish_outputs(this.store, last, this.options.given)
+        this.result = {**last["result"], "changed": False}
+        this.unchanged = True
+        return
     this.version = (last["version"] if last is not None else 0) + 1
-    funnel = [asdict(result) for result in verdict.results]
     this.result = {
         "pool": this.pool.name,
         "version": this.version,
@@ -171,44 +180,45 @@ def _make_version(this: Run) -> dict[str, Any]:
     }
     if this.canaries is not None:
         this.result["canaries"] = this.canaries
-    if recipe.export is not None and options.reaches("export"):
-        options.reporter.stage("export")
-        _export(this)
-    if recipe.evaluate and options.reaches("evaluate"):
-        scored = evaluate.over_notes(this.runtime, evaluate.protocols(recipe))
-        if scored:
-            this.result["duplicates"] = scored
-            options.reporter.line(evaluate.text(scored))
-    if recipe.pretrain is not None and options.reaches("pretrain"):
-        options.reporter.stage("pretrain")
-        _pretrain(this)
-    if not options.publish:
-        return this.result
-    if options.reaches("report"):
-        reports = store.root / "reports" / recipe.name
+
+
+def _score_clusters(this: Run) -> None:
+    scored = evaluate.over_notes(this.runtime, evaluate.protocols(this.recipe))
+    if scored:
+        this.result["duplicates"] = scored
+        this.options.reporter.line(evaluate.text(scored))
+
+
+def _publish(this: Run) -> None:
+    """Make the version, and what its readers look at first."""
+    if not this.options.publish:
+        return
+    assert this.verdict is not None
+    if this.options.reaches("report"):
+        reports = this.store.root / "reports" / this.recipe.name
         this.result["report"] = str(reports / f"v{this.version:04d}.html")
+    parts, evidence = this.stored
     ref = {
-        "run": recipe.name,
+        "run": this.recipe.name,
         "version": this.version,
-        "content": content,
+        "content": this.content,
         "pool": this.pool.name,
         "pool_version": this.pool.version,
         "recipe": this.plan.resolved(),
-        "beside": str(recipe.recipe_dir),
-        "funnel": funnel,
+        "beside": str(this.recipe.recipe_dir),
+        "funnel": [asdict(result) for result in this.verdict.results],
         "verdict": [asdict(p) for p in parts],
         "evidence": {name: asdict(item) for name, item in evidence.items()},
         "notes": {t: [asdict(o) for o in objects] for t, objects in this.runtime.notes.items()},
         "models": {t: asdict(o) for t, o in this.runtime.models.items()},
-        "held": this.holdout_masks is not None,
+        "held": this.runtime.holdout_masks is not None,
         "result": this.result,
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
     ref = json.loads(canonical(ref))
-    store.create_ref("run", recipe.name, this.version, ref)
+    this.store.create_ref("run", this.recipe.name, this.version, ref)
     commit.failpoint("run.version")
-    _publish_outputs(store, ref, options.given)
-    return this.result
+    _publish_outputs(this.store, ref, this.options.given)
 
 
 def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -224,8 +234,8 @@ def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, A
 def _store_verdict(this: Run, verdict: Verdict) -> tuple[list[Object], dict[str, Object]]:
     """Write the verdict beside the pool's parts, and each selector's evidence."""
     parts = []
-    for part in this.pool.parts:
-        uids = tables.read(this.store, part.records, ["uid"])
+    for index, part in enumerate(this.pool.parts):
+        uids = this.runtime.uids(index).to_frame()
         rows = uids.join(verdict.rows, on="uid", how="left", maintain_order="left")
         table = f"verdict.{this.recipe.name}"
         parts.append(tables.put(this.store, rows, pool=this.pool.name, table=table, part=part.name))
@@ -241,8 +251,10 @@ def _store_verdict(this: Run, verdict: Verdict) -> tuple[list[Object], dict[str,
 
 def _export(this: Run) -> None:
     recipe, section = this.recipe, this.recipe.export
-    assert section is not None
+    if section is None:
+        return
     assert this.verdict is not None
+    this.options.reporter.stage("export")
     folder = export_folder(this.store, recipe) / f"v{this.version:04d}"
     last = this.store.ref("run", recipe.name)
     previous = None
@@ -258,7 +270,7 @@ def _export(this: Run) -> None:
     }
     verdict = this.verdict
     text = datacard.card(this.runtime, verdict.kept, verdict.results, recipe.name, this.version)
-    this.exported = exporting.export(
+    exported = exporting.export(
         this.runtime, verdict.kept, section, folder, facts=facts, card=text, previous=previous
     )
     for arm in section.arms:
@@ -268,34 +280,55 @@ def _export(this: Run) -> None:
                 this.runtime, rows, section, folder.parent / arm / folder.name,
                 facts={**facts, "arm": arm}, previous=previous and _arm_before(previous, arm),
             )  # fmt: skip
-    this.result["shards"] = this.exported.described()
+    this.result["shards"] = exported.described()
     this.result["export"] = str(folder)
     draws = int(this.verdict.kept["repeats"].sum())
-    for line in exporting.ready_lines(this.exported, draws):
+    for line in exporting.ready_lines(exported, draws):
         this.options.reporter.line(line)
 
 
 def _pretrain(this: Run) -> None:
     """Train the recipe's encoder, evaluate it, and compare it with the other arms."""
     recipe, section = this.recipe, this.recipe.pretrain
-    assert section is not None
+    if section is None:
+        return
     assert this.verdict is not None
+    this.options.reporter.stage("pretrain")
     kept = this.verdict.kept
     comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)
     wanted = tuple(p for p in evaluate.protocols(recipe) if p.cluster is None)
     arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export)
     training = pretrain.Training(
-        this.store.root, this.pool.name, arm, section, comparison.steps or section.steps,
-        section.seed, recipe.recipe_dir, this.options.device,
-    )  # fmt: skip
+        root=this.store.root,
+        pool=this.pool.name,
+        arm=arm,
+        section=section,
+        steps=comparison.steps or section.steps,
+        seed=section.seed,
+        recipe_dir=recipe.recipe_dir,
+        device=this.options.device,
+    )
     if this.options.reaches("evaluate") and wanted:
-        assert this.holdout_masks is not None
-        records = evaluate.records(this.runtime, this.holdout_masks, wanted)
+        assert this.runtime.holdout_masks is not None
+        records = evaluate.records(this.runtime, list(this.runtime.holdout_masks), wanted)
         this.options.reporter.stage("evaluate")
         this.result["evaluation"] = compare.compare(
             this.runtime, kept, section, comparison, wanted, records
         )
     this.result["checkpoint"] = str(this.store.path(pretrain.trained(training)))
+
+
+STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (
+    ("embed", _measure),
+    ("select", _select),
+    ("select", _plant_canaries),
+    ("select", _keep_verdict),
+    ("export", _export),
+    ("evaluate", _score_clusters),
+    ("pretrain", _pretrain),
+    ("select", _publish),
+)
+"""What a run does with a pool, in order, each with the stage that it belongs to."""
 
 
 def _arm_before(previous: Path, arm: str) -> Path:
