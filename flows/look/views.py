@@ -281,7 +281,7 @@ class RunView:
             [*columns, *(p for ps in (*named, *nodes) for p in ps if p not in ("image", "payload"))]
         )
         paths = {p: None for p in paths if p in known or p in self.plan.columns}
-        chosen = self.verdict.select(which).to_series().to_numpy()
+        chosen = self.verdict.select(which).to_series().fill_null(False).to_numpy()
         found = self.runtime.frame(list(paths), self.runtime.by_part(chosen))
         found = found.join(rows.select("uid", "clause", "repeats"), on="uid", maintain_order="left")
         evidence = self.evidence(rule) if rule is not None else None

@@ -100,7 +100,8 @@ def judge(runtime: Runtime) -> Verdict:
         held_out = runtime.flat(runtime.holdout_masks or [])
         names.append(HOLDOUT)
         fate[held_out] = 0
-        results.append(RuleResult(HOLDOUT, rows.height, int(held_out.sum())))
+        dropped = int(held_out.sum())
+        results.append(RuleResult(name=HOLDOUT, reached=rows.height, dropped=dropped))
     for rule, node in plan.rules:
         index = len(names)
         names.append(rule.name)
@@ -161,7 +162,11 @@ def _where(
         for i, text in enumerate(rule.where.clauses)
     )
     result = RuleResult(
-        rule.name, int(candidates.sum()), int(lost.sum()), int((lost & first_null).sum()), clauses
+        name=rule.name,
+        reached=int(candidates.sum()),
+        dropped=int(lost.sum()),
+        unmeasured=int((lost & first_null).sum()),
+        clauses=clauses,
     )
     return passed, failing, result
 
@@ -200,7 +205,10 @@ def _by(
         twins = _measured(runtime, node, step.explain(rows, kept))
         found = pl.concat([kept, twins], how="diagonal_relaxed")
     result = RuleResult(
-        rule.name, int(candidates.sum()), int((candidates & ~passed).sum()), repeats=total
+        name=rule.name,
+        reached=int(candidates.sum()),
+        dropped=int((candidates & ~passed).sum()),
+        repeats=total,
     )
     return passed, repeats, found, result
 
