@@ -19,6 +19,7 @@ import polars as pl
 
 from flows import run as runs
 from flows.recipe.sections import read
+from flows.reporter import Reporter
 from storage.store import Store
 
 RECIPE = """
@@ -64,7 +65,7 @@ def main() -> None:
         recipe.write_text(RECIPE)
         store = Store(recipe_dir / ".winnow")
         computed = {}
-        reporter = runs.Reporter(table=lambda table, count: computed.update({table: count}))
+        reporter = Reporter(table=lambda table, count: computed.update({table: count}))
         rows = []
         for what, words in (("first run", 3), ("another threshold", 5), ("and another", 4)):
             computed.clear()

@@ -17,24 +17,20 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from contracts.errors import ConfigError, ContractError
 from contracts.params import Scorer, parse, schema_of
 from contracts.uid import uniform
-from curation import _graph
+from curation import _graph, _groups
 
 MAX_REPEATS = 2**16 - 1
-BLOCK_BYTES = 64 << 20
-# What a row costs a method beside its own bytes.
-ROW_BYTES = 32
 Kind = Literal["rowwise", "groupwise", "poolwise", "fit", "selector"]
 Parameters = dict[str, Any]
 Frame = pl.DataFrame | pl.LazyFrame
@@ -246,16 +242,16 @@ class Step:
         assert self.by is not None, f"{self.name} declares neither by nor keys"
         return pl.DataFrame([number, rows[self.by].alias("key")])
 
-    def keys_to_run(self, keyed: pl.DataFrame) -> pl.Series:
-        """Groupwise: return which keys of `scatter` the function must see.
+    def lone_keys_to_run(self, keyed: pl.DataFrame) -> pl.Series:
+        """Groupwise: return which keys of `scatter` the function must see though alone.
 
         Most keys are of one record. An edge needs two; of the partial rows of a record that
         `merge` folds, one of a group of its own is enough.
         """
         if self.edges is not None:
-            return repeated(keyed["key"])
+            return pl.repeat(False, keyed.height, eager=True)
         if self.merge is not None:
-            return repeated(keyed["key"]) | keyed["row"].is_first_distinct()
+            return keyed["row"].is_first_distinct()
         return pl.repeat(True, keyed.height, eager=True)
 
     def run_groups(self, rows: pl.DataFrame, keyed: pl.DataFrame, *arguments: Any) -> pl.DataFrame:
@@ -272,33 +268,12 @@ class Step:
             Rows: `uid` and the written columns (or the partial ones that `merge` folds).
             Edges: `a`, `b` and the weight.
         """
-        keyed = keyed.filter(self.keys_to_run(keyed))
-        rank = np.empty(rows.height, dtype=np.uint32)
-        placed = rows.select(pl.arg_sort_by(*self.order, "uid", nulls_last=True)).to_series()
-        rank[placed.to_numpy()] = np.arange(rows.height, dtype=np.uint32)
-        # Two stable sorts of one column are several times faster than one of both.
-        keyed = keyed.with_columns(rank=rank[keyed["row"].to_numpy()])
-        keyed = keyed.sort("rank", maintain_order=True)
-        keyed = keyed.sort("key", maintain_order=True, nulls_last=True)
-        starts = keyed["key"].is_null() | keyed["key"].ne_missing(keyed["key"].shift(1))
-        if keyed.height:
-            starts[0] = True
-        keyed = keyed.with_columns(starts=starts)
-        rows = rows.rechunk()
-        weight = _bytes(rows)[keyed["row"].to_numpy()]
-        if self.keys is not None and self.merge is not None:
-            # By their first row, so that a block has the groups of few long rows, not of all.
-            lead = pl.when("starts").then("rank").forward_fill()
-            keyed = keyed.with_columns(lead=lead, weight=weight)
-            keyed = keyed.sort("lead", maintain_order=True)
-            fresh = keyed.select(pl.struct("lead", "row").is_first_distinct()).to_series()
-            weight = np.where(fresh, keyed["weight"], 0)
-        chosen, starts = keyed["row"].to_numpy(), keyed["starts"]
-        cost = np.cumsum(weight + ROW_BYTES)
+        lone = self.lone_keys_to_run(keyed)
+        if not lone.all():
+            keyed = keyed.filter(lone | _groups.repeated(keyed["key"]))
+        long = self.keys is not None and self.merge is not None
         found = []
-        for start, stop in _blocks(starts.arg_true().to_numpy(), cost):
-            group = starts[start:stop].cast(pl.UInt32).cum_sum()
-            block = rows[chosen[start:stop]].with_columns(group=group)
+        for block in _groups.blocks(rows, keyed, order=self.order, by_first_row=long):
             said = self.function(block, *arguments, **self.bound)
             if self.edges is not None:
                 found.append(self._edges(block, said))
@@ -538,48 +513,6 @@ def budget_of(candidates: int, budget: int | None, budget_ratio: float | None) -
         raise ConfigError("give either budget or budget_ratio.")
     wanted = budget if budget is not None else int(candidates * (budget_ratio or 0.0) + 1e-9)
     return min(candidates, wanted)
-
-
-def repeated(keys: pl.Series) -> pl.Series:
-    """Return where a key, not null, may stand more than once: surely where it does."""
-    hashes = keys.hash(0)
-    ordered = hashes.sort()
-    several = ordered.filter(ordered == ordered.shift(1)).unique()
-    return hashes.is_in(several.implode()) & keys.is_not_null()
-
-
-def _bytes(rows: pl.DataFrame) -> NDArray[np.int64]:
-    """Return the bytes of each row, those of its texts and payloads exactly."""
-    lengths = [
-        rows[name].str.len_bytes() if dtype == pl.String else rows[name].bin.size()
-        for name, dtype in rows.schema.items()
-        if dtype in (pl.String, pl.Binary)
-    ]
-    fixed = rows.select(pl.exclude(pl.String, pl.Binary)).estimated_size() // max(1, rows.height)
-    total = np.full(rows.height, fixed, dtype=np.int64)
-    for length in lengths:
-        total += length.fill_null(0).cast(pl.Int64).to_numpy()
-    return total
-
-
-def _blocks(limits: NDArray[np.intp], cost: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of whole groups of at most `BLOCK_BYTES`, or of one group; one at least.
-
-    Args:
-        limits: where each group starts.
-        cost: bytes of the rows up to each, cumulative.
-    """
-    ends = np.append(limits[1:], len(cost)) if len(limits) else limits
-    start = group = 0
-    while True:
-        read = cost[start - 1] if start else 0
-        after = int(np.searchsorted(cost[ends - 1], read + BLOCK_BYTES, side="right"))
-        group = max(after, min(group + 1, len(ends)))
-        stop = int(ends[group - 1]) if group else 0
-        yield start, stop
-        start = stop
-        if start >= len(cost):
-            return
 
 
 def _all_rows(_rows: int, parameters: Parameters) -> tuple[int | None, Parameters]:

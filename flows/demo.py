@@ -9,7 +9,7 @@ from typing import Any
 
 from contracts.errors import ConfigError
 from flows.recipe.sections import PACKAGED
-from flows.run import Reporter
+from flows.reporter import Reporter
 from storage import commit
 
 SIDE_PX = 96

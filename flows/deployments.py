@@ -31,6 +31,7 @@ from prefect.exceptions import PrefectException
 
 from contracts.errors import CurationError
 from flows import run as runs
+from flows.options import STAGES, Options
 from storage.store import Store
 
 
@@ -42,7 +43,7 @@ def stage_task(recipe: str, stage: str, last: bool, options: dict[str, Any]) -> 
     overrides = given.pop("set", [])
     read = runs.read_recipe(Path(recipe), overrides)
     opened = runs.open_store(Path(store) if store else None, read.recipe_dir, os.environ)
-    return runs.run(read, opened, runs.Options(until=stage, publish=last, **given))
+    return runs.run(read, opened, Options(until=stage, publish=last, **given))
 
 
 @flow(name="winnow", flow_run_name="{recipe}", validate_parameters=False)
@@ -71,10 +72,10 @@ def stage_flow(stage: str) -> Any:
     return one
 
 
-STAGE_FLOWS = {stage: stage_flow(stage) for stage in runs.STAGES}
+STAGE_FLOWS = {stage: stage_flow(stage) for stage in STAGES}
 
 
-def run(recipe: Path, store: Store, options: runs.Options, overrides: list[str]) -> dict[str, Any]:
+def run(recipe: Path, store: Store, options: Options, overrides: list[str]) -> dict[str, Any]:
     """Run a recipe as a flow of the server that PREFECT_API_URL names, or without it.
 
     Whatever the server does, the result is that of the plain run: when it cannot be reached, or

@@ -14,11 +14,16 @@ import polars as pl
 
 from contracts.errors import DataError
 from contracts.uid import uniform
+from flows.answer.check import check_stages
 from flows.ingest.ingest import SourceSpec, ingest
+from flows.ingest.sources import source_spec
 from flows.measure.runtime import Runtime
-from flows.recipe.plan import Plan, check_types, plan
+from flows.options import Options
+from flows.pool_reader import PoolReader
+from flows.recipe.plan import Plan
+from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
-from flows.run import Options, check_stages, pool_schema, source_spec
+from flows.recipe.types import check_types, pool_schema
 from flows.select.holdout import holdout
 from flows.select.verdict import judge
 from storage import tables
@@ -120,7 +125,7 @@ def wilson(kept: int, of: int) -> tuple[float, float]:
 
 
 def _survey(planned: Plan, store: Store, pool: tables.Pool, options: Options) -> dict[str, Any]:
-    everyone = Runtime(store, planned, pool, device=options.device, dry=True)
+    everyone = Runtime(store, pool, plan=planned, device=options.device, dry=True)
     section = planned.recipe.holdout
     if section is not None:
         # The hold-out may rest on notes that are not there; then nothing after it is either.
@@ -140,13 +145,11 @@ def _measured(
     planned: Plan, scratch: Store, small: tables.Pool, options: Options
 ) -> tuple[dict[str, float], dict[str, int], list[dict[str, Any]]]:
     """Run a recipe up to its verdict over the sample; time each table."""
-    runtime = Runtime(scratch, planned, small, device=options.device)
+    runtime = Runtime(scratch, small, plan=planned, device=options.device)
     section = planned.recipe.holdout
     if section is not None:
-        holdout_masks = holdout(runtime, section)
-        runtime = Runtime(
-            scratch, planned, small, holdout_masks=holdout_masks, device=options.device
-        )
+        masks = holdout(runtime, section)
+        runtime = Runtime(scratch, small, masks, plan=planned, device=options.device)
     seconds, sizes = {}, {}
     for table in planned.nodes:
         start = time.perf_counter()
@@ -172,29 +175,22 @@ def _measured(
 
 def _sampled(store: Store, scratch: Store, pool: tables.Pool, sample: int) -> tables.Pool:
     """Copy the records with the smallest draws into a pool of their own."""
-    live = Runtime(store, plan(_empty(pool.name)), pool).live
-    uids = [
-        tables.read(store, part.records, ["uid"])["uid"].filter(pl.Series(mask))
-        for part, mask in zip(pool.parts, live, strict=True)
-    ]
-    everyone = pl.concat(uids)
+    reader = PoolReader(store, pool)
+    everyone = reader.frame([])["uid"]
     draws = pl.Series("draw", uniform(everyone.to_numpy(), 0, "dry run"))
     chosen = pl.DataFrame({"uid": everyone, "draw": draws}).sort("draw", "uid").head(sample)["uid"]
+    pictures: dict[int, list[pl.DataFrame]] = {}
+    for group in reader.pictures(chosen):
+        pictures.setdefault(group["part"][0], []).append(group.select("uid", "image"))
     parts = []
-    for part, mask in zip(pool.parts, live, strict=True):
-        records = tables.read(store, part.records)
-        wanted = records["uid"].is_in(chosen.implode()) & pl.Series(mask)
+    for index, (part, wanted) in enumerate(zip(pool.parts, reader.where(chosen), strict=True)):
         if not wanted.any():
             continue
+        kept = tables.read(store, part.records).filter(wanted)
         at = {"pool": pool.name, "part": part.name}
         payload = None
         if part.payload is not None:
-            rows = [
-                group.select("uid", "image")
-                for group in tables.payloads(store, part, "image", rows=wanted.to_list())
-            ]
-            payload = tables.put(scratch, pl.concat(rows), table="payload", **at)
-        kept = records.filter(wanted)
+            payload = tables.put(scratch, pl.concat(pictures[index]), table="payload", **at)
         if "location" in kept.columns:
             kept = kept.drop("location")
         parts.append(
@@ -231,7 +227,3 @@ class _First:
 
     def records(self, _unit: Unit) -> Iterator[Record | Rejected]:
         yield from self._items
-
-
-def _empty(pool: str) -> Recipe:
-    return Recipe("dry", pool, Path(), {})

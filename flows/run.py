@@ -4,95 +4,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import compare, evaluate, pretrain
+from flows.answer.check import check_stages
 from flows.export import datacard
 from flows.export import export as exporting
-from flows.ingest.ingest import Progress, SourceSpec, ingest
-from flows.measure.runtime import Bar, Count, Mask, Runtime, no_bar
+from flows.ingest.sources import ingest_sources
+from flows.look import report, views
+from flows.measure.runtime import Runtime
+from flows.options import STAGES, Options
 from flows.recipe import sections as recipes
-from flows.recipe.plan import Plan, check_types, plan
-from flows.recipe.sections import Recipe, SourceSection
+from flows.recipe.plan import Plan
+from flows.recipe.planner import plan
+from flows.recipe.sections import Recipe
+from flows.recipe.types import check_types, pool_schema
 from flows.select import canaries
-from flows.select.holdout import holdout
+from flows.select.holdout import run_reader
 from flows.select.verdict import Verdict, judge
 from flows.workers import Workers
-from storage import commit, shards, source, tables
+from storage import commit, shards, tables
 from storage.store import Object, Store, canonical, key_of
 
-STAGES = ("ingest", "embed", "annotate", "select", "export", "pretrain", "evaluate", "report")
 
-
-@dataclass
-class Reporter:
-    """What a run says while it works; the command prints it, a notebook may not.
-
-    Attributes:
-        stage: called when a stage begins.
-        table: called with a table and what of it was found and is computed, before the work.
-        ingest: gives the progress of one source.
-        bar: wraps long work in a progress bar, described and with its total; gives a function
-            that advances it.
-        line: called with a line of result.
-    """
-
-    stage: Callable[[str], None] = lambda _stage: None
-    table: Callable[[str, Count], None] = lambda _table, _count: None
-    ingest: Callable[[SourceSpec], AbstractContextManager[Progress]] = lambda _spec: nullcontext(
-        Progress()
-    )
-    bar: Bar = no_bar
-    line: Callable[[str], None] = lambda _line: None
-
-
-@dataclass
-class Options:
-    """How to run, as opposed to what: nothing here enters a key.
-
-    Attributes:
-        until: the last stage to do.
-        at: the pool version to use instead of ingesting and taking the latest.
-        given: steps by name that a notebook brings.
-        mixed: let a table hold vectors of several numerics classes.
-        publish: make a version; a flow whose stages are tasks does so with the last.
-    """
-
-    workers: int = 1
-    dask: str | None = None
-    device: str | None = None
-    until: str = "report"
-    at: int | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
-    mixed: bool = False
-    publish: bool = True
-    reporter: Reporter = field(default_factory=Reporter)
-
-    def reaches(self, stage: str) -> bool:
-        """Whether a stage is to be done."""
-        return STAGES.index(stage) <= STAGES.index(self.until)
-
-
-@dataclass
+@dataclass(kw_only=True)
 class Run:
-    """A run under way: what its stages hand on."""
+    """A run under way: what its stages hand on.
+
+    Attributes:
+        unchanged: the last version says the same, and nothing is left to do.
+        stored: the verdict and the evidence of selectors, as objects of the store.
+        content: the key of what a version rests on.
+    """
 
     store: Store
     plan: Plan
     options: Options
     pool: tables.Pool
     runtime: Runtime
-    holdout_masks: list[Mask] | None
+    unchanged: bool = False
     verdict: Verdict | None = None
     canaries: dict[str, dict[str, Any]] | None = None
+    stored: tuple[list[Object], dict[str, Object]] = ([], {})
+    content: str = ""
     version: int = 0
-    exported: exporting.Exported | None = None
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -138,7 +96,13 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
             return {"pool": pool.name, "version": pool.version, "records": pool.records}
         check_types(planned, pool_schema(store, pool))
         with Workers(options.workers, options.dask) as workers:
-            return _stages(store, planned, options, pool, workers)
+            runtime = run_reader(store, pool, planned, options, workers)
+            this = Run(store=store, plan=planned, options=options, pool=pool, runtime=runtime)
+            this.result = {"pool": pool.name, "version": pool.version, "records": pool.records}
+            for name, stage in STEPS:
+                if options.reaches(name) and not this.unchanged:
+                    stage(this)
+            return this.result
 
 
 def stages_of(path: Path, until: str, overrides: Sequence[str] = ()) -> list[str]:
@@ -155,160 +119,39 @@ def stages_of(path: Path, until: str, overrides: Sequence[str] = ()) -> list[str
     return wanted or [until]
 
 
-def ingest_sources(recipe: Recipe, store: Store, options: Options) -> list[dict[str, Any]]:
-    """Read each [[source]] of a recipe into its pool."""
-    results = []
-    if recipe.sources:
-        options.reporter.stage("ingest")
-    for section in recipe.sources:
-        spec = source_spec(section, recipe.recipe_dir)
-        with options.reporter.ingest(spec) as progress:
-            results.append(
-                ingest(store, recipe.pool, spec, workers=options.workers, progress=progress)
-            )
-        options.reporter.line(ingest_line(results[-1]))
-    return results
-
-
-def ingest_line(result: Mapping[str, Any]) -> str:
-    """Return one line about an ingest."""
-    bad = ", ".join(f"{n:,} {code}" for code, n in result["quarantined"].items())
-    return (
-        f"{result['pool']} version {result['version']}: {result['read']:,} read, "
-        f"{result['accepted']:,} new, {result['known']:,} known, "
-        f"{sum(result['quarantined'].values()):,} quarantined{f' ({bad})' if bad else ''}"
-    )
-
-
-def source_spec(section: SourceSection, recipe_dir: Path) -> SourceSpec:
-    """Return how a [[source]] is read; its path is relative to the recipe."""
-    path = section.path if "://" in section.path else str(recipe_dir / section.path)
-    found = source.find(path)
-    columns = source.Columns(
-        section.id, section.text, section.image, section.series, section.position, section.slices
-    )
-    return SourceSpec(found, section.name or found.name, columns, section.payload)
-
-
-def pool_schema(store: Store, pool: tables.Pool) -> dict[str, Any]:
-    """Return every column of a pool's parts, meta's fields as `meta.url`, with their types."""
-    found: dict[str, Any] = {"uid": pl.UInt64}
-    for part in pool.parts:
-        for name, dtype in tables.schema(store, part.records).items():
-            found.setdefault(name, dtype)
-    return found
-
-
-def check_stages(recipe: Recipe) -> None:
-    """Check the sections of pretraining and evaluation against the signatures they configure.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
-    problems = recipes.Problems()
-    if recipe.compare is not None and "pretrain" not in recipe.raw:
-        problems.add("compare", "needs [pretrain]: what the arms are trained with.")
-    encoders = [e for e in recipe.evaluate if "cluster" not in e]
-    if encoders and recipe.pretrain is None and "pretrain" not in recipe.raw:
-        problems.add("evaluate", "needs [pretrain]: the encoder to evaluate.")
-    if recipe.compare is not None and not encoders:
-        problems.add("compare", "needs [[evaluate]]: what the arms are compared by.")
-    if recipe.pretrain is not None:
-        with problems.at("pretrain"):
-            pretrain.check(recipe.pretrain, recipe.recipe_dir)
-    with problems.at("evaluate"):
-        evaluate.protocols(recipe)
-    problems.raise_any()
-
-
-def _runtime(
-    store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
-) -> Runtime:
-    """Return the runtime over a pool, with its hold-out taken."""
-    how: dict[str, Any] = {
-        "device": options.device,
-        "on_count": options.reporter.table,
-        "mixed": options.mixed,
-        "bar": options.reporter.bar,
-    }
-    holdout_masks = None
-    if planned.recipe.holdout is not None:
-        # Of tables of its own: those of the run never see what is held out.
-        holdout_masks = holdout(
-            Runtime(store, planned, pool, workers, **how), planned.recipe.holdout
-        )
-    return Runtime(store, planned, pool, workers, holdout_masks, **how)
-
-
-def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[str, Any]:
-    """Make a fit anew on the pool as it is, or an embedding anew on this machine.
-
-    The next run uses it; earlier versions keep what they were made with.
-
-    Returns:
-        table, pool, version of the pool.
-
-    Raises:
-        ConfigError: the recipe has no such fit or embedding.
-        DataError: there is no pool.
-    """
-    planned = plan(recipe, options.given)
-    fits = [n for n in planned.nodes.values() if n.kind in ("fit", "embed")]
-    node = next((n for n in fits if n.alias == alias), None)
-    if node is None:
-        known = [n.alias for n in fits]
-        raise ConfigError(f"{alias}: is no fit or embedding of it.{nearest(alias, known)}")
-    with store.lease(), Workers(options.workers, options.dask) as workers:
-        pool = tables.load_pool(store, recipe.pool, options.at)
-        if pool is None:
-            raise DataError(f"there is no pool {recipe.pool!r}: run the recipe first.")
-        check_types(planned, pool_schema(store, pool))
-        runtime = _runtime(store, planned, options, pool, workers)
-        if node.kind == "embed":
-            name = runtime.embed_generation_ref(node)
-            again = len(store.versions("embed", name)) + 1
-            store.create_ref("embed", name, again, {"alias": alias, "made_on": pool.version})
-        replace(runtime, refit_alias=alias).make([node.table])
-    return {"table": node.table, "pool": pool.name, "version": pool.version}
-
-
-def _stages(
-    store: Store, planned: Plan, options: Options, pool: tables.Pool, workers: Workers
-) -> dict[str, Any]:
-    reporter = options.reporter
-    runtime = _runtime(store, planned, options, pool, workers)
-    holdout_masks = None if runtime.holdout_masks is None else list(runtime.holdout_masks)
-    this = Run(store, planned, options, pool, runtime, holdout_masks)
-    if options.reaches("annotate"):
-        # With the embeddings: encoders and steps read the payload together, once.
-        reporter.stage("annotate")
-        runtime.make()
+def _measure(this: Run) -> None:
+    """Make the recipe's tables; embeddings and annotations read the payload together, once."""
+    if this.options.reaches("annotate"):
+        this.options.reporter.stage("annotate")
+        this.runtime.make()
     else:
-        reporter.stage("embed")
-        runtime.make([t for t, node in planned.nodes.items() if node.kind == "embed"])
-    if options.reaches("select"):
-        reporter.stage("select")
-        this.verdict = judge(runtime)
-        section = planned.recipe.canaries
-        if section is not None:
-            reporter.stage("canaries")
-            this.canaries = canaries.plant(runtime, section)
-            for line in canaries.lines(this.canaries):
-                reporter.line(line)
-        return _make_version(this)
-    return {"pool": pool.name, "version": pool.version, "records": pool.records}
+        this.options.reporter.stage("embed")
+        embeddings = [t for t, node in this.plan.nodes.items() if node.kind == "embed"]
+        this.runtime.make(embeddings)
 
 
-def _make_version(this: Run) -> dict[str, Any]:
-    """Keep the verdict as a version, and do what follows from it."""
-    store, recipe, options = this.store, this.recipe, this.options
+def _select(this: Run) -> None:
+    this.options.reporter.stage("select")
+    this.verdict = judge(this.runtime)
+
+
+def _plant_canaries(this: Run) -> None:
+    section = this.recipe.canaries
+    if section is not None:
+        this.options.reporter.stage("canaries")
+        this.canaries = canaries.plant(this.runtime, section)
+        for line in canaries.lines(this.canaries):
+            this.options.reporter.line(line)
+
+
+def _keep_verdict(this: Run) -> None:
+    """Store the verdict, and begin a version where the last one does not say the same."""
     verdict = this.verdict
     assert verdict is not None
     if not verdict.kept.height:
         raise DataError(_nothing_kept(this.pool, verdict))
-    parts, evidence = _store_verdict(this, verdict)
-    stages = [s for s in STAGES if options.reaches(s)]
-    content = key_of(
+    this.stored = parts, evidence = _store_verdict(this, verdict)
+    this.content = key_of(
         {
             "pool": [this.pool.name, this.pool.digest],
             "recipe": this.plan.resolved(),
@@ -317,15 +160,16 @@ def _make_version(this: Run) -> dict[str, Any]:
             "verdict": [p.sha256 for p in parts],
             "evidence": {name: item.sha256 for name, item in evidence.items()},
             "canaries": this.canaries,
-            "stages": stages,
+            "stages": [s for s in STAGES if this.options.reaches(s)],
         }
     )
-    last = store.ref("run", recipe.name)
-    if last is not None and last["content"] == content and _complete(last):
-        _publish_outputs(store, last, options.given)
-        return {**last["result"], "changed": False}
+    last = this.store.ref("run", this.recipe.name)
+    if last is not None and last["content"] == this.content and _complete(last):
+        _publish_outputs(this.store, last, this.options.given)
+        this.result = {**last["result"], "changed": False}
+        this.unchanged = True
+        return
     this.version = (last["version"] if last is not None else 0) + 1
-    funnel = [asdict(result) for result in verdict.results]
     this.result = {
         "pool": this.pool.name,
         "version": this.version,
@@ -336,44 +180,45 @@ def _make_version(this: Run) -> dict[str, Any]:
     }
     if this.canaries is not None:
         this.result["canaries"] = this.canaries
-    if recipe.export is not None and options.reaches("export"):
-        options.reporter.stage("export")
-        _export(this)
-    if recipe.evaluate and options.reaches("evaluate"):
-        scored = evaluate.over_notes(this.runtime, evaluate.protocols(recipe))
-        if scored:
-            this.result["duplicates"] = scored
-            options.reporter.line(evaluate.text(scored))
-    if recipe.pretrain is not None and options.reaches("pretrain"):
-        options.reporter.stage("pretrain")
-        _pretrain(this)
-    if not options.publish:
-        return this.result
-    if options.reaches("report"):
-        reports = store.root / "reports" / recipe.name
+
+
+def _score_clusters(this: Run) -> None:
+    scored = evaluate.over_notes(this.runtime, evaluate.protocols(this.recipe))
+    if scored:
+        this.result["duplicates"] = scored
+        this.options.reporter.line(evaluate.text(scored))
+
+
+def _publish(this: Run) -> None:
+    """Make the version, and what its readers look at first."""
+    if not this.options.publish:
+        return
+    assert this.verdict is not None
+    if this.options.reaches("report"):
+        reports = this.store.root / "reports" / this.recipe.name
         this.result["report"] = str(reports / f"v{this.version:04d}.html")
+    parts, evidence = this.stored
     ref = {
-        "run": recipe.name,
+        "run": this.recipe.name,
         "version": this.version,
-        "content": content,
+        "content": this.content,
         "pool": this.pool.name,
         "pool_version": this.pool.version,
         "recipe": this.plan.resolved(),
-        "beside": str(recipe.recipe_dir),
-        "funnel": funnel,
+        "beside": str(this.recipe.recipe_dir),
+        "funnel": [asdict(result) for result in this.verdict.results],
         "verdict": [asdict(p) for p in parts],
         "evidence": {name: asdict(item) for name, item in evidence.items()},
         "notes": {t: [asdict(o) for o in objects] for t, objects in this.runtime.notes.items()},
         "models": {t: asdict(o) for t, o in this.runtime.models.items()},
-        "held": this.holdout_masks is not None,
+        "held": this.runtime.holdout_masks is not None,
         "result": this.result,
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
     ref = json.loads(canonical(ref))
-    store.create_ref("run", recipe.name, this.version, ref)
+    this.store.create_ref("run", this.recipe.name, this.version, ref)
     commit.failpoint("run.version")
-    _publish_outputs(store, ref, options.given)
-    return this.result
+    _publish_outputs(this.store, ref, this.options.given)
 
 
 def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -382,8 +227,6 @@ def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, A
     if result.get("export"):
         exporting.point_latest(Path(result["export"]))
     if result.get("report") and not Path(result["report"]).is_file():
-        from flows.look import report, views
-
         report.write(views.RunView(store, ref, given), Path(result["report"]))
         commit.failpoint("run.report")
 
@@ -391,8 +234,8 @@ def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, A
 def _store_verdict(this: Run, verdict: Verdict) -> tuple[list[Object], dict[str, Object]]:
     """Write the verdict beside the pool's parts, and each selector's evidence."""
     parts = []
-    for part in this.pool.parts:
-        uids = tables.read(this.store, part.records, ["uid"])
+    for index, part in enumerate(this.pool.parts):
+        uids = this.runtime.uids(index).to_frame()
         rows = uids.join(verdict.rows, on="uid", how="left", maintain_order="left")
         table = f"verdict.{this.recipe.name}"
         parts.append(tables.put(this.store, rows, pool=this.pool.name, table=table, part=part.name))
@@ -408,8 +251,10 @@ def _store_verdict(this: Run, verdict: Verdict) -> tuple[list[Object], dict[str,
 
 def _export(this: Run) -> None:
     recipe, section = this.recipe, this.recipe.export
-    assert section is not None
+    if section is None:
+        return
     assert this.verdict is not None
+    this.options.reporter.stage("export")
     folder = export_folder(this.store, recipe) / f"v{this.version:04d}"
     last = this.store.ref("run", recipe.name)
     previous = None
@@ -425,7 +270,7 @@ def _export(this: Run) -> None:
     }
     verdict = this.verdict
     text = datacard.card(this.runtime, verdict.kept, verdict.results, recipe.name, this.version)
-    this.exported = exporting.export(
+    exported = exporting.export(
         this.runtime, verdict.kept, section, folder, facts=facts, card=text, previous=previous
     )
     for arm in section.arms:
@@ -435,34 +280,55 @@ def _export(this: Run) -> None:
                 this.runtime, rows, section, folder.parent / arm / folder.name,
                 facts={**facts, "arm": arm}, previous=previous and _arm_before(previous, arm),
             )  # fmt: skip
-    this.result["shards"] = this.exported.described()
+    this.result["shards"] = exported.described()
     this.result["export"] = str(folder)
     draws = int(this.verdict.kept["repeats"].sum())
-    for line in exporting.ready_lines(this.exported, draws):
+    for line in exporting.ready_lines(exported, draws):
         this.options.reporter.line(line)
 
 
 def _pretrain(this: Run) -> None:
     """Train the recipe's encoder, evaluate it, and compare it with the other arms."""
     recipe, section = this.recipe, this.recipe.pretrain
-    assert section is not None
+    if section is None:
+        return
     assert this.verdict is not None
+    this.options.reporter.stage("pretrain")
     kept = this.verdict.kept
     comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)
     wanted = tuple(p for p in evaluate.protocols(recipe) if p.cluster is None)
     arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export)
     training = pretrain.Training(
-        this.store.root, this.pool.name, arm, section, comparison.steps or section.steps,
-        section.seed, recipe.recipe_dir, this.options.device,
-    )  # fmt: skip
+        root=this.store.root,
+        pool=this.pool.name,
+        arm=arm,
+        section=section,
+        steps=comparison.steps or section.steps,
+        seed=section.seed,
+        recipe_dir=recipe.recipe_dir,
+        device=this.options.device,
+    )
     if this.options.reaches("evaluate") and wanted:
-        assert this.holdout_masks is not None
-        records = evaluate.records(this.runtime, this.holdout_masks, wanted)
+        assert this.runtime.holdout_masks is not None
+        records = evaluate.records(this.runtime, list(this.runtime.holdout_masks), wanted)
         this.options.reporter.stage("evaluate")
         this.result["evaluation"] = compare.compare(
             this.runtime, kept, section, comparison, wanted, records
         )
     this.result["checkpoint"] = str(this.store.path(pretrain.trained(training)))
+
+
+STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (
+    ("embed", _measure),
+    ("select", _select),
+    ("select", _plant_canaries),
+    ("select", _keep_verdict),
+    ("export", _export),
+    ("evaluate", _score_clusters),
+    ("pretrain", _pretrain),
+    ("select", _publish),
+)
+"""What a run does with a pool, in order, each with the stage that it belongs to."""
 
 
 def _arm_before(previous: Path, arm: str) -> Path:

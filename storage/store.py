@@ -25,6 +25,8 @@ from contracts.errors import BusyError, ConfigError, DataError, StorageError
 from storage import commit
 
 FORMAT = 1
+# Files whose content was checked, whichever Store of this process did: each task opens one.
+_VERIFIED: set[tuple[Path, str, int, int, int]] = set()
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,6 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._verified: set[tuple[str, int, int]] = set()
 
     @property
     def temporary(self) -> Path:
@@ -130,15 +131,15 @@ class Store:
         path = self.root / item.path
         with commit.reporting(path):
             state = path.stat()
-            seen = (item.path, state.st_mtime_ns, state.st_size)
-            if seen in self._verified:
+            seen = (path, item.sha256, state.st_ino, state.st_mtime_ns, state.st_size)
+            if seen in _VERIFIED:
                 return path
             if state.st_size != item.size_bytes or _sha256(path) != item.sha256:
                 raise DataError(
                     f"{path}: is not what was written (expected {item.size_bytes:,} bytes, sha256 "
                     f"{item.sha256[:16]}…). If it is derived, delete it and run again."
                 )
-        self._verified.add(seen)
+        _VERIFIED.add(seen)
         return path
 
     def find(self, key: str) -> Manifest | None:

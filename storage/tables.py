@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from contracts.errors import DataError
 from contracts.uid import digest_of
@@ -229,7 +231,7 @@ def payloads(
     part: Part,
     column: str,
     *,
-    rows: Sequence[bool] | None = None,
+    rows: Sequence[bool] | NDArray[np.bool_] | None = None,
     gone: Literal["refuse", "null"] = "refuse",
 ) -> Iterator[pl.DataFrame]:
     """Yield `row`, `uid` and one payload column of a part, a row group at a time.

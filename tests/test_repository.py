@@ -26,7 +26,7 @@ from contracts.errors import CurationError
 from curation import properties
 from flows.cli import app as cli
 from flows.recipe import sections as recipes
-from flows.recipe.plan import plan
+from flows.recipe.planner import plan
 from tests import index
 
 ROOT = Path(__file__).resolve().parents[1]

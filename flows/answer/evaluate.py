@@ -16,9 +16,9 @@ from contracts.errors import ConfigError, DataError
 from contracts.params import parse
 from contracts.uid import uniform
 from flows.answer.pretrain import Training, trained
-from flows.measure.runtime import Mask, Runtime
-from flows.recipe.expressions import Expression
-from flows.recipe.plan import evaluate_expression
+from flows.measure.runtime import Runtime
+from flows.pool_reader import Mask
+from flows.recipe.expressions import Expression, evaluate_expression
 from flows.recipe.sections import Problems, Recipe
 from storage import tables
 from storage.store import Object, Store, key_of

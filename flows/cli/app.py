@@ -16,7 +16,7 @@ import typer
 from contracts.errors import INTERRUPTED, ConfigError, CurationError
 
 if TYPE_CHECKING:
-    from flows.run import Reporter
+    from flows.reporter import Progress, Reporter
     from storage.store import Store
 
 CTRL_C = 130  # What typer makes of a KeyboardInterrupt.
@@ -125,7 +125,7 @@ def ingest(
     """Read raw sources into a pool; again adds only what is new."""
     from flows.ingest.ingest import SourceSpec
     from flows.ingest.ingest import ingest as read
-    from flows.run import ingest_line
+    from flows.ingest.sources import ingest_line
     from storage import source as sources
 
     if payload not in ("copy", "reference"):
@@ -141,7 +141,7 @@ def ingest(
                 update=update, rehash=rehash, settle_s=settle,
             )  # fmt: skip
             reporter = _reporter(quiet or as_json)
-            with reporter.ingest(spec) as progress:
+            with reporter.ingest(spec.name) as progress:
                 result = read(opened, pool or spec.name, spec, workers=workers, progress=progress)
             results.append(result)
             if not as_json:
@@ -172,11 +172,12 @@ def run(
 ) -> None:
     """Do everything a recipe names; what was done before is found, not done again."""
     from flows import run as runs
+    from flows.options import Options
 
     read = runs.read_recipe(recipe, set_ or [])
     opened = _store(store, read.recipe_dir)
     reporter = _reporter(quiet or as_json)
-    options = runs.Options(
+    options = Options(
         workers=workers, dask=dask, device=device, until=until, at=at, mixed=mixed,
         reporter=reporter,
     )  # fmt: skip
@@ -208,12 +209,13 @@ def demo(
     """Run the built-in pool and recipe end to end: images in, a compared encoder out."""
     from flows import run as runs
     from flows.demo import prepare
+    from flows.options import Options
 
     reporter = _reporter(quiet or as_json)
     recipe = prepare(folder, reporter)
     read = runs.read_recipe(recipe)
     opened = _store(None, read.recipe_dir)
-    options = runs.Options(
+    options = Options(
         workers=workers or min(4, os.cpu_count() or 1),
         device=device,
         reporter=reporter,
@@ -234,12 +236,14 @@ def refit(
 ) -> None:
     """Fit anew on the pool as it is now, or embed anew on this machine; the next run uses it."""
     from flows import run as runs
+    from flows.options import Options
+    from flows.upkeep.refit import refit as remake
 
     read = runs.read_recipe(recipe)
-    options = runs.Options(
+    options = Options(
         workers=workers, dask=dask, device=device, reporter=_reporter(quiet or as_json)
     )
-    result = runs.refit(read, _store(store, read.recipe_dir), alias, options)
+    result = remake(read, _store(store, read.recipe_dir), alias, options)
     if as_json:
         _json(result)
         return
@@ -418,7 +422,7 @@ def _store(path: Path | None, recipe_dir: Path) -> Store:
 
 
 def _reporter(silent: bool) -> Reporter:
-    from flows.run import Reporter
+    from flows.reporter import Reporter
 
     if silent:
         return Reporter()
@@ -434,12 +438,12 @@ def _reporter(silent: bool) -> Reporter:
 
 
 @contextmanager
-def _ingest_bar(spec: Any) -> Iterator[Any]:
+def _ingest_bar(source: str) -> Iterator[Progress]:
     """Say what is needed and free; show bytes done, rate and time left on a terminal only."""
-    from flows.ingest.ingest import Progress
+    from flows.reporter import Progress
 
     def say(_todo: int, needed: int, free: int) -> None:
-        _say(f"  {spec.name}: {needed:,} bytes needed, {free:,} free")
+        _say(f"  {source}: {needed:,} bytes needed, {free:,} free")
 
     if not sys.stderr.isatty():
         yield Progress(plan=say)
@@ -462,14 +466,14 @@ def _ingest_bar(spec: Any) -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(f"reading {spec.name}", total=None)
+        task = bars.add_task(f"reading {source}", total=None)
 
         def plan(todo: int, needed: int, free: int) -> None:
             say(todo, needed, free)
             bars.update(task, total=todo)
 
         def show(done: int, records: int) -> None:
-            bars.update(task, completed=done, description=f"reading {spec.name}: {records:,}")
+            bars.update(task, completed=done, description=f"reading {source}: {records:,}")
 
         yield Progress(show, plan)
 

@@ -7,7 +7,7 @@ import math
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from contracts import methods
 from contracts.errors import ConfigError, DataError
 from contracts.uid import digest_of, uid_of
 from flows.ingest import decoding
+from flows.reporter import Progress
 from flows.workers import Workers
 from storage import tables
 from storage.commit import failpoint, free_bytes
@@ -96,21 +97,6 @@ class SourceSpec:
     update: bool = False
     rehash: bool = False
     settle_s: float = 0.0
-
-
-@dataclass
-class Progress:
-    """What a caller may show.
-
-    Attributes:
-        show: called with bytes of the source done and records read.
-        plan: called before the work with the bytes to read, the bytes that the store will need
-            for them and the bytes that are free there; None where nobody asks, which saves
-            listing the source twice.
-    """
-
-    show: Callable[[int, int], None] = lambda _bytes, _records: None
-    plan: Callable[[int, int, int], None] | None = None
 
 
 @dataclass

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from contracts import encode
@@ -197,13 +196,7 @@ def _records(
     run: RunView, uids: Collection[int], paths: Sequence[str]
 ) -> dict[int, dict[str, Any]]:
     """Return the columns of some records, by uid."""
-    live = run.runtime.live
-    chosen = run.verdict.select(_among(uids)).to_series().to_numpy()
-    masks = [mask.copy() for mask in live]
-    ends = np.cumsum([mask.sum() for mask in live])[:-1]
-    for mask, part in zip(masks, np.split(chosen, ends), strict=True):
-        mask[mask] = part
-    rows = run.runtime.frame(paths, masks)
+    rows = run.runtime.frame(paths, run.runtime.where(list(uids)))
     return {row["uid"]: row for row in rows.iter_rows(named=True)}
 
 

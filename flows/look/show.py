@@ -13,8 +13,7 @@ from contracts import encode
 from contracts.errors import ConfigError
 from contracts.uid import hex_uid
 from flows.look.views import PoolView, Winnow, readable
-from flows.recipe.expressions import Expression
-from flows.recipe.plan import evaluate_expression
+from flows.recipe.expressions import Expression, evaluate_expression
 from flows.select.canaries import SHADOW
 from storage import commit
 

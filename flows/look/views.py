@@ -14,10 +14,13 @@ import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
 from contracts.uid import digest_of, hex_uid, parse_uid
-from flows.measure.runtime import Mask, Runtime
+from flows.ingest.ingest import QUARANTINE
+from flows.measure.runtime import Runtime
+from flows.pool_reader import Mask, PoolReader
 from flows.recipe import sections as recipes
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import Plan, plan
+from flows.recipe.plan import Plan
+from flows.recipe.planner import plan
 from flows.recipe.toml import dumps
 from flows.select.verdict import HOLDOUT, Verdict, clause_values, judge
 from storage import shards, tables
@@ -102,11 +105,9 @@ class PoolView:
         return self._pool.records
 
     @cached_property
-    def _runtime(self) -> Runtime:
-        empty = recipes.parsed(
-            {"name": "view", "pool": self.name}, recipe_dir=Path.cwd(), name="view"
-        )
-        return Runtime(self._store, plan(empty), self._pool)
+    def reader(self) -> PoolReader:
+        """What reads the pool's parts."""
+        return PoolReader(self._store, self._pool)
 
     def frame(self, *columns: str) -> pl.LazyFrame:
         """Return `uid` and columns such as `text` and `meta.url`; all but the payload by default.
@@ -119,36 +120,23 @@ class PoolView:
         if unknown:
             raise ConfigError(f"there is no column {unknown[0]!r}.{nearest(unknown[0], known)}")
         wanted = columns or tuple(c for c in known if c not in ("uid", "record"))
-        return self._runtime.frame([c for c in wanted if c != "uid"]).lazy()
+        return self.reader.frame([c for c in wanted if c != "uid"]).lazy()
 
     def texts(self) -> pl.DataFrame:
         """Return `uid` and `text`, null where the pool has none."""
-        return self._runtime.frame(["text"])
+        return self.reader.frame(["text"])
 
     def images(self, uids: Sequence[int]) -> pl.DataFrame:
         """Return `uid` and `image` (encoded bytes) of some records, in pool order.
 
         The image is null where there is none, or where the file that it refers to is gone.
         """
-        wanted = pl.Series(list(uids), dtype=pl.UInt64)
         frames = [pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary})]
-        for part, live in zip(self._pool.parts, self._runtime.live, strict=True):
-            if part.payload is None:
-                continue
-            named = tables.read(self._store, part.records, ["uid"])["uid"].is_in(wanted.implode())
-            mask = named & pl.Series(live)
-            frames += [
-                group.select("uid", "image")
-                for group in tables.payloads(
-                    self._store, part, "image", rows=mask.to_list(), gone="null"
-                )
-            ]
+        frames += [g.select("uid", "image") for g in self.reader.pictures(uids, gone="null")]
         return pl.concat(frames)
 
     def quarantine(self) -> pl.DataFrame:
         """Return what was not accepted: source, source_id, where, code, detail, digest."""
-        from flows.ingest.ingest import QUARANTINE
-
         frames = [pl.DataFrame(schema=QUARANTINE)]
         frames += [tables.read(self._store, item) for item in self._pool.quarantine]
         return pl.concat(frames)
@@ -203,7 +191,7 @@ class RunView:
         """Every live record: uid, dropped_by (null: kept), clause, repeats."""
         frames = [tables.read(self._store, Object(**part)) for part in self._ref["verdict"]]
         rows = pl.concat(frames)
-        return rows.filter(pl.Series(np.concatenate(self._runtime_of(self.plan, None).live)))
+        return rows.filter(np.concatenate(self.pool.reader.live))
 
     def funnel(self) -> pl.DataFrame:
         """Return rule, clause, reached, dropped, unmeasured, kept_ratio, draws; the pool first.
@@ -281,9 +269,7 @@ class RunView:
         assert pool is not None
         notes = {t: tuple(Object(**o) for o in items) for t, items in self._ref["notes"].items()}
         models = {t: Object(**o) for t, o in self._ref["models"].items()}
-        return Runtime(
-            self._store, planned, pool, holdout_masks=holdout_masks, notes=notes, models=models
-        )
+        return Runtime(self._store, pool, holdout_masks, notes, plan=planned, models=models)
 
     def _records(self, which: pl.Expr, rule: str | None) -> pl.LazyFrame:
         rows = self.verdict.filter(which)
@@ -295,16 +281,8 @@ class RunView:
             [*columns, *(p for ps in (*named, *nodes) for p in ps if p not in ("image", "payload"))]
         )
         paths = {p: None for p in paths if p in known or p in self.plan.columns}
-        runtime = self._runtime_of(self.plan, None)
-        masks, start = [], 0
-        chosen = self.verdict.select(which).to_series().to_numpy()
-        for live in runtime.live:
-            mask = live.copy()
-            count = int(live.sum())
-            mask[live] = chosen[start : start + count]
-            start += count
-            masks.append(mask)
-        found = runtime.frame(list(paths), masks)
+        chosen = self.verdict.select(which).to_series().fill_null(False).to_numpy()
+        found = self.runtime.frame(list(paths), self.runtime.by_part(chosen))
         found = found.join(rows.select("uid", "clause", "repeats"), on="uid", maintain_order="left")
         evidence = self.evidence(rule) if rule is not None else None
         if evidence is not None:
@@ -504,7 +482,7 @@ def _rules_of(run: RunView, uid: int) -> list[dict[str, Any]]:
     if run._ref["held"]:
         found.append({"rule": HOLDOUT, "clause": None, "value": None, "passed": fate != HOLDOUT})
     reached = fate != HOLDOUT
-    mask = _only(runtime, uid)
+    mask = runtime.where([uid])
     for rule, node in run.plan.rules:
         if rule.where is not None:
             flat = runtime.frame(rule.where.paths, mask)
@@ -528,14 +506,6 @@ def _rules_of(run: RunView, uid: int) -> list[dict[str, Any]]:
                 found[-1]["value"] = "not_reached"
         reached = reached and fate != rule.name
     return found
-
-
-def _only(runtime: Runtime, uid: int) -> list[Mask]:
-    masks = []
-    for part in runtime.pool.parts:
-        uids = tables.read(runtime.store, part.records, ["uid"])["uid"]
-        masks.append((uids == uid).to_numpy())
-    return [m & live for m, live in zip(masks, runtime.live, strict=True)]
 
 
 def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:

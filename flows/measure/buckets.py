@@ -9,17 +9,15 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
+from curation._groups import repeated
 from flows.measure.tasks import Task, rows_of
 from flows.recipe.plan import Node
+from flows.workers import Workers
 from storage.commit import make_folder
-from storage.store import key_of
-
-if TYPE_CHECKING:
-    from flows.measure.runtime import Mask, Runtime
 
 BUCKET_BYTES = 256 << 20
 
@@ -32,7 +30,8 @@ class Scatter:
         task: the part, and the step as its only work.
         folder: where the buckets are.
         count: of the buckets.
-        only: write the keys alone, or the rows of keys that `_repeated` found; None for all rows.
+        only: `keys` writes the keys alone, `repeated` the rows of those that `_keep_repeated`
+            found; None writes all rows.
     """
 
     task: Task
@@ -58,28 +57,36 @@ class Part:
     arguments: list[Any]
 
 
-def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
-    """Run a groupwise step over the rows that masks let through; one row per uid."""
+def run(
+    node: Node,
+    tasks: Sequence[Task],
+    uids: pl.Series,
+    arguments: list[Any],
+    workers: Workers,
+    folder: Path,
+) -> pl.DataFrame:
+    """Run a groupwise step; one row per uid.
+
+    Args:
+        node: of the step.
+        tasks: the parts, each with the step as its only work.
+        uids: of all rows that the tasks let through, in their order.
+        arguments: the step's further tables and scorers.
+        workers: where parts are cut and buckets are measured.
+        folder: for the buckets; it is removed in the end.
+    """
     step = node.step
-    tasks = [runtime.task(i, node, mask) for i, mask in enumerate(masks) if mask.any()]
-    uids = runtime.frame([], masks)["uid"]
-    workers = runtime.workers_for(node)
-    arguments = runtime.arguments(node)
-    if _within_parts(runtime, node, masks):
-        whole = (Part(task, arguments) for task in tasks)
-        return step.gather(uids, list(workers.map(_part, whole)))
-    folder = runtime.store.temporary / f"buckets-{key_of(runtime.fingerprint_of(node))[:16]}"
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     try:
-        count = _count(node, tasks, int(sum(mask.sum() for mask in masks)))
+        count = _count(node, tasks, len(uids))
         scatters = [Scatter(task, folder, count) for task in tasks]
         folds = step.edges is not None or step.merge is not None
         if folds and step.keys is not None and count > 1:
             # Most keys are of one record: its row need not move for each of them.
             keys = [replace(scatter, only="keys") for scatter in scatters]
             _each(workers.map(_scatter, keys))
-            _each(workers.map(_repeated, sorted(folder.iterdir())))
+            _each(workers.map(_keep_repeated, sorted(folder.iterdir())))
             scatters = [replace(scatter, only="repeated") for scatter in scatters]
         _each(workers.map(_scatter, scatters))
         gathers = (Gather(node, path, arguments) for path in sorted(folder.iterdir()))
@@ -88,14 +95,12 @@ def run(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> pl.DataFrame:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _within_parts(runtime: Runtime, node: Node, masks: Sequence[Mask]) -> bool:
-    """Whether the groups are series that each lie in one part, so that nothing need move."""
-    by = node.step.by
-    if by is None or node.roles[by].text.strip() != "series":
-        return False
-    held = [runtime.frame(["series"], masks, part)["series"].unique() for part in range(len(masks))]
-    series = pl.concat(held).drop_nulls() if held else pl.Series([], dtype=pl.String)
-    return series.n_unique() == len(series)
+def run_within_parts(
+    node: Node, tasks: Sequence[Task], uids: pl.Series, arguments: list[Any], workers: Workers
+) -> pl.DataFrame:
+    """Run a groupwise step whose groups each lie in one part, so that nothing need move."""
+    parts = (Part(task, arguments) for task in tasks)
+    return node.step.gather(uids, list(workers.map(_part, parts)))
 
 
 def _count(node: Node, tasks: Sequence[Task], rows: int) -> int:
@@ -118,8 +123,7 @@ def _scatter(scatter: Scatter) -> None:
     step = scatter.task.work[0].node.step
     rows = step.select(rows_of(scatter.task))
     keyed = step.scatter(rows)
-    first = pl.col("row").is_first_distinct() if step.merge is not None else pl.lit(False)
-    keyed = keyed.with_columns(first=first)
+    keyed = keyed.with_columns(lone=step.lone_keys_to_run(keyed))
     # A null key is a group of one: it goes where its uid sends it.
     alone = pl.lit(rows["uid"]).gather(pl.col("row")).hash(0)
     home = pl.when(pl.col("key").is_null()).then(alone).otherwise(pl.col("key").hash(0))
@@ -135,21 +139,21 @@ def _scatter(scatter: Scatter) -> None:
             continue
         if scatter.only == "repeated":
             several = pl.read_ipc(folder / "repeated")["key"]
-            own = own.filter(pl.col("first") | pl.col("key").is_in(several.implode()))
-        own = own.drop("first")
+            own = own.filter(pl.col("lone") | pl.col("key").is_in(several.implode()))
+        own = own.drop("lone")
         chosen = own["row"].unique().sort()
         _write(rows[chosen.to_numpy()], folder / f"{name}.rows")
         _write(own.with_columns(row=chosen.search_sorted(own["row"])), folder / f"{name}.keys")
 
 
-def _repeated(folder: Path) -> None:
+def _keep_repeated(folder: Path) -> None:
     """Replace the keys in a bucket by those that several rows have."""
-    paths, repeated = sorted(folder.glob("*.key")), folder / "repeated"
+    paths, whole = sorted(folder.glob("*.key")), folder / "repeated"
     # Where a worker died over this bucket, some of its keys may be gone, but then this is whole.
-    if not repeated.exists():
+    if not whole.exists():
         keys = pl.concat([pl.read_ipc(path) for path in paths])
-        _write(keys.filter(pl.col("key").is_duplicated()).unique(), folder / "repeated.new")
-        (folder / "repeated.new").rename(repeated)
+        _write(keys.filter(repeated(keys["key"])).unique(), folder / "repeated.new")
+        (folder / "repeated.new").rename(whole)
     for path in paths:
         path.unlink()
 

@@ -2,75 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from contracts.errors import ConfigError
-from flows.measure import buckets
+from flows.measure import buckets, keys
 from flows.measure.from_files import match
+from flows.measure.keys import inputs_of, mask_hash, packed
+from flows.measure.targets import Targets
 from flows.measure.tasks import (
     Task,
     Work,
     WrittenNotes,
-    bound_roles,
     encoder,
     join,
-    load_table,
     measure,
     pieces,
     scorer,
 )
+from flows.pool_reader import Mask, PoolReader
 from flows.recipe.expressions import Expression
-from flows.recipe.plan import Node, Plan, evaluate_expression
+from flows.recipe.plan import Node, Plan
+from flows.reporter import Count, ProgressBar, no_bar
 from flows.workers import Workers
 from storage import files, tables
 from storage.commit import failpoint
-from storage.store import Manifest, Object, Store, key_of
-
-Mask = NDArray[np.bool_]
+from storage.store import Manifest, Object, key_of
 
 
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-
-
-@contextmanager
-def no_bar(_what: str, _rows: int) -> Iterator[Callable[[int], None]]:
-    """Show nothing."""
-    yield lambda _done: None
-
-
-@dataclass
-class Count:
-    """Records of one table: found measured before, and measured now.
+@dataclass(kw_only=True)
+class Runtime(PoolReader):
+    """The tables of one plan over one pool version: found, or made, and then read as notes.
 
     Attributes:
-        without: of a file: live records to which it brings nothing.
-        unused: of a file: its rows that no live record has the key of.
-    """
-
-    found: int = 0
-    computed: int = 0
-    without: int = 0
-    unused: int = 0
-
-
-@dataclass
-class Runtime:
-    """The tables of one plan over one pool version.
-
-    Attributes:
-        holdout_masks: for each part the held-out rows; None where nothing is held out yet.
         gates: whether `only` is heeded (not for a target pool).
         counts: by table, what was found and what was computed.
         bar: wraps long work, described and with its number of rows; gives what advances it.
@@ -80,46 +50,28 @@ class Runtime:
         refit_alias: the alias of a fit to make again, pinned or not.
     """
 
-    store: Store
     plan: Plan
-    pool: tables.Pool
     workers: Workers = field(default_factory=Workers)
-    holdout_masks: Sequence[Mask] | None = None
     gates: bool = True
     device: str | None = None
     on_count: Callable[[str, Count], None] = lambda _table, _count: None
-    bar: Bar = no_bar
+    bar: ProgressBar = no_bar
     dry: bool = False
     mixed: bool = False
     refit_alias: str | None = None
     counts: dict[str, Count] = field(default_factory=dict)
-    notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
     models: dict[str, Object] = field(default_factory=dict)
     made_by: dict[str, list[str]] = field(default_factory=dict)
-    targets: dict[str, Object] = field(default_factory=dict)
 
-    @cached_property
-    def live(self) -> list[Mask]:
-        """For each part the rows that were not removed."""
-        masks = [np.ones(part.rows, dtype=bool) for part in self.pool.parts]
-        if self.pool.removed is None:
-            return masks
-        removed = tables.read(self.store, self.pool.removed)
-        for mask, part in zip(masks, self.pool.parts, strict=True):
-            gone = removed.filter(pl.col("part") == part.name)["uid"]
-            if len(gone):
-                uids = tables.read(self.store, part.records, ["uid"])["uid"]
-                mask &= ~uids.is_in(gone.implode()).to_numpy()
-        return masks
-
-    @cached_property
-    def visible(self) -> list[Mask]:
-        """For each part the rows that groupwise, poolwise, fits and selectors may see."""
-        if self.holdout_masks is None:
-            return self.live
-        return [
-            live & ~held_out for live, held_out in zip(self.live, self.holdout_masks, strict=True)
-        ]
+    def __post_init__(self) -> None:
+        self.columns = self.plan.columns
+        self._targets = Targets(
+            store=self.store,
+            pool=self.pool.name,
+            recipe_dir=self.plan.recipe.recipe_dir,
+            models=self.models,
+            measure=self._measured,
+        )
 
     def make(self, wanted: Sequence[str] | None = None) -> None:
         """Make the wanted tables, all of the plan's where none are named, and what they need."""
@@ -159,90 +111,18 @@ class Runtime:
             self.counts[node.table] = Count(computed=1 if node.kind == "fit" else rows)
         return known
 
-    def frame(
-        self, paths: Sequence[str], masks: Sequence[Mask] | None = None, part: int | None = None
-    ) -> pl.DataFrame:
-        """Return `uid` and flat columns of the live rows, or of those that masks let through."""
-        masks = self.live if masks is None else masks
-        chosen = range(len(self.pool.parts)) if part is None else [part]
-        frames = [
-            tables.glued(
-                self.store, self.pool.parts[i], self.notes_at(i, paths), self._own(paths, i)
-            )
-            .pipe(self._payload_alias, paths)
-            .filter(masks[i])
-            for i in chosen
-        ]
-        if not frames:
-            return pl.DataFrame(schema={"uid": pl.UInt64, **dict.fromkeys(paths, pl.Null)})
-        return pl.concat(frames, how="vertical_relaxed")
-
-    def roles(self, node: Node, masks: Sequence[Mask], part: int | None = None) -> pl.DataFrame:
-        """Return `uid` and a node's roles for the rows that masks let through."""
-        flat = self.frame(node.paths, masks, part)
-        return flat.select("uid", *bound_roles(flat, node))
-
-    def task(self, part: int, node: Node, mask: Mask) -> Task:
-        """Return the reading of a part's rows, payload too, as a node's only work."""
-        return Task(
-            self.store.root,
-            self.pool.name,
-            self.pool.parts[part],
-            self.notes_at(part, node.paths),
-            (Work(node, (), _packed(mask)),),
-            self.device,
-        )
-
     def arguments(self, node: Node) -> list[Any]:
         """Return a node's further tables and scorers, in order."""
         step = node.step
-        loaded = [self._loaded(node, name) for name in step.tables]
+        loaded = [self._targets.load(node, name) for name in step.tables]
         return [*loaded, *[scorer(node, slot, self.device) for slot in step.slots]]
-
-    def notes_at(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
-        """Return for each note's path its object beside a part, and its column there."""
-        notes: dict[str, tables.Note] = {}
-        for path in paths:
-            table = self.plan.columns.get(path)
-            if table is not None:
-                alias = self.plan.nodes[table].alias
-                notes[path] = (self.notes[table][part], path.removeprefix(f"{alias}."))
-        return notes
-
-    def mask(self, expression: Expression, part: int) -> Mask:
-        """Return where an expression is true in a part; null is not true."""
-        flat = self.frame(
-            expression.paths, [np.ones(p.rows, dtype=bool) for p in self.pool.parts], part
-        )
-        return (
-            evaluate_expression(flat, expression.polars, expression.text)
-            .fill_null(False)
-            .to_numpy()
-        )
 
     def fingerprint_of(self, node: Node) -> dict[str, Any]:
         """Return what a node's content depends on, apart from the pool's rows."""
-        content: dict[str, Any] = {
-            "parameters": {
-                k: list(v) if isinstance(v, tuple) else v for k, v in node.parameters.items()
-            },
-            "roles": {role: e.text for role, e in sorted(node.roles.items())},
-            "kind": node.kind,
-        }
-        if node.method is not None:
-            content |= node.method.identity()
-        if node.kind == "embed":
-            content["fingerprint"] = encoder(node, self.device).fingerprint
-            again = self.store.versions("embed", self.embed_generation_ref(node))
-            content |= {"measured_anew": again[-1]} if again else {}
-        if node.file is not None:
-            content |= {"file": _file_hash(node.file), "key": node.key}
-        content["slots"] = {
-            slot: {"name": m.name, "fingerprint": scorer(node, slot, self.device).fingerprint}
-            for slot, (m, _) in sorted(node.slots.items())
-        }
-        content["tables"] = {name: self._table_hash(node, name) for name in sorted(node.tables)}
-        return content
+        digests = {name: self._targets.digest(node, name) for name in node.tables}
+        asked_anew = self.store.versions("embed", self.embed_generation_ref(node))
+        generation = asked_anew[-1] if asked_anew else None
+        return keys.fingerprint_of(node, digests, self.device, generation)
 
     def workers_for(self, *nodes: Node) -> Workers:
         """Return where nodes are measured: a notebook's function is in this process alone."""
@@ -259,41 +139,10 @@ class Runtime:
                 todo += self.plan.needs(self.plan.nodes[table])
         return needed
 
-    def _own(self, paths: Sequence[str], part: int) -> list[str]:
-        own = [p for p in paths if p not in ("image", "payload")]
-        if "payload" in paths and self.pool.parts[part].payload is None:
-            own.append("text")
-        return own
-
-    def _payload_alias(self, flat: pl.DataFrame, paths: Sequence[str]) -> pl.DataFrame:
-        if "payload" in paths and "text" in flat.columns:
-            return flat.with_columns(payload=pl.col("text"))
-        if {"image", "payload"} & set(paths):
-            raise ConfigError(
-                "poolwise methods, fits and selectors look at narrow columns, not at the payload: "
-                "measure it first."
-            )
-        return flat
-
     def _gate(self, node: Node, part: int) -> Mask | None:
         if node.gate is None or not self.gates:
             return None
         return self.mask(node.gate, part)
-
-    def _inputs(self, node: Node, part: int) -> dict[str, str]:
-        """Return the sha256 of every object that a node reads of a part."""
-        at = self.pool.parts[part]
-        notes = self.notes_at(part, node.paths)
-        inputs: dict[str, str] = {}
-        for path in node.paths:
-            if path in notes:
-                inputs[path] = f"{notes[path][0].sha256}:{notes[path][1]}"
-            elif path in ("image", "payload") and at.payload is not None:
-                inputs[path] = at.payload.sha256
-            else:
-                inputs[path] = at.records.sha256
-        inputs["uid"] = at.records.sha256
-        return inputs
 
     def embed_generation_ref(self, node: Node) -> str:
         """Return the ref whose versions count how often an embedding was asked for anew."""
@@ -329,8 +178,8 @@ class Runtime:
                 gate = self._gate(node, index)
                 made_by = {
                     **fingerprints[node.table],
-                    "rows": _mask_hash(gate),
-                    "inputs": self._inputs(node, index),
+                    "rows": mask_hash(gate),
+                    "inputs": inputs_of(self, node, index),
                 }
                 manifest = self.store.find(key_of(made_by))
                 found[node.table].append(manifest)
@@ -343,12 +192,19 @@ class Runtime:
                     continue
                 count.computed += rows
                 missing.append((node, made_by))
-                bound = tuple((name, self._table(node, name)) for name in node.tables)
-                work.append(Work(node, bound, None if gate is None else _packed(gate)))
+                bound = tuple((name, self._targets.place(node, name)) for name in node.tables)
+                work.append(Work(node, bound, None if gate is None else packed(gate)))
             if missing:
                 paths = [p for node, _ in missing for p in node.paths]
                 notes = self.notes_at(index, paths)
-                task = Task(self.store.root, self.pool.name, part, notes, tuple(work), self.device)
+                task = Task(
+                    root=self.store.root,
+                    pool=self.pool.name,
+                    part=part,
+                    notes=notes,
+                    work=tuple(work),
+                    device=self.device,
+                )
                 tasks.append((index, task, missing))
         for node in nodes:
             self.on_count(node.table, self.counts.setdefault(node.table, Count()))
@@ -388,23 +244,52 @@ class Runtime:
             masks.append(visible if gate is None else visible & gate)
         made_by = {
             **self.fingerprint_of(node),
-            "rows": [_mask_hash(mask) for mask in masks],
-            "inputs": [self._inputs(node, index) for index in range(len(masks))],
+            "rows": [mask_hash(mask) for mask in masks],
+            "inputs": [inputs_of(self, node, index) for index in range(len(masks))],
         }
         return made_by, masks
 
     def _poolwise(self, node: Node) -> None:
         def compute(masks: list[Mask]) -> pl.DataFrame:
-            rows = self.roles(node, masks)
+            rows = self.roles(node.roles, masks)
             return node.step(rows, *self.arguments(node))
 
         self._aligned(node, compute)
 
     def _groupwise(self, node: Node) -> None:
         def compute(masks: list[Mask]) -> pl.DataFrame:
-            return buckets.run(self, node, masks)
+            tasks = [self._task(i, node, mask) for i, mask in enumerate(masks) if mask.any()]
+            uids = self.frame([], masks)["uid"]
+            arguments, workers = self.arguments(node), self.workers_for(node)
+            if self._within_parts(node, masks):
+                return buckets.run_within_parts(node, tasks, uids, arguments, workers)
+            key = key_of(self.fingerprint_of(node))
+            folder = self.store.temporary / f"buckets-{key[:16]}"
+            return buckets.run(node, tasks, uids, arguments, workers, folder)
 
         self._aligned(node, compute)
+
+    def _task(self, part: int, node: Node, mask: Mask) -> Task:
+        """Return the reading of a part's rows, payload too, as a node's only work."""
+        return Task(
+            root=self.store.root,
+            pool=self.pool.name,
+            part=self.pool.parts[part],
+            notes=self.notes_at(part, node.paths),
+            work=(Work(node, (), packed(mask)),),
+            device=self.device,
+        )
+
+    def _within_parts(self, node: Node, masks: Sequence[Mask]) -> bool:
+        """Whether a node's groups are series that each lie in one part."""
+        by = node.step.by
+        if by is None or node.roles[by].text.strip() != "series":
+            return False
+        series = pl.Series([], dtype=pl.String)
+        for part in range(len(masks)):
+            own = self.frame(["series"], masks, part)["series"].unique()
+            series = series.append(own.cast(pl.String).drop_nulls())
+        return series.n_unique() == len(series)
 
     def _aligned(
         self,
@@ -444,7 +329,7 @@ class Runtime:
 
     def _fit(self, node: Node) -> None:
         """Find the model that is pinned for this derivation, or fit it and pin it."""
-        name = f"{self.pool.name}.{node.alias}.{self.pin_key(node)[:16]}"
+        name = f"{self.pool.name}.{node.alias}.{self._pin_key(node)[:16]}"
         pinned = None if node.alias == self.refit_alias else self.store.ref("fit", name)
         manifest = self.store.find(pinned["manifest"]) if pinned is not None else None
         count = self.counts.setdefault(node.table, Count())
@@ -480,35 +365,23 @@ class Runtime:
         arguments = self.arguments(node)
         if step.merge is not None:
             models = [
-                step(self.roles(node, masks, part), *arguments)
+                step(self.roles(node.roles, masks, part), *arguments)
                 for part in range(len(self.pool.parts))
             ]
-            return step.fold(models) if models else step(self.roles(node, masks), *arguments)
+            return step.fold(models) if models else step(self.roles(node.roles, masks), *arguments)
         uids = self.frame([], masks)["uid"]
         drawn, step = step.drawn(uids, node.sample)
-        drawn_uids = uids.filter(drawn)
-        narrowed = []
-        for index, mask in enumerate(masks):
-            here = tables.read(self.store, self.pool.parts[index].records, ["uid"])["uid"]
-            narrowed.append(mask & here.is_in(drawn_uids.implode()).to_numpy())
-        return step.model(self.roles(node, narrowed), *arguments)
+        narrowed = self.where(uids.filter(drawn))
+        return step.model(self.roles(node.roles, narrowed), *arguments)
 
-    def pin_key(self, node: Node) -> str:
-        """Return what a fit is, whatever the pool's rows: it stays pinned while this stays."""
+    def _pin_key(self, node: Node) -> str:
         needs = {}
         for table in sorted(self.plan.needs(node)):
             other = self.plan.nodes[table]
-            needs[table] = self.made_by[table] if other.kind == "fit" else self.pin_key(other)
-        section = None if self.plan.recipe.holdout is None else repr(self.plan.recipe.holdout)
-        content = {
-            "is": self.fingerprint_of(node),
-            "needs": needs,
-            "pool": self.pool.name,
-            "gate": node.gate.text if node.gate is not None else None,
-            "sample": node.sample,
-            "holdout": section,
-        }
-        return key_of(content)
+            needs[table] = self.made_by[table] if other.kind == "fit" else self._pin_key(other)
+        return keys.pin_key(
+            node, self.fingerprint_of(node), needs, self.pool.name, self.plan.recipe.holdout
+        )
 
     def _file(self, node: Node) -> None:
         """Bring values of one's own beside the pool, matched by uid, source id or a meta column."""
@@ -538,84 +411,24 @@ class Runtime:
         count.unused = manifest.recorded["unused"]
         self.on_count(node.table, count)
 
-    def _loaded(self, node: Node, name: str) -> pl.DataFrame | None:
-        if name not in node.tables:
-            return None
-        if node.tables[name].startswith("pool:"):
-            return self._target(node, name)
-        return load_table(self.store, self._table(node, name))
-
-    def _table(self, node: Node, name: str) -> Object | Path:
-        """Return a further table as an object or a file, which any process can read."""
-        reference = node.tables[name]
-        if reference.startswith("fit."):
-            return self.models[reference]
-        if reference.startswith("file:"):
-            path = (self.plan.recipe.recipe_dir / reference.removeprefix("file:")).resolve()
-            if not path.exists():
-                raise ConfigError(f"{node.table}.{name}: there is no file {path}.")
-            return path
-        key = f"{node.table}.{name}"
-        if key not in self.targets:
-            target = self._target(node, name)
-            self.targets[key] = tables.put(
-                self.store, target, pool=self.pool.name, table=key, part="target"
-            )
-        return self.targets[key]
-
-    def _table_hash(self, node: Node, name: str) -> str:
-        reference = node.tables[name]
-        if reference.startswith("pool:"):
-            pool = self._pool(reference)
-            return f"{pool.name}@{pool.version}:{pool.digest}"
-        table = self._table(node, name)
-        return table.sha256 if isinstance(table, Object) else _file_hash(table)
-
-    def _pool(self, reference: str) -> tables.Pool:
-        name, _, version = reference.removeprefix("pool:").partition("@")
-        pool = tables.load_pool(self.store, name, int(version) if version else None)
-        if pool is None:
-            raise ConfigError(f"{reference}: there is no such pool. Ingest it first.")
-        return pool
-
-    def _target(self, node: Node, name: str) -> pl.DataFrame:
-        """Return another pool's records, bound by the same expressions and measured alike."""
-        columns = node.step.tables[name].columns
+    def _measured(self, pool: tables.Pool, roles: Mapping[str, Expression]) -> pl.DataFrame:
+        """Return another pool's `uid` and roles, measured as this one's; it has no gates."""
         target = Runtime(
-            self.store, self.plan, self._pool(node.tables[name]), self.workers,
-            gates=False, device=self.device, models=dict(self.models), made_by=dict(self.made_by),
-        )  # fmt: skip
-        roles = {role: e for role, e in node.roles.items() if not columns or role in columns}
-        paths = tuple(dict.fromkeys(p for e in roles.values() for p in e.paths))
-        target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
-        flat = target.frame(paths)
-        return flat.select(
-            "uid",
-            *[evaluate_expression(flat, e.polars, e.text).alias(role) for role, e in roles.items()],
+            self.store,
+            pool,
+            plan=self.plan,
+            workers=self.workers,
+            gates=False,
+            device=self.device,
+            models=dict(self.models),
+            made_by=dict(self.made_by),
         )
+        paths = [p for e in roles.values() for p in e.paths]
+        target.make([self.plan.columns[p] for p in paths if p in self.plan.columns])
+        return target.roles(roles, target.live)
 
     def _publish(
         self, made_by: dict[str, Any], parts: list[Object], recorded: Mapping[str, Any]
     ) -> Manifest:
         versions = {name: importlib.metadata.version(name) for name in ("polars", "numpy")}
         return self.store.publish_manifest(made_by, parts, {**versions, **recorded})
-
-
-def _packed(mask: Mask) -> bytes:
-    return np.packbits(mask).tobytes()
-
-
-def _mask_hash(mask: Mask | None) -> str | None:
-    """Return a digest of which rows are let through, None for all of them."""
-    if mask is None or bool(mask.all()):
-        return None
-    return hashlib.sha256(len(mask).to_bytes(8, "big") + _packed(mask)).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    members = sorted(path.iterdir()) if path.is_dir() else [path]
-    for member in members:
-        with member.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

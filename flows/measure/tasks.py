@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flows.recipe.expressions import nan_as_null
-from flows.recipe.plan import Node, evaluate_expression
+from flows.pool_reader import flat_columns
+from flows.recipe.expressions import bound_roles
+from flows.recipe.plan import Node
 from flows.workers import one_thread
 from storage import files, tables
 from storage.store import Object, Store
@@ -204,22 +205,15 @@ def _chunks(store: Store, task: Task, masks: list[np.ndarray[Any, Any]]) -> Iter
     """Yield the part's rows as flat frames with `row`, a bounded number of bytes at a time."""
     paths = dict.fromkeys(p for work in task.work for p in work.node.paths)
     column = _payload(task)
-    own = [p for p in paths if p not in ("image", "payload")]
-    if "payload" in paths and column is None:
-        own.append("text")
-    flat = tables.glued(store, task.part, task.notes, own).with_row_index("row")
-    if "payload" in paths and column is None:
-        flat = flat.with_columns(payload=pl.col("text"))
+    flat = flat_columns(store, task.part, task.notes, list(paths)).with_row_index("row")
     if column is None:
-        if "image" in paths:
-            flat = flat.with_columns(image=pl.lit(None, dtype=pl.Binary))
         first, last = task.piece or (0, flat.height)
         for start in range(first, last, TEXT_ROWS):
             yield flat[start : min(start + TEXT_ROWS, last)]
         return
     wanted = np.logical_or.reduce(masks)
     waiting: list[pl.DataFrame] = []
-    for group in tables.payloads(store, task.part, column, rows=wanted.tolist()):
+    for group in tables.payloads(store, task.part, column, rows=wanted):
         for start in range(0, group.height, CHUNK_ROWS):
             waiting.append(group[start : start + CHUNK_ROWS])
             rows = sum(frame.height for frame in waiting)
@@ -241,19 +235,7 @@ def glue(
 
 
 def _roles(node: Node, flat: pl.DataFrame) -> pl.DataFrame:
-    return flat.select("row", "uid", *bound_roles(flat, node))
-
-
-def bound_roles(flat: pl.DataFrame, node: Node) -> list[pl.Series]:
-    """Return a node's roles as columns, out of the flat columns that its expressions name."""
-    return [
-        (
-            nan_as_null(flat[e.text.strip()])
-            if e.is_column
-            else evaluate_expression(flat, e.polars, e.text)
-        ).alias(role)
-        for role, e in node.roles.items()
-    ]
+    return flat.select("row", "uid", *bound_roles(flat, node.roles))
 
 
 def _measured(measure_batch: Callable[[pl.DataFrame], Any], batch: pl.DataFrame) -> pl.DataFrame:

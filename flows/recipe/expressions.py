@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -25,6 +26,7 @@ _UNSTEADY = (
 )  # fmt: skip
 # Whose value may be NaN where every operand is a number.
 _PARTIAL = (exp.Div, exp.Mod, exp.Pow, exp.Sqrt, exp.Ln, exp.Log, exp.Acos, exp.Asin)
+SMALL_INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.Int8, pl.Int16, pl.Int32)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,49 @@ class Expression:
     def clause(self, index: int) -> pl.Expr:
         """One clause over flat columns."""
         return _polars(self.clauses[index])
+
+
+def read_expression(value: Any) -> Expression:
+    """Return what a recipe has where an expression belongs.
+
+    Raises:
+        ConfigError: it is no SQL expression.
+    """
+    if not isinstance(value, str):
+        raise ConfigError(f"is an SQL expression in quotes (got {value!r}).")
+    expression = Expression(value)
+    _ = expression.paths
+    return expression
+
+
+def evaluate_expression(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.Series:
+    """Evaluate an expression over flat columns; counts are 64 bits wide and signed, NaN is null.
+
+    `words - 5` of a UInt32 would wrap below zero otherwise, `width * height` above 2**32. A NaN
+    would pass every `>`.
+
+    Raises:
+        ConfigError: the expression does not fit the columns' types.
+    """
+    wide = [pl.col(c).cast(pl.Int64) for c, t in frame.schema.items() if t in SMALL_INTEGERS]
+    numbers = [pl.col(c).fill_nan(None) for c, t in frame.schema.items() if t.is_float()]
+    try:
+        found = frame.with_columns(*wide, *numbers).with_columns(value=expression)
+        return nan_as_null(found["value"])
+    except pl.exceptions.PolarsError as error:
+        raise ConfigError(f"{text!r}: {error}") from None
+
+
+def bound_roles(flat: pl.DataFrame, roles: Mapping[str, Expression]) -> list[pl.Series]:
+    """Return a method's roles as columns, out of the flat columns that its expressions name."""
+    return [
+        (
+            nan_as_null(flat[e.text.strip()])
+            if e.is_column
+            else evaluate_expression(flat, e.polars, e.text)
+        ).alias(role)
+        for role, e in roles.items()
+    ]
 
 
 @lru_cache(maxsize=4096)

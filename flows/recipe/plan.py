@@ -1,11 +1,12 @@
-"""A recipe resolved: every table it needs, in order, with parameters, roles and tables bound."""
+"""A plan: every table that a recipe needs, in order, with parameters, roles and tables bound.
+
+Its nodes travel to workers; what makes it, `planner`, never does.
+"""
 
 from __future__ import annotations
 
-import graphlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,9 @@ from typing import Any
 import polars as pl
 
 from contracts import methods
-from contracts.errors import ConfigError, nearest
-from contracts.params import names_of, parse
-from curation.step import Step, Table
-from flows.recipe.expressions import Expression, nan_as_null
-from flows.recipe.sections import Problems, Recipe, Rule
-from storage import files
+from curation.step import Step
+from flows.recipe.expressions import Expression
+from flows.recipe.sections import Recipe, Rule
 
 POOL_COLUMNS: Mapping[str, Any] = {
     "uid": pl.UInt64,
@@ -36,7 +34,6 @@ POOL_COLUMNS: Mapping[str, Any] = {
     "licence": pl.String,
     "normalised": pl.List,
 }
-KINDS = {"annotate": ("rowwise", "groupwise", "poolwise"), "fit": ("fit",), "select": ("selector",)}
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,7 @@ class Plan:
 
     def needs(self, node: Node) -> set[str]:
         """Return the tables that a node reads."""
-        gate = node.gate.paths if node.gate is not None else ()
-        named = {self.columns[p] for p in (*node.paths, *gate) if p in self.columns}
-        return named | {t for t in node.tables.values() if t in self.nodes}
+        return needs(node, self.columns, self.nodes)
 
     def resolved(self) -> dict[str, Any]:
         """Return the recipe with everything that was added or left to a default."""
@@ -157,6 +152,13 @@ class Plan:
             if rule.where is not None or node is not None
         ]
         return content
+
+
+def needs(node: Node, columns: Mapping[str, str], nodes: Mapping[str, Node]) -> set[str]:
+    """Return the tables that a node reads: of its columns, its gate's and its further tables."""
+    gate = node.gate.paths if node.gate is not None else ()
+    named = {columns[p] for p in (*node.paths, *gate) if p in columns}
+    return named | {t for t in node.tables.values() if t in nodes}
 
 
 _METHODS = ("embed", "annotate", "fit", "select")
@@ -181,467 +183,3 @@ def _described(node: Node | None) -> dict[str, Any]:
         content["ids"] = str(node.ids)
     content |= {slot: {"name": m.name, **p} for slot, (m, p) in node.slots.items()}
     return content
-
-
-def plan(recipe: Recipe, given: Mapping[str, Any] | None = None) -> Plan:
-    """Resolve a recipe.
-
-    Args:
-        recipe: as read.
-        given: steps by name that a notebook brings.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
-    return _Planner(recipe, given or {}).plan()
-
-
-class _Planner:
-    def __init__(self, recipe: Recipe, given: Mapping[str, Any]) -> None:
-        self.recipe, self.given = recipe, given
-        self.problems = Problems()
-        self.problems.found += recipe.problems
-        self.nodes: dict[str, Node] = {}
-        self.columns: dict[str, str] = {}
-        self.streams: Counter[str] = Counter()
-        self.bindings: list[tuple[str, str, str, str]] = []
-        self.waiting: list[tuple[str, str, str | None]] = []
-        self.begun: set[str] = set()
-        self.broken: set[str] = set()
-
-    def plan(self) -> Plan:
-        recipe = self.recipe
-        for alias, section in recipe.embed.items():
-            self._add("embed", alias, section)
-        for alias, section in recipe.annotate.items():
-            self._add("annotate", alias, section)
-        for alias, section in recipe.fit.items():
-            self._add("fit", alias, section)
-        rules = []
-        for rule in recipe.select:
-            node = None
-            if rule.where is not None:
-                self._need(rule.where.paths, f"{rule.key}.where")
-            else:
-                node = self._selector(rule)
-            rules.append((rule, node))
-        holdout = recipe.holdout
-        if holdout is not None:
-            if holdout.where is not None:
-                self._need(Expression(holdout.where).paths, "holdout.where")
-            if holdout.by_group is not None:
-                self._need([holdout.by_group], "holdout.by_group")
-            if holdout.near is not None:
-                self._need([f"{holdout.near}.cluster"], "holdout.near")
-        if recipe.export is not None:
-            self._need(recipe.export.columns, "export.columns")
-        for i, section in enumerate(recipe.evaluate):
-            # The labels of other protocols are the pool's own columns or notes, too.
-            for key in ("cluster", "label"):
-                if isinstance(section.get(key), str):
-                    with self.problems.at(f"evaluate[{i}].{key}"):
-                        self._need(Expression(section[key]).paths, f"evaluate[{i}].{key}")
-        self._default_vectors()
-        self._references(rules)
-        self._check_vectors()
-        self._check_holdout_near()
-        order = self._ordered()
-        settled = tuple((rule, node and self.nodes[node.table]) for rule, node in rules)
-        tables = {t: self.nodes[t] for t in order if self.nodes[t].kind != "selector"}
-        planned = Plan(recipe, tables, self.columns, settled, tuple(self.bindings))
-        with self.problems.at():
-            check_types(planned, {})
-        self.problems.raise_any()
-        return planned
-
-    def _add(self, kind: str, alias: str, section: Mapping[str, Any]) -> None:
-        table = f"{kind}.{alias}"
-        if table in self.nodes or table in self.broken or table in self.begun:
-            return
-        if alias in POOL_COLUMNS:
-            self.problems.add(table, f"{alias!r} is a column of every pool: choose another alias.")
-            return
-        before = len(self.problems.found)
-        # Sections that need each other come back here; `_ordered` reports them.
-        self.begun.add(table)
-        with self.problems.at(table):
-            if "file" in section:
-                node = self._file(table, alias, section)
-            elif kind == "embed":
-                node = self._encoder(table, alias, section)
-            else:
-                node = self._method(kind, table, alias, section)
-            self.nodes[table] = node
-            if kind != "fit":
-                self._claim(node)
-        if len(self.problems.found) > before:
-            self.broken.add(table)
-
-    def _claim(self, node: Node) -> None:
-        for column in node.writes:
-            path = f"{node.alias}.{column}"
-            other = self.columns.setdefault(path, node.table)
-            if other != node.table:
-                raise ConfigError(f"{path} is written by {other} too: give one another alias.")
-
-    def _file(self, table: str, alias: str, section: Mapping[str, Any]) -> Node:
-        unknown = [k for k in section if k not in ("file", "key", "ids")]
-        if unknown:
-            raise ConfigError(f"unknown key {unknown[0]!r}.{nearest(unknown[0], ['file', 'key'])}")
-        path = (self.recipe.recipe_dir / str(section["file"])).resolve()
-        if not path.exists():
-            raise ConfigError(f"file: there is no {path}.")
-        key = str(section.get("key", "uid"))
-        if key not in ("uid", "source_id", "row") and not key.startswith("meta."):
-            raise ConfigError(f"key is uid, source_id, row or meta.<column> (got {key!r}).")
-        ids = (self.recipe.recipe_dir / str(section["ids"])).resolve() if "ids" in section else None
-        held = files.columns(path)
-        column = key.removeprefix("meta.")
-        if key != "row" and column not in held and "ids" not in section:
-            raise ConfigError(f"key: {path} has no column {column!r}, only {list(held)}.")
-        writes = {c: t for c, t in held.items() if c not in ("uid", "source_id", "row", column)}
-        return Node(table, alias, "file", None, writes, file=path, key=key, ids=ids)
-
-    def _encoder(self, table: str, alias: str, section: Mapping[str, Any]) -> Node:
-        name = str(section.get("encoder", alias))
-        method = Method("embeddings", name, self.recipe.recipe_dir)
-        encoder = method.load()
-        reads: Mapping[str, str] = encoder.reads
-        roles, rest = {}, {}
-        for key, value in section.items():
-            if key in reads:
-                with self.problems.at(f"{table}.{key}"):
-                    roles[key] = _expression(value)
-            elif key not in ("encoder", "only"):
-                rest[key] = value
-        for role, default in reads.items():
-            bound = "recipe" if role in roles else "default"
-            roles.setdefault(role, Expression(default))
-            self.bindings.append((table, role, roles[role].text, bound))
-        parameters = parse(encoder, rest, where=table)
-        columns = ("image", "text") if set(reads) >= {"image", "text"} else ("vector",)
-        for role, expression in roles.items():
-            self._need(expression.paths, f"{table}.{role}")
-        return Node(
-            table, alias, "embed", method, dict.fromkeys(columns), parameters, roles,
-            gate=self._gate(section, table),
-        )  # fmt: skip
-
-    def _method(self, kind: str, table: str, alias: str, section: Mapping[str, Any]) -> Node:
-        name = str(section.get("step" if kind != "select" else "by", alias))
-        method = Method(f"curation.{kind}", name, self.recipe.recipe_dir, self.given.get(name))
-        step = method.load()
-        if not isinstance(step, Step) or step.kind not in KINDS[kind]:
-            raise ConfigError(f"{name} is no {' or '.join(KINDS[kind])} method.")
-        control = {"annotate": ("step", "only"), "fit": ("step", "only", "sample")}.get(
-            kind, ("by",)
-        )
-        parameter_names = names_of(step.function)
-        own = {k: v for k, v in section.items() if k in parameter_names}
-        if "stream" in parameter_names and "stream" not in own:
-            self.streams[step.name] += 1
-            use = self.streams[step.name]
-            own["stream"] = step.name if use == 1 else f"{step.name}#{use}"
-        of_pool = bool(section.get("of_pool", False)) and "budget_ratio" in own
-        bound: Step | None = None
-        try:
-            bound = step = step.bind(**own)
-        except ConfigError as error:
-            for p in error.problems:
-                self.problems.add(f"{table}.{p.key.partition('.')[2]}", p.message)
-        legal = [*control, *step.reads, *step.tables, *step.slots, *parameter_names]
-        for key in section:
-            if key not in legal and not (key == "of_pool" and kind == "select"):
-                self.problems.add(f"{table}.{key}", f"unknown key.{nearest(key, legal)}")
-        slots = {}
-        for slot in step.slots:
-            with self.problems.at(f"{table}.{slot}"):
-                slots[slot] = self._slot(section, slot, table)
-        roles = self._roles(step, section, table)
-        tables = self._tables(step, section, table)
-        gate = self._gate(section, table)
-        if bound is None:
-            raise ConfigError([])
-        node = Node(
-            table, alias, step.kind, method, step.writes, step.bound, roles, tables, slots,
-            gate, section.get("sample"), of_pool,
-        )  # fmt: skip
-        for role, expression in roles.items():
-            self._need(expression.paths, f"{table}.{role}")
-        for reference in node.tables.values():
-            if reference.startswith("fit."):
-                self._need_fit(reference, table)
-        return node
-
-    def _selector(self, rule: Rule) -> Node | None:
-        with self.problems.at(rule.key):
-            node = self._method("select", rule.key, rule.name, {**rule.section, "by": rule.by})
-            self.nodes[rule.key] = node
-            return node
-        return None
-
-    def _roles(self, step: Step, section: Mapping[str, Any], table: str) -> dict[str, Expression]:
-        roles: dict[str, Expression] = {}
-        # An optional role's default gives way to another optional role: the best known distance
-        # to a neighbour is a cosine, unless the recipe binds a similarity.
-        chosen = any(spec.optional and role in section for role, spec in step.reads.items())
-        for role, spec in step.reads.items():
-            if role in section:
-                with self.problems.at(f"{table}.{role}"):
-                    roles[role] = _expression(section[role])
-                if role not in roles:
-                    continue
-                bound = "recipe"
-            elif spec.default is not None and not (spec.optional and chosen):
-                roles[role] = Expression(spec.default)
-                bound = "default"
-            elif role in POOL_COLUMNS and not spec.optional:
-                roles[role] = Expression(role)
-                bound = "namesake"
-            elif not spec.optional:
-                self.waiting.append((table, role, None))
-                continue
-            else:
-                continue
-            self.bindings.append((table, role, roles[role].text, bound))
-        return roles
-
-    def _tables(self, step: Step, section: Mapping[str, Any], table: str) -> dict[str, str]:
-        bound: dict[str, str] = {}
-        for name, spec in step.tables.items():
-            reference = section.get(name, spec.default)
-            if reference is None:
-                if not spec.optional:
-                    self.problems.add(f"{table}.{name}", f"is required: {_reference_help(spec)}")
-                continue
-            prefix = str(reference).partition(":")[0].partition(".")[0]
-            if not isinstance(reference, str) or prefix not in ("fit", "pool", "file"):
-                self.problems.add(f"{table}.{name}", f"{_reference_help(spec)} (got {reference!r})")
-                continue
-            bound[name] = reference
-        return bound
-
-    def _slot(
-        self, section: Mapping[str, Any], slot: str, table: str
-    ) -> tuple[Method, Mapping[str, Any]]:
-        value = section.get(slot)
-        given = {"name": value} if isinstance(value, str) else dict(value or {})
-        if "name" not in given:
-            raise ConfigError(f"{slot} is required: the name of a file of embeddings.")
-        method = Method("embeddings", given.pop("name"), self.recipe.recipe_dir)
-        return method, parse(method.load(), given, where=f"{table}.{slot}")
-
-    def _gate(self, section: Mapping[str, Any], table: str) -> Expression | None:
-        with self.problems.at(f"{table}.only"):
-            if "only" in section:
-                gate = _expression(section["only"])
-                self._need(gate.paths, f"{table}.only")
-                return gate
-        return None
-
-    def _need(self, paths: Iterable[str], where: str) -> None:
-        """Add the sections that columns ask for, with their defaults."""
-        for path in paths:
-            alias, dot, _ = path.partition(".")
-            if not dot or alias == "meta":
-                if not dot and path not in POOL_COLUMNS:
-                    hint = nearest(path, [*POOL_COLUMNS, "meta.<column>"])
-                    self.problems.add(where, f"there is no column {path!r}.{hint}")
-                continue
-            explicit = [s for s in ("embed", "annotate") if alias in getattr(self.recipe, s)]
-            if explicit:
-                for section in explicit:
-                    self._add(section, alias, getattr(self.recipe, section)[alias])
-            elif alias in methods.names("curation.annotate") or alias in self.given:
-                self._add("annotate", alias, {})
-            elif f"annotate.{alias}" not in self.broken:
-                known = {*self.recipe.embed, *self.recipe.annotate}
-                hint = nearest(alias, [*known, *methods.names("curation.annotate")])
-                self.problems.add(where, f"nothing is called {alias!r} (in {path!r}).{hint}")
-                self.broken.add(f"annotate.{alias}")
-
-    def _need_fit(self, reference: str, where: str) -> None:
-        alias = reference.removeprefix("fit.")
-        if alias in self.recipe.fit or alias in methods.names("curation.fit"):
-            self._add("fit", alias, self.recipe.fit.get(alias, {}))
-        else:
-            known = [*self.recipe.fit, *methods.names("curation.fit")]
-            self.problems.add(where, f"there is no {reference!r}.{nearest(alias, known)}")
-
-    def _default_vectors(self) -> None:
-        """Bind `vector`, `image_vector` and `text_vector` to the recipe's only ones."""
-        embeds = [n for n in self.nodes.values() if n.table.startswith("embed.")]
-        single = [f"{n.alias}.vector" for n in embeds if "vector" in n.writes]
-        towers = [n.alias for n in embeds if {"image", "text"} <= set(n.writes)]
-        for table, role, _ in self.waiting:
-            node = self.nodes.get(table)
-            if node is None:
-                continue
-            choices = {
-                "vector": single or [f"{a}.image" for a in towers],
-                "image_vector": [f"{a}.image" for a in towers],
-                "text_vector": [f"{a}.text" for a in towers],
-            }.get(role, [])
-            if len(choices) != 1:
-                found = f"there are {', '.join(choices)}" if choices else "nothing has that name"
-                self.problems.add(f"{table}.{role}", f"bind the role to a column: {found}.")
-                continue
-            self.bindings.append((table, role, choices[0], "default"))
-            bound = replace(node, roles={**node.roles, role: Expression(choices[0])})
-            self.nodes[table] = bound
-
-    def _references(self, rules: Sequence[tuple[Rule, Node | None]]) -> None:
-        """Check that every column named is one that its table writes."""
-        named: list[tuple[str, str]] = []
-        for node in self.nodes.values():
-            bound = {**node.roles, **({} if node.gate is None else {"only": node.gate})}
-            named += [(f"{node.table}.{role}", p) for role, e in bound.items() for p in e.paths]
-        for rule, _ in rules:
-            named += [(f"{rule.key}.where", p) for p in (rule.where.paths if rule.where else ())]
-        holdout, export = self.recipe.holdout, self.recipe.export
-        if holdout is not None and holdout.where is not None:
-            named += [("holdout.where", p) for p in Expression(holdout.where).paths]
-        if holdout is not None and holdout.by_group is not None:
-            named.append(("holdout.by_group", holdout.by_group))
-        named += [("export.columns", p) for p in (export.columns if export else ())]
-        for where, path in named:
-            alias, dot, _ = path.partition(".")
-            if not dot or alias == "meta" or path in self.columns:
-                continue
-            if {f"embed.{alias}", f"annotate.{alias}"} & self.broken:
-                continue
-            own = [p for p in self.columns if p.startswith(f"{alias}.")]
-            self.problems.add(where, f"there is no column {path!r}.{nearest(path, own)}")
-
-    def _check_vectors(self) -> None:
-        """Refuse a method that would compare vectors of two encoders."""
-        for node in self.nodes.values():
-            fits = [self.nodes[t] for t in node.tables.values() if t in self.nodes]
-            paths = [p for n in (node, *fits) for p in n.paths]
-            embeds = {self.columns[p] for p in paths if self.columns.get(p, "")[:6] == "embed."}
-            made = {
-                (self.nodes[t].method, tuple(sorted(map(str, self.nodes[t].parameters.items()))))
-                for t in embeds
-                if self.nodes[t].method is not None
-            }
-            if len(made) > 1:
-                self.problems.add(
-                    node.table,
-                    f"compares vectors of different encoders: {', '.join(sorted(embeds))}.",
-                )
-
-    def _check_holdout_near(self) -> None:
-        holdout = self.recipe.holdout
-        if holdout is None or holdout.near is None or self.problems.found:
-            return
-        if f"{holdout.near}.cluster" not in self.columns:
-            self.problems.add("holdout.near", f"{holdout.near} writes no `cluster`.")
-            return
-        seen, todo = set(), [self.columns[f"{holdout.near}.cluster"]]
-        while todo:
-            node = self.nodes[todo.pop()]
-            if node.kind == "fit":
-                self.problems.add(
-                    "holdout.near",
-                    f"{holdout.near} depends on {node.table}, which may not see held-out records.",
-                )
-                return
-            seen.add(node.table)
-            todo += [t for t in self._needs(node) if t not in seen]
-
-    def _needs(self, node: Node) -> set[str]:
-        gate = node.gate.paths if node.gate is not None else ()
-        named = {self.columns[p] for p in (*node.paths, *gate) if p in self.columns}
-        return named | {t for t in node.tables.values() if t in self.nodes}
-
-    def _ordered(self) -> list[str]:
-        graph = {table: self._needs(node) for table, node in self.nodes.items()}
-        try:
-            return list(graphlib.TopologicalSorter(graph).static_order())
-        except graphlib.CycleError as error:
-            circle = error.args[1]
-            self.problems.add(circle[0], f"the sections need each other: {' -> '.join(circle)}.")
-            return list(self.nodes)
-
-
-def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
-    """Try every rule and bound expression on an empty table of the known types.
-
-    Raises:
-        ConfigError: a column does not exist, a function is unknown, a rule is no condition.
-    """
-    problems = Problems()
-    known = {k: v for k, v in {**POOL_COLUMNS, **pool_schema}.items() if v is not None}
-    for path, table in planned.columns.items():
-        alias = planned.nodes[table].alias
-        dtype = planned.nodes[table].writes[path.removeprefix(f"{alias}.")]
-        known[path] = dtype[0] if isinstance(dtype, tuple) else dtype
-
-    def attempt(expression: Expression, where: str, condition: bool) -> None:
-        if pool_schema:
-            unknown = [p for p in expression.paths if p.startswith("meta.") and p not in known]
-            if unknown:
-                columns = [p for p in known if p.startswith("meta.")]
-                problems.add(
-                    where, f"there is no column {unknown[0]!r}.{nearest(unknown[0], columns)}"
-                )
-                return
-        if any(not _usable(known.get(p)) for p in expression.paths):
-            return
-        frame = pl.DataFrame(schema={p: known[p] for p in expression.paths})
-        with problems.at(where):
-            dtype = evaluate_expression(frame, expression.polars, expression.text).dtype
-            if condition and dtype not in (pl.Boolean, pl.Null):
-                raise ConfigError(f"{expression.text!r} gives {dtype}, not true or false.")
-
-    for rule, node in planned.rules:
-        if rule.where is not None:
-            attempt(rule.where, f"{rule.key}.where", condition=True)
-        if node is not None:
-            for role, expression in node.roles.items():
-                attempt(expression, f"{rule.key}.{role}", condition=False)
-    for node in planned.nodes.values():
-        for role, expression in node.roles.items():
-            attempt(expression, f"{node.table}.{role}", condition=False)
-        if node.gate is not None:
-            attempt(node.gate, f"{node.table}.only", condition=True)
-    if planned.recipe.holdout is not None and planned.recipe.holdout.where is not None:
-        attempt(Expression(planned.recipe.holdout.where), "holdout.where", condition=True)
-    problems.raise_any()
-
-
-def _expression(value: Any) -> Expression:
-    if not isinstance(value, str):
-        raise ConfigError(f"is an SQL expression in quotes (got {value!r}).")
-    expression = Expression(value)
-    _ = expression.paths
-    return expression
-
-
-SMALL_INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.Int8, pl.Int16, pl.Int32)
-
-
-def evaluate_expression(frame: pl.DataFrame, expression: pl.Expr, text: str) -> pl.Series:
-    """Evaluate an expression over flat columns; counts are 64 bits wide and signed, NaN is null.
-
-    `words - 5` of a UInt32 would wrap below zero otherwise, `width * height` above 2**32. A NaN
-    would pass every `>`.
-
-    Raises:
-        ConfigError: the expression does not fit the columns' types.
-    """
-    wide = [pl.col(c).cast(pl.Int64) for c, t in frame.schema.items() if t in SMALL_INTEGERS]
-    numbers = [pl.col(c).fill_nan(None) for c, t in frame.schema.items() if t.is_float()]
-    try:
-        found = frame.with_columns(*wide, *numbers).with_columns(value=expression)
-        return nan_as_null(found["value"])
-    except pl.exceptions.PolarsError as error:
-        raise ConfigError(f"{text!r}: {error}") from None
-
-
-def _usable(dtype: Any) -> bool:
-    return dtype is not None and dtype not in (pl.List, pl.Array)
-
-
-def _reference_help(spec: Table) -> str:
-    return "name pool:<name>" if spec.pool else "name fit.<alias>, file:<path> or pool:<name>"

@@ -130,13 +130,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as written, its fixed sections parsed; `flows.recipe.plan` resolves its methods.
+    """A recipe as written, its fixed sections parsed; `flows.recipe.planner` resolves its methods.
 
     Attributes:
         recipe_dir: the folder of the file, to which its paths are relative.
         raw: the TOML after `--set`, for the record.
-        problems: what is wrong with the fixed sections; `flows.recipe.plan` adds what it finds and
-            raises all of it at once.
+        problems: what is wrong with the fixed sections; `flows.recipe.planner` adds what it finds
+            and raises all of it at once.
     """
 
     name: str

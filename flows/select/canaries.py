@@ -265,22 +265,19 @@ def _content(row: Mapping[str, Any]) -> bool:
 def _rows(runtime: Runtime, uids: pl.Series) -> dict[int, dict[str, Any]]:
     """Return the columns of some records, by uid."""
     rows: dict[int, dict[str, Any]] = {}
-    for part in runtime.pool.parts:
-        records = tables.read(runtime.store, part.records)
-        chosen = records.filter(pl.col("uid").is_in(uids.implode()))
-        rows |= {row["uid"]: row for row in chosen.iter_rows(named=True)}
+    for part, mask in zip(runtime.pool.parts, runtime.where(uids), strict=True):
+        if mask.any():
+            chosen = tables.read(runtime.store, part.records).filter(mask)
+            rows |= {row["uid"]: row for row in chosen.iter_rows(named=True)}
     return rows
 
 
 def _images(runtime: Runtime, planted: Sequence[Planted]) -> dict[int, bytes]:
     """Return the pictures of what is planted, by uid."""
-    uids = pl.Series([row["uid"] for p in planted for row in (p.row, p.other)], dtype=pl.UInt64)
+    uids = [row["uid"] for p in planted for row in (p.row, p.other)]
     images: dict[int, bytes] = {}
-    for part in runtime.pool.parts:
-        if part.payload is not None:
-            mask = tables.read(runtime.store, part.records, ["uid"])["uid"].is_in(uids.implode())
-            for group in tables.payloads(runtime.store, part, "image", rows=mask.to_list()):
-                images |= dict(group.select("uid", "image").iter_rows())
+    for group in runtime.pictures(uids):
+        images |= dict(group.select("uid", "image").iter_rows())
     return images
 
 
@@ -306,14 +303,17 @@ def _judged(runtime: Runtime, pool: tables.Pool) -> Verdict:
     )
     fits = {t: keys for t, keys in runtime.made_by.items() if t in runtime.models}
     shadow = Runtime(
-        runtime.store, plan, pool, runtime.workers, device=runtime.device,
-        mixed=runtime.mixed, models=dict(runtime.models), made_by=dict(fits),
-    )  # fmt: skip
-    paths = [
-        path
-        for rule, node in plan.rules
-        for path in (rule.where.paths if rule.where is not None else node.paths if node else ())
-    ]
+        runtime.store,
+        pool,
+        plan=plan,
+        workers=runtime.workers,
+        device=runtime.device,
+        mixed=runtime.mixed,
+        models=dict(runtime.models),
+        made_by=dict(fits),
+    )
+    bound = [rule.where if node is None else node for rule, node in plan.rules]
+    paths = [path for one in bound if one is not None for path in one.paths]
     shadow.make([plan.columns[p] for p in paths if p in plan.columns])
     return judge(shadow)
 

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
 from contracts.uid import uid_of, uniform
-from flows.measure.runtime import Mask, Runtime
-from flows.recipe.expressions import Expression
-from flows.recipe.plan import evaluate_expression
+from flows.measure.runtime import Runtime
+from flows.options import Options
+from flows.pool_reader import Mask
+from flows.recipe.expressions import Expression, evaluate_expression
+from flows.recipe.plan import Plan
 from flows.recipe.sections import HoldoutSection
+from flows.workers import Workers
+from storage import tables
+from storage.store import Store
+
+
+def run_reader(
+    store: Store, pool: tables.Pool, planned: Plan, options: Options, workers: Workers
+) -> Runtime:
+    """Return what reads and makes the tables of a run over a pool, with its hold-out taken."""
+    how: dict[str, Any] = {
+        "plan": planned,
+        "workers": workers,
+        "device": options.device,
+        "on_count": options.reporter.table,
+        "mixed": options.mixed,
+        "bar": options.reporter.bar,
+    }
+    holdout_masks = None
+    if planned.recipe.holdout is not None:
+        # By a reader of its own, to which every record is visible: near-duplicates of held-out
+        # records are found before any are held out, and the run's tables never see them.
+        holdout_masks = holdout(Runtime(store, pool, **how), planned.recipe.holdout)
+    return Runtime(store, pool, holdout_masks, **how)
 
 
 def holdout(everyone: Runtime, section: HoldoutSection) -> list[Mask]:
@@ -46,12 +73,7 @@ def holdout(everyone: Runtime, section: HoldoutSection) -> list[Mask]:
         )
     if section.near is not None:
         rows = rows.with_columns(picked=pl.col("picked").any().over(f"{section.near}.cluster"))
-    held = rows.filter("picked")["uid"]
-    masks = []
-    for index in range(len(everyone.pool.parts)):
-        uids = everyone.frame([], [np.ones(p.rows, dtype=bool) for p in everyone.pool.parts], index)
-        masks.append(uids["uid"].is_in(held.implode()).to_numpy() & everyone.live[index])
-    return masks
+    return everyone.where(rows.filter("picked")["uid"])
 
 
 def _picked(

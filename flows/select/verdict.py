@@ -10,8 +10,10 @@ import polars as pl
 
 from contracts.errors import DataError
 from curation.step import Step
-from flows.measure.runtime import Mask, Runtime
-from flows.recipe.plan import Node, Plan, evaluate_expression
+from flows.measure.runtime import Runtime
+from flows.pool_reader import Mask
+from flows.recipe.expressions import evaluate_expression
+from flows.recipe.plan import Node, Plan
 from flows.recipe.sections import Rule
 
 HOLDOUT = "holdout"
@@ -95,10 +97,11 @@ def judge(runtime: Runtime) -> Verdict:
     evidence: dict[str, pl.DataFrame] = {}
     names: list[str] = []
     if plan.recipe.holdout is not None:
-        held_out = _flat(runtime, runtime.holdout_masks or [])
+        held_out = runtime.flat(runtime.holdout_masks or [])
         names.append(HOLDOUT)
         fate[held_out] = 0
-        results.append(RuleResult(HOLDOUT, rows.height, int(held_out.sum())))
+        dropped = int(held_out.sum())
+        results.append(RuleResult(name=HOLDOUT, reached=rows.height, dropped=dropped))
     for rule, node in plan.rules:
         index = len(names)
         names.append(rule.name)
@@ -159,7 +162,11 @@ def _where(
         for i, text in enumerate(rule.where.clauses)
     )
     result = RuleResult(
-        rule.name, int(candidates.sum()), int(lost.sum()), int((lost & first_null).sum()), clauses
+        name=rule.name,
+        reached=int(candidates.sum()),
+        dropped=int(lost.sum()),
+        unmeasured=int((lost & first_null).sum()),
+        clauses=clauses,
     )
     return passed, failing, result
 
@@ -172,8 +179,7 @@ def _by(
     candidates: Mask,
     repeats: np.ndarray[Any, Any],
 ) -> tuple[Mask, np.ndarray[Any, Any], pl.DataFrame, RuleResult]:
-    masks = _by_part(runtime, candidates)
-    rows = runtime.roles(node, masks)
+    rows = runtime.roles(node.roles, runtime.by_part(candidates))
     step = node.step
     if node.of_pool:
         whole = int(sum(mask.sum() for mask in runtime.visible))
@@ -199,7 +205,10 @@ def _by(
         twins = _measured(runtime, node, step.explain(rows, kept))
         found = pl.concat([kept, twins], how="diagonal_relaxed")
     result = RuleResult(
-        rule.name, int(candidates.sum()), int((candidates & ~passed).sum()), repeats=total
+        name=rule.name,
+        reached=int(candidates.sum()),
+        dropped=int((candidates & ~passed).sum()),
+        repeats=total,
     )
     return passed, repeats, found, result
 
@@ -262,25 +271,6 @@ def _measured(runtime: Runtime, node: Node, twins: pl.DataFrame) -> pl.DataFrame
         .rename({"far": "distance"})
         .sort("uid")
     )
-
-
-def _flat(runtime: Runtime, masks: Any) -> Mask:
-    """Return masks over parts as one mask over the live rows."""
-    if not len(masks):
-        return np.zeros(0, dtype=bool)
-    return np.concatenate([m[live] for m, live in zip(masks, runtime.live, strict=True)])
-
-
-def _by_part(runtime: Runtime, live_mask: Mask) -> list[Mask]:
-    """Return a mask over the live rows as masks over parts."""
-    masks, start = [], 0
-    for live in runtime.live:
-        mask = np.zeros(len(live), dtype=bool)
-        count = int(live.sum())
-        mask[live] = live_mask[start : start + count]
-        start += count
-        masks.append(mask)
-    return masks
 
 
 def _clause_texts(plan: Plan, before: int) -> list[tuple[str, ...]]:

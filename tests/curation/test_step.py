@@ -150,7 +150,7 @@ def test_groups_reach_the_function_whole_and_in_bounded_blocks(
         seen.append(set(groups["label"]))
         return groups.select(x="score")
 
-    monkeypatch.setattr("curation.step.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("curation._groups.BLOCK_BYTES", block_bytes)
     assert grouped(table).equals(expected)
     _returning(groupwise, look, by="label", reads=grouped.reads)(table)
     assert sorted(name for names in seen for name in names) == sorted(set(label))

@@ -17,6 +17,7 @@ from PIL import Image
 from contracts.uid import uid_of
 from flows import run as runs
 from flows.look.views import RunView, Winnow
+from flows.reporter import Reporter
 from storage import tables
 from storage.store import Object, Store
 
@@ -172,18 +173,18 @@ class Watch:
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     """Watch the runs of this process: what is measured, and which objects are opened."""
     seen = Watch({}, [])
-    path, say = Store.path, runs.Reporter.__init__
+    path, say = Store.path, Reporter.__init__
 
     def opening(store: Store, item: Object) -> Path:
         seen.opened.append(item.path)
         return path(store, item)
 
-    def saying(reporter: runs.Reporter, *args: Any, **options: Any) -> None:
+    def saying(reporter: Reporter, *args: Any, **options: Any) -> None:
         say(reporter, *args, **options)
         reporter.table = lambda table, count: seen.counts.update(
             {table: (count.found, count.computed)}
         )
 
     monkeypatch.setattr(Store, "path", opening)
-    monkeypatch.setattr(runs.Reporter, "__init__", saying)
+    monkeypatch.setattr(Reporter, "__init__", saying)
     return seen

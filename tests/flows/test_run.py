@@ -16,7 +16,8 @@ from contracts.uid import uid_of
 from flows import run as runs
 from flows.ingest import ingest as ingesting
 from flows.recipe import sections as recipes
-from flows.recipe.plan import plan
+from flows.recipe.planner import plan
+from flows.reporter import Reporter
 from flows.upkeep.verify import verify
 
 # ------------------------------------------------------------------ the matrix
@@ -296,7 +297,7 @@ def test_the_store_is_where_it_is_said_to_be(tmp_path: Path):
 def test_a_run_says_table_by_table_what_it_found_and_computed(rows: Any):
     said: list[tuple[str, int, int]] = []
     stages: list[str] = []
-    reporter = runs.Reporter(
+    reporter = Reporter(
         stage=stages.append, table=lambda t, c: said.append((t, c.found, c.computed))
     )
     text = ROWS + '[[select]]\nwhere = "caption_stats.words >= 1"\n[export]\n'

@@ -246,7 +246,7 @@ def test_json_lines_hold_a_text_and_what_is_known_of_it(pictures: Any, expected:
 def test_the_lines_to_paste_name_all_shards_and_the_draws(
     project: Any, captioned: dict[str, bytes]
 ):
-    from flows.run import Reporter
+    from flows.reporter import Reporter
 
     said: list[str] = []
     project.pictures(captioned)

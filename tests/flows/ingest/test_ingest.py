@@ -22,7 +22,6 @@ from flows import workers as working
 from flows.ingest import ingest as ingesting
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.look.views import PoolView, Winnow
-from flows.measure.runtime import Runtime
 from storage import tables
 from storage.source import Columns, Found, Record, Rejected, Unit, find
 from storage.store import Store
@@ -565,9 +564,9 @@ def test_a_pool_or_a_source_with_an_unsafe_name_is_refused(reader: Reader, pool:
 def test_every_later_stage_sees_live_records_only(moved: Reader):
     moved.lines("one/a.jsonl", _row(0), _row(1, text="changed"))
     moved.read("one", name="web", update=True)
-    runtime: Runtime = moved.pool()._runtime
-    assert [mask.tolist() for mask in runtime.live] == [[True, False], [True]]
-    assert runtime.frame(["text"])["text"].to_list() == ["text 0", "changed"]
+    reader = moved.pool().reader
+    assert [mask.tolist() for mask in reader.live] == [[True, False], [True]]
+    assert reader.frame(["text"])["text"].to_list() == ["text 0", "changed"]
 
 
 @pytest.mark.parametrize("run_records", [1, 3, 4096])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import copy
 import json
 import os
@@ -21,7 +22,9 @@ from flows.ingest import ingest as ingesting
 from flows.measure import runtime as runtimes
 from flows.measure import tasks as measure
 from flows.measure.runtime import Runtime
-from storage import tables
+from flows.reporter import Reporter
+from flows.upkeep.refit import refit
+from storage import store, tables
 
 TEXTS = """
 [[source]]
@@ -171,7 +174,7 @@ def test_a_fit_stays_pinned_while_the_pool_grows(project: Any, watch: Any):
 
 def _refit(project: Any, alias: str, text: str) -> dict[str, Any]:
     recipe = runs.read_recipe(project.recipe(text))
-    return runs.refit(recipe, project.store, alias, runs.Options())
+    return refit(recipe, project.store, alias, runs.Options())
 
 
 def test_a_refit_takes_the_pool_as_it_is_and_older_versions_keep_their_fit(
@@ -244,11 +247,34 @@ def test_pieces_of_a_part_give_the_object_of_the_whole(
         shown.append((what, total))
         yield lambda done: shown.append(("done", done))
 
-    project.run(text, workers=workers, reporter=runs.Reporter(bar=bar))
+    project.run(text, workers=workers, reporter=Reporter(bar=bar))
     assert [o.sha256 for o in project.last().runtime.notes["embed.bag"]] == [
         o.sha256 for o in whole
     ]
     assert shown == [("measuring embed.bag", 20), ("done", 7), ("done", 7), ("done", 6)]
+
+
+def test_the_pieces_of_a_part_hash_its_payload_once(
+    project: Any, captioned: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    names = sorted(name for name in captioned if name.endswith(".png"))[:12]
+    project.pictures({name: captioned[name] for name in names})
+    text = '[[source]]\npath = "pictures"\n'
+    project.run(text, until="ingest")
+    monkeypatch.setattr(measure, "PIECE_ROWS", 3)
+    hashed: collections.Counter[str] = collections.Counter()
+    sha256, task = store._sha256, measure.measure
+    pieces: list[Any] = []
+
+    def counting(path: Path) -> str:
+        hashed[path.parent.name] += 1
+        return sha256(path)
+
+    monkeypatch.setattr(store, "_sha256", counting)
+    monkeypatch.setattr(runtimes, "measure", lambda piece: (pieces.append(piece), task(piece))[1])
+    project.run(text + '[annotate.bytes]\nstep = "content_hash"\n', until="annotate")
+    assert len(pieces) == 4
+    assert (hashed["payload"], hashed["records"]) == (1, 1)
 
 
 CLOCK = """
@@ -368,7 +394,7 @@ def test_unmatched_keys_are_counted_on_both_sides(project: Any, monkeypatch: pyt
 
     recipe = TEXTS + '[annotate.mine]\nfile = "mine.parquet"\nkey = "meta.n"\n'
     for _ in range(2):
-        project.run(recipe, reporter=runs.Reporter(table=table))
+        project.run(recipe, reporter=Reporter(table=table))
     assert seen == [(3, 1), (3, 1)]
 
 

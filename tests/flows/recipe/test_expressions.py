@@ -6,8 +6,7 @@ import polars as pl
 import pytest
 
 from contracts.errors import ConfigError
-from flows.recipe.expressions import Expression
-from flows.recipe.plan import evaluate_expression
+from flows.recipe.expressions import Expression, evaluate_expression
 
 
 def _value(text: str, **columns: pl.Series) -> list[object]:

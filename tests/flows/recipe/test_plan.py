@@ -10,8 +10,10 @@ import pytest
 from contracts.errors import ConfigError
 from curation.step import Role, rowwise
 from flows.recipe import sections as recipes
-from flows.recipe.plan import Plan, check_types, plan
+from flows.recipe.plan import Plan
+from flows.recipe.planner import plan
 from flows.recipe.toml import dumps
+from flows.recipe.types import check_types
 
 CLUSTERS = """
 [annotate.hash]

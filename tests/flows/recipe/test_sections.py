@@ -8,7 +8,7 @@ import pytest
 
 from contracts.errors import ConfigError
 from flows.recipe import sections as recipes
-from flows.recipe.plan import plan
+from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
 
 MISTAKES = """

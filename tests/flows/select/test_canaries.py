@@ -10,6 +10,7 @@ from PIL import Image
 
 from contracts.errors import ConfigError, DataError
 from flows import run as runs
+from flows.reporter import Reporter
 from flows.select.canaries import lines
 
 TEXTS = """
@@ -198,6 +199,6 @@ def test_the_command_says_what_became_of_them(project: Any):
     _texts(project)
     said: list[str] = []
     recipe = runs.read_recipe(project.recipe(TEXTS.format(threshold=0.6, words=3)))
-    reporter = runs.Reporter(line=said.append)
+    reporter = Reporter(line=said.append)
     runs.run(recipe, project.store, runs.Options(until="select", reporter=reporter))
     assert any("canaries, copy: 10 planted, 100.0% caught" in line for line in said)

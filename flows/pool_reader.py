@@ -1,0 +1,172 @@
+"""Read a pool: its live rows, their columns, the notes beside them and their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from contracts.errors import ConfigError
+from flows.recipe.expressions import Expression, bound_roles, evaluate_expression
+from storage import tables
+from storage.store import Object, Store
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class PoolReader:
+    """One version of a pool and the notes that lie beside it; knows no recipe.
+
+    Attributes:
+        holdout_masks: for each part the held-out rows; None where nothing is held out.
+        notes: table to its objects, one beside each part.
+        columns: path of a note's column, such as `caption.words`, to the table that has it.
+    """
+
+    store: Store
+    pool: tables.Pool
+    holdout_masks: Sequence[Mask] | None = None
+    notes: dict[str, tuple[Object, ...]] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def live(self) -> list[Mask]:
+        """For each part the rows that were not removed."""
+        masks = [np.ones(part.rows, dtype=bool) for part in self.pool.parts]
+        if self.pool.removed is not None:
+            removed = tables.read(self.store, self.pool.removed).partition_by("part", as_dict=True)
+            for index, part in enumerate(self.pool.parts):
+                if (gone := removed.get((part.name,))) is not None:
+                    masks[index] &= ~self.uids(index).is_in(gone["uid"].implode()).to_numpy()
+        return masks
+
+    @cached_property
+    def visible(self) -> list[Mask]:
+        """For each part the rows that groupwise, poolwise, fits and selectors may see."""
+        if self.holdout_masks is None:
+            return self.live
+        return [
+            live & ~held_out for live, held_out in zip(self.live, self.holdout_masks, strict=True)
+        ]
+
+    def uids(self, part: int) -> pl.Series:
+        """Return the uid of every row of a part, of removed ones too."""
+        return tables.read(self.store, self.pool.parts[part].records, ["uid"])["uid"]
+
+    def rows(self, part: int, paths: Sequence[str]) -> pl.DataFrame:
+        """Return `uid` and flat columns of every row of a part, of removed ones too.
+
+        Raises:
+            ConfigError: a column is the payload.
+        """
+        at = self.pool.parts[part]
+        if "image" in paths or ("payload" in paths and at.payload is not None):
+            raise ConfigError(
+                "poolwise methods, fits and selectors look at narrow columns, not at the payload: "
+                "measure it first."
+            )
+        return flat_columns(self.store, at, self.notes_at(part, paths), paths)
+
+    def frame(
+        self, paths: Sequence[str], masks: Sequence[Mask] | None = None, part: int | None = None
+    ) -> pl.DataFrame:
+        """Return `uid` and flat columns of the live rows, or of those that masks let through."""
+        masks = self.live if masks is None else masks
+        chosen = range(len(self.pool.parts)) if part is None else [part]
+        frames = [self.rows(index, paths).filter(masks[index]) for index in chosen]
+        if not frames:
+            return pl.DataFrame(schema={"uid": pl.UInt64, **dict.fromkeys(paths, pl.Null)})
+        return pl.concat(frames, how="vertical_relaxed")
+
+    def roles(
+        self, roles: Mapping[str, Expression], masks: Sequence[Mask], part: int | None = None
+    ) -> pl.DataFrame:
+        """Return `uid` and the roles of a method for the rows that masks let through."""
+        flat = self.frame([p for e in roles.values() for p in e.paths], masks, part)
+        return flat.select("uid", *bound_roles(flat, roles))
+
+    def notes_at(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
+        """Return for each note's path its object beside a part, and its column there."""
+        return {
+            path: (self.notes[self.columns[path]][part], path.partition(".")[2])
+            for path in paths
+            if path in self.columns
+        }
+
+    def mask(self, expression: Expression, part: int) -> Mask:
+        """Return where an expression is true in a part; null is not true."""
+        flat = self.rows(part, expression.paths)
+        true = evaluate_expression(flat, expression.polars, expression.text).fill_null(False)
+        return true.to_numpy()
+
+    def where(self, uids: Sequence[int] | pl.Series) -> list[Mask]:
+        """Return for each part the live rows of some records."""
+        wanted = np.unique(np.asarray(uids, dtype=np.uint64))
+        if not len(wanted):
+            return [np.zeros(part.rows, dtype=bool) for part in self.pool.parts]
+        masks = []
+        for index, live in enumerate(self.live):
+            mine = self.uids(index).to_numpy()
+            nearest = np.searchsorted(wanted, mine).clip(max=len(wanted) - 1)
+            masks.append((wanted[nearest] == mine) & live)
+        return masks
+
+    def pictures(
+        self, uids: Sequence[int] | pl.Series, *, gone: Literal["refuse", "null"] = "refuse"
+    ) -> Iterator[pl.DataFrame]:
+        """Yield `part`, `row`, `uid` and `image` of some live records, a row group at a time.
+
+        They come in pool order, encoded; the image of a record that has none is null.
+
+        Args:
+            uids: of the records; those of parts that have no payload are left out.
+            gone: what is done about a picture by reference whose file is missing.
+
+        Raises:
+            DataError: a picture is not what was ingested (SOURCE_GONE where its file is missing).
+        """
+        for index, mask in enumerate(self.where(uids)):
+            part = self.pool.parts[index]
+            if part.payload is None or not mask.any():
+                continue
+            for group in tables.payloads(self.store, part, "image", rows=mask, gone=gone):
+                yield group.select(pl.lit(index, pl.UInt32).alias("part"), "row", "uid", "image")
+
+    def flat(self, masks: Sequence[Mask]) -> Mask:
+        """Return masks over parts as one mask over the live rows."""
+        live = [mask[live] for mask, live in zip(masks, self.live, strict=True)]
+        return np.concatenate([np.zeros(0, dtype=bool), *live])
+
+    def by_part(self, live_mask: Mask) -> list[Mask]:
+        """Return a mask over the live rows as masks over parts."""
+        ends = np.cumsum([live.sum() for live in self.live])[:-1]
+        masks = [live.copy() for live in self.live]
+        for mask, chosen in zip(masks, np.split(live_mask, ends) if masks else [], strict=True):
+            mask[mask] = chosen
+        return masks
+
+
+def flat_columns(
+    store: Store, part: tables.Part, notes: Mapping[str, tables.Note], paths: Sequence[str]
+) -> pl.DataFrame:
+    """Return `uid` and the named narrow columns of a part.
+
+    In a part without payload `payload` is the text, and `image` is null; in another part both
+    are left out.
+    """
+    named = dict.fromkeys(paths)
+    narrow = [path for path in named if path not in ("image", "payload")]
+    if part.payload is not None:
+        return tables.glued(store, part, notes, narrow)
+    wide = tables.glued(store, part, notes, [*narrow, "text"] if "payload" in named else narrow)
+    if "payload" in named:
+        wide = wide.with_columns(payload=pl.col("text"))
+    if "image" in named:
+        wide = wide.with_columns(image=pl.lit(None, dtype=pl.Binary))
+    return wide.select("uid", *(path for path in named if path != "uid"))
