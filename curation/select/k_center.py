@@ -48,9 +48,9 @@ def k_center(
     picks = list(shuffled(uids, seed, stream)[: min(wanted, 1)])
     radii: list[float | None] = [None] * len(picks)
     while len(picks) < wanted:
-        pick = x[np.array(picks[-1:])].astype(np.float32)
+        pick = _neighbours.single(x[np.array(picks[-1:])])
         for a, b in _neighbours.blocks(len(x)):
-            gap = x[a:b].astype(np.float32) - pick
+            gap = _neighbours.single(x[a:b]) - pick
             np.minimum(square[a:b], np.einsum("ij,ij->i", gap, gap), out=square[a:b])
         square[picks[-1]] = -1
         picks.append(square.argmax())
