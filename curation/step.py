@@ -199,7 +199,8 @@ class Step:
             return in_order(rows["uid"], found)
         if step.kind == "fit":
             return step._fit(rows, arguments)
-        return step._select(rows.sort("uid"), arguments)
+        # Candidates that come sorted, as a run's do, are not copied: their vectors may lie on disk.
+        return step._select(rows if _ascending(rows["uid"]) else rows.sort("uid"), arguments)
 
     def select(self, frame: Frame) -> pl.DataFrame:
         """Return `uid` and the roles of a table, nothing else.
@@ -428,6 +429,11 @@ class Step:
                     )
             arguments.append(value)
         return arguments
+
+
+def _ascending(uids: pl.Series) -> bool:
+    values = uids.to_numpy()
+    return bool((values[1:] > values[:-1]).all())
 
 
 def rowwise(

@@ -45,7 +45,7 @@ def nearest_centroid(
     table = centroids.sort("centroid")
     there, c = _neighbours.directions(table["vector"].alias("centroids"))
     numbers = table["centroid"].filter(there).cast(pl.UInt32).to_numpy()
-    known, x = _neighbours.matrix(rows["vector"], zeros=False)
+    known, x = _neighbours.in_place(rows["vector"], zeros=False)
     if not len(c) and len(x):
         raise DataError("nearest_centroid: the table of centroids is empty; fit it on vectors.")
     if len(x) and x.shape[1] != c.shape[1]:
@@ -61,8 +61,8 @@ def nearest_centroid(
         nearest[a:b] = numbers[ranked]
         cosine[a:b] = _neighbours.cosine(block, c[ranked[:, 0]])
     found = (
-        rows.filter(known)
-        .select("uid")
+        rows.select("uid")
+        .filter(known)
         .with_columns(centroid=pl.Series(nearest[:, 0]), cosine=pl.Series(cosine))
     )
     if probes > 1:

@@ -51,12 +51,12 @@ def kmeans(
         vector: Array(Float32, D), at length 1 if spherical.
         size: records of the sample that are nearest to it, at least 1.
     Cost: iterations * n * num_clusters * D multiplications for a sample of n = 256 *
-    num_clusters records at most; 8 D bytes a record of the sample.
+    num_clusters records at most; 6 D bytes a record of the sample, 2 D of a large one.
     Raises:
         DataError: vectors of different lengths, NaN or infinity.
     """
     assert num_clusters is not None, "plan fills it in"
-    known, x = (_neighbours.directions if spherical else _neighbours.matrix)(rows["vector"])
+    known, x = _neighbours.in_place(rows["vector"], zeros=not spherical)
     centroids, sizes = _neighbours.kmeans(
         x,
         rows["uid"].to_numpy()[known],

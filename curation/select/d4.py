@@ -48,6 +48,14 @@ def d4(
     """
     wanted = budget_of(candidates.height, budget, budget_ratio)
     distinct = max(wanted, budget_of(candidates.height, None, dedup_ratio))
-    left = candidates.drop_nulls().sort("max_cosine", "uid").head(distinct)
-    centroids = kmeans(left, num_clusters=num_clusters, seed=seed, stream=stream)
-    return by_cosine(left, centroids, descending=False).head(wanted)
+    measured = candidates.select(
+        "uid", "max_cosine", row=pl.int_range(pl.len()), known=pl.col("vector").is_not_null()
+    )
+    ranked = measured.filter("known").drop_nulls().sort("max_cosine", "uid").head(distinct)
+    left = ranked["row"].sort()
+    # Of the vectors only those that are drawn are copied.
+    drawn, fit = kmeans.bind(num_clusters=num_clusters, seed=seed, stream=stream).drawn(
+        candidates["uid"][left]
+    )
+    centroids = fit.model(candidates[left.filter(drawn)].select("uid", "vector"))
+    return by_cosine(candidates, centroids, left, descending=False).head(wanted)

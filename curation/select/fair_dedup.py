@@ -99,7 +99,7 @@ def _cosines(
             f"fair_dedup: {len(c)} of {len(there)} concepts have a vector; each needs one, and "
             "one concept at least."
         )
-    known, x = _neighbours.matrix(candidates["vector"], zeros=False)
+    known, x = _neighbours.in_place(candidates["vector"], zeros=False)
     if len(x) and x.shape[1] != c.shape[1]:
         raise DataError(
             f"fair_dedup: candidates of {x.shape[1]} dimensions, concepts of {c.shape[1]}; "

@@ -41,16 +41,16 @@ def k_center(
         DataError: vectors of different lengths; NaN or infinity.
     """
     wanted = budget_of(candidates.height, budget, budget_ratio)
-    known, x = _neighbours.matrix(candidates["vector"])
-    x = x.astype(np.float32, copy=False)
+    known, x = _neighbours.in_place(candidates["vector"])
     uids = candidates["uid"].to_numpy()[known]
     wanted = min(wanted, len(x))
     square = np.full(len(x), np.inf, dtype=np.float32)
     picks = list(shuffled(uids, seed, stream)[: min(wanted, 1)])
     radii: list[float | None] = [None] * len(picks)
     while len(picks) < wanted:
+        pick = _neighbours.single(x[np.array(picks[-1:])])
         for a, b in _neighbours.blocks(len(x)):
-            gap = x[a:b] - x[picks[-1]]
+            gap = _neighbours.single(x[a:b]) - pick
             np.minimum(square[a:b], np.einsum("ij,ij->i", gap, gap), out=square[a:b])
         square[picks[-1]] = -1
         picks.append(square.argmax())

@@ -7,11 +7,14 @@ from typing import Literal
 import polars as pl
 
 from contracts.params import Count, Ratio, Seed
+from curation import _neighbours
 from curation.annotate.nearest_centroid import nearest_centroid
 from curation.fit.kmeans import kmeans
 from curation.step import Role, Table, budget_of, selector
 
 EVIDENCE = {"centroid": pl.UInt32, "cosine": pl.Float32}
+# Candidates whose vectors are copied at a time.
+BLOCK = 65_536
 
 
 @selector(
@@ -53,12 +56,22 @@ def prototypes(
     wanted = budget_of(candidates.height, budget, budget_ratio)
     if centroids is None:
         centroids = kmeans(candidates, num_clusters=num_clusters, seed=seed, stream=stream)
-    return by_cosine(candidates, centroids, descending=keep == "easy").head(wanted)
+    everyone = pl.int_range(candidates.height, eager=True)
+    return by_cosine(candidates, centroids, everyone, descending=keep == "easy").head(wanted)
 
 
 def by_cosine(
-    candidates: pl.DataFrame, centroids: pl.DataFrame, *, descending: bool
+    candidates: pl.DataFrame, centroids: pl.DataFrame, rows: pl.Series, *, descending: bool
 ) -> pl.DataFrame:
-    """Return uid, nearest centroid and the cosine to it in the order of the cosine, then uid."""
-    found = nearest_centroid(candidates, centroids).drop_nulls()
-    return found.sort("cosine", "uid", descending=[descending, False])
+    """Return uid, nearest centroid and the cosine to it in the order of the cosine, then uid.
+
+    Args:
+        candidates: `uid` and `vector`.
+        centroids: the table of `fit.kmeans`.
+        rows: the candidates to look at.
+    """
+    blocks = [rows[a:b] for a, b in _neighbours.blocks(len(rows), BLOCK)] or [rows]
+    found = [
+        nearest_centroid(candidates[block].select("uid", "vector"), centroids) for block in blocks
+    ]
+    return pl.concat(found).drop_nulls().sort("cosine", "uid", descending=[descending, False])

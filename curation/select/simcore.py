@@ -66,7 +66,7 @@ def simcore(
         DataError: the target has no vector; vectors of different lengths; NaN or infinity.
     """
     centroids, targets = _centroids(target, num_centroids, seed, stream)
-    known, x = _neighbours.matrix(candidates["vector"], zeros=False)
+    known, x = _neighbours.in_place(candidates["vector"], zeros=False)
     uids = candidates["uid"].to_numpy()[known]
     if len(x) and x.shape[1] != centroids.shape[1]:
         raise DataError(
@@ -119,11 +119,11 @@ def _centroids(
     if "uid" not in target.columns:
         target = target.with_columns(uid=pl.int_range(pl.len(), dtype=pl.UInt64))
     target = target.sort("uid")
-    known, x = _neighbours.directions(target["vector"].alias("target vector"))
+    known, x = _neighbours.in_place(target["vector"].alias("target vector"), zeros=False)
     if not len(x):
         raise DataError("simcore: the target has no vector; name a pool that has some.")
     if len(x) <= num_centroids:
-        return x, len(x)
+        return _neighbours.unit(x), len(x)
     uids = target["uid"].to_numpy()[known]
     centroids, _ = _neighbours.kmeans(
         x, uids, num_centroids, iterations=25, spherical=True, seed=seed, stream=stream
@@ -132,7 +132,7 @@ def _centroids(
 
 
 def _rounds(
-    x: NDArray[np.floating], centroids: _neighbours.Vectors, wanted: int
+    x: _neighbours.Rows, centroids: _neighbours.Vectors, wanted: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Yield for each round the row that each centroid takes, and its cosine.
 

@@ -234,3 +234,40 @@ def test_importing_the_module_loads_neither_torch_nor_faiss():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_half_precision_becomes_single_bit_for_bit():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    assert _neighbours.single(every).tobytes() == every.astype(np.float32).tobytes()
+    turned = every.T
+    assert np.array_equal(_neighbours.single(turned), turned.astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_vectors_stay_where_they_lie(dtype):
+    x = np.arange(1, 13, dtype=dtype).reshape(4, 3)
+    whole = pl.Series("v", x, dtype=pl.Array(pl.Float16 if dtype == np.float16 else pl.Float32, 3))
+    gap = pl.select(pl.when(pl.Series([True, False, True, True])).then(whole)).to_series()
+    zero = whole.to_list()
+    zero[2] = [0.0, 0.0, 0.0]
+    zero = pl.Series("v", zero, dtype=whole.dtype)
+    for series, chosen in ((whole, [0, 1, 2, 3]), (gap, [0, 2, 3]), (zero, [0, 1, 3])):
+        held, rows = _neighbours.in_place(series, zeros=False)
+        assert np.flatnonzero(held).tolist() == rows.chosen.tolist() == chosen
+        assert np.array_equal(rows[:], x[chosen])
+        assert rows.shape == (len(chosen), 3)
+    held, rows = _neighbours.in_place(gap[1:], zeros=False)
+    assert np.array_equal(rows[:], x[2:])
+    assert held.tolist() == [False, True, True]
+    flat = np.shares_memory(_neighbours.in_place(whole)[1].x, whole.to_numpy())
+    assert flat
+
+
+def test_kmeans_is_the_same_where_rows_are_brought_to_length_1_anew(monkeypatch):
+    x = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float16)
+    uids = np.arange(500, dtype=np.uint64)
+    options = {"iterations": 9, "spherical": True, "seed": 0, "stream": "k"}
+    in_memory = _neighbours.kmeans(x, uids, 12, **options)
+    monkeypatch.setattr(_neighbours, "IN_MEMORY_BYTES", 0)
+    anew = _neighbours.kmeans(x, uids, 12, **options)
+    assert all(np.array_equal(a, b) for a, b in zip(in_memory, anew, strict=True))

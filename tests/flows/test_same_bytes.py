@@ -8,7 +8,8 @@ import pytest
 
 from flows import run as runs
 from flows.ingest.ingest import SourceSpec, ingest
-from storage import source
+from flows.look.views import Winnow
+from storage import source, walk
 from storage.store import Store
 
 RECIPE = """
@@ -84,10 +85,15 @@ def test_any_number_of_workers(project, want, workers: int):
     assert made(project, "many", workers=workers) == want
 
 
-def test_files_made_in_another_order(project, captioned, want):
-    project.pictures(dict(reversed(captioned.items())), folder="again")
-    read(project.recipe_dir / "again-store", project.recipe_dir / "again")
-    assert made(project, "again-store") == want
+def test_a_folder_that_is_read_from_its_last_file_to_its_first(project, want, monkeypatch):
+    backwards = project.recipe_dir / "backwards"
+    monkeypatch.setattr(walk, "sorted", lambda n: sorted(n, reverse=True), raising=False)
+    read(backwards, project.recipe_dir / "pictures")
+    monkeypatch.undo()
+    ids = [Winnow(Store(project.recipe_dir / s)).pool("pictures").frame("source_id").collect()
+           for s in ("one", "backwards")]  # fmt: skip
+    assert ids[0]["source_id"].to_list() == ids[1]["source_id"].to_list()[::-1]
+    assert made(project, "backwards") == want
 
 
 def test_payload_by_reference(project, want):
