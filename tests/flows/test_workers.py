@@ -228,9 +228,9 @@ def test_keys_of_a_bucket_that_a_worker_died_over_are_counted_once(tmp_path: Pat
 
     for name, keys in (("a", [1, 2]), ("b", [2, 3])):
         buckets._write(pl.DataFrame({"key": keys}), tmp_path / f"{name}.key")
-    buckets._repeated(tmp_path)
+    buckets._keep_repeated(tmp_path)
     buckets._write(pl.DataFrame({"key": [2, 3]}), tmp_path / "b.key")
-    buckets._repeated(tmp_path)
+    buckets._keep_repeated(tmp_path)
     assert pl.read_ipc(tmp_path / "repeated")["key"].to_list() == [2]
     assert [path.name for path in tmp_path.iterdir()] == ["repeated"]
 
