@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from contracts.errors import ConfigError
+from contracts.errors import ConfigError, DataError
 from flows.recipe.expressions import Expression, bound_roles, evaluate_expression
-from storage import tables
+from storage import commit, tables
 from storage.store import Object, Store
 
 Mask = NDArray[np.bool_]
@@ -91,6 +95,40 @@ class PoolReader:
         flat = self.frame([p for e in roles.values() for p in e.paths], masks, part)
         return flat.select("uid", *bound_roles(flat, roles))
 
+    def candidates(self, roles: Mapping[str, Expression], masks: Sequence[Mask]) -> pl.DataFrame:
+        """Return `uid` and the roles of the rows that masks let through, sorted by uid.
+
+        Vectors lie in a temporary file that is mapped: they take no memory of this process, and a
+        method looks at them a block at a time.
+
+        Raises:
+            DataError: vectors of different lengths.
+            StorageError: the temporary file finds no space.
+        """
+        uids = [self.uids(i).to_numpy()[mask] for i, mask in enumerate(masks)]
+        order = np.argsort(np.concatenate([np.empty(0, dtype=np.uint64), *uids]))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        narrow: list[pl.DataFrame] = []
+        vectors: dict[str, _Vectors] = {}
+        start = 0
+        for index, of in enumerate(uids):
+            rows = self.roles(roles, masks, index)
+            for column in rows.iter_columns():
+                if isinstance(column.dtype, pl.Array) and len(of):
+                    found = vectors.setdefault(
+                        column.name, _Vectors(len(order), column.dtype, self.store.temporary)
+                    )
+                    found.put(place[start : start + len(of)], column)
+            narrow.append(rows.drop(vectors, strict=False))
+            start += len(of)
+        if not vectors:
+            return self.roles(roles, masks).sort("uid")
+        # A part in which nothing was measured has the column without a type, before it has one.
+        rest = [rows.drop(vectors, strict=False) for rows in narrow]
+        flat = pl.concat(rest, how="vertical_relaxed")
+        return flat[order].with_columns(v.series().alias(name) for name, v in vectors.items())
+
     def notes_at(self, part: int, paths: Sequence[str]) -> dict[str, tables.Note]:
         """Return for each note's path its object beside a part, and its column there."""
         return {
@@ -150,6 +188,43 @@ class PoolReader:
         for mask, chosen in zip(masks, np.split(live_mask, ends) if masks else [], strict=True):
             mask[mask] = chosen
         return masks
+
+
+class _Vectors:
+    """A column of vectors in a file without a name, mapped; null where none was put."""
+
+    def __init__(self, count: int, dtype: pl.Array, folder: Path) -> None:
+        self._dtype = dtype
+        self._known = np.zeros(count, dtype=bool)
+        inner = pl.Series([], dtype=dtype.inner).to_numpy().dtype
+        needed = count * dtype.size * inner.itemsize
+        # A store that is mounted to be read has no place of its own.
+        home = folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
+        with commit.reporting(home, needed), tempfile.TemporaryFile(dir=home) as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, needed))
+            self._values = np.memmap(file, dtype=inner, mode="r+", shape=(count, dtype.size))
+
+    def put(self, rows: NDArray[np.int64], vectors: pl.Series) -> None:
+        """Lay vectors into rows."""
+        if vectors.dtype != self._dtype:
+            raise DataError(
+                f"{vectors.name}: {vectors.dtype} in one part and {self._dtype} in another; one "
+                "encoder writes one: embed them again."
+            )
+        known = vectors.is_not_null().to_numpy()
+        self._known[rows] = known
+        self._values[rows[known]] = vectors.drop_nulls().to_numpy()
+
+    def series(self) -> pl.Series:
+        """Return the column over the mapped file, which is not copied."""
+        kind = pa.from_numpy_dtype(self._values.dtype)
+        flat = pa.Array.from_buffers(kind, self._values.size, [None, pa.py_buffer(self._values)])
+        absent = None if self._known.all() else pa.array(~self._known)
+        found = pl.from_arrow(
+            pa.FixedSizeListArray.from_arrays(flat, self._dtype.size, mask=absent)
+        )
+        assert isinstance(found, pl.Series)
+        return found
 
 
 def flat_columns(

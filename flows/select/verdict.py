@@ -179,7 +179,7 @@ def _by(
     candidates: Mask,
     repeats: np.ndarray[Any, Any],
 ) -> tuple[Mask, np.ndarray[Any, Any], pl.DataFrame, RuleResult]:
-    rows = runtime.roles(node.roles, runtime.by_part(candidates))
+    rows = runtime.candidates(node.roles, runtime.by_part(candidates))
     step = node.step
     if node.of_pool:
         whole = int(sum(mask.sum() for mask in runtime.visible))

@@ -85,6 +85,55 @@ def test_held_out_records_are_not_visible(lines: Any):
 # ------------------------------------------------------------------ pictures
 
 
+def _with_vectors(reader: PoolReader, *parts: pl.Series) -> PoolReader:
+    notes = [
+        tables.put(reader.store, pl.DataFrame({"uid": reader.uids(i), "vector": of}), pool="web",
+                   table="embed.v", part=f"{i:05d}")
+        for i, of in enumerate(parts)
+    ]  # fmt: skip
+    columns = {"v.vector": "embed.v"}
+    return PoolReader(reader.store, reader.pool, notes={"embed.v": tuple(notes)}, columns=columns)
+
+
+ROLES = {"vector": Expression("v.vector"), "x": Expression("meta.x")}
+HALF = pl.Array(pl.Float16, 2)
+
+
+def test_candidates_come_sorted_by_uid_and_their_vectors_lie_on_disk(lines: Any):
+    reader = _with_vectors(
+        lines(*"abcdefg"),
+        pl.Series([None, None, None]),
+        pl.Series([[1.0, 2.0], None, [5.0, 6.0]], dtype=HALF),
+        pl.Series([[7.0, 8.0]], dtype=HALF),
+    )
+    masks = [np.array(m, dtype=bool) for m in ([1, 1, 0], [1, 1, 1], [1])]
+    found = reader.candidates(ROLES, masks)
+    values = {0: None, 1: None, 3: [1.0, 2.0], 4: None, 5: [5.0, 6.0], 6: [7.0, 8.0]}
+    order = sorted(values, key=_uid)
+    assert found["uid"].to_list() == [_uid(i) for i in order]
+    assert found["x"].to_list() == order
+    assert found["vector"].to_list() == [values[i] for i in order]
+    assert found.schema["vector"] == HALF
+    mapped = [
+        line for line in Path("/proc/self/maps").read_text().splitlines() if "(deleted)" in line
+    ]
+    assert any(str(reader.store.temporary) in line for line in mapped)
+    narrow = reader.candidates({"x": ROLES["x"]}, masks)
+    assert narrow.equals(found.select("uid", "x"))
+    nobody = reader.candidates(ROLES, [np.zeros(len(m), dtype=bool) for m in masks])
+    assert nobody.height == 0
+
+
+def test_vectors_of_two_lengths_are_no_column(lines: Any):
+    reader = _with_vectors(
+        lines(*"abcd"),
+        pl.Series([[1.0, 2.0]] * 3, dtype=HALF),
+        pl.Series([[1.0, 2.0, 3.0]], dtype=pl.Array(pl.Float16, 3)),
+    )
+    with pytest.raises(DataError, match=r"vector: .* in one part and"):
+        reader.candidates(ROLES, reader.live)
+
+
 @pytest.fixture(scope="module", params=["copy", "reference"])
 def pictures(request: Any, projects: Any, captioned: dict[str, bytes]) -> Any:
     """A pool of six pictures, by copy and by reference; its folder and what reads it."""
