@@ -53,7 +53,8 @@ def curate(recipe: str, until: str = "report", **options: Any) -> dict[str, Any]
     Args:
         recipe: path of the recipe.
         until: the last stage.
-        options: store, set, workers, dask, device, at, mixed; as those of `winnow run`.
+        options: store, set, workers, dask, device, at, mixed, accept, allow_missing; as those of
+            `winnow run`.
     """
     stages = runs.stages_of(Path(recipe), until, options.get("set", []))
     result: dict[str, Any] = {}
@@ -92,6 +93,8 @@ def run(recipe: Path, store: Store, options: Options, overrides: list[str]) -> d
         "device": options.device,
         "at": options.at,
         "mixed": options.mixed,
+        "accept": options.accept,
+        "allow_missing": options.allow_missing,
     }
     try:
         httpx.get(f"{os.environ['PREFECT_API_URL']}/health", timeout=3).raise_for_status()

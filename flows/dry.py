@@ -61,7 +61,7 @@ def dry_run(recipe: Recipe, store: Store, options: Options, sample: int) -> dict
         if pool is not None:
             small = _sampled(store, scratch, pool, sample)
         else:
-            small = _probed(recipe, scratch, sample)
+            small = _probed(recipe, scratch, sample, options)
         seconds, sizes, rules = _measured(planned, scratch, small, options)
     records = pool.records if pool is not None else None
     foreseen: dict[str, dict[str, Any]] = {}
@@ -194,20 +194,23 @@ def _sampled(store: Store, scratch: Store, pool: tables.Pool, sample: int) -> ta
         if "location" in kept.columns:
             kept = kept.drop("location")
         parts.append(
-            tables.Part(part.name, tables.put(scratch, kept, table="records", **at), payload)
+            tables.Part(
+                part.name, tables.put(scratch, kept, table="records", **at), payload, part.meta
+            )
         )
     return replace(
         pool, parts=tuple(parts), records=chosen.len(), removed=None, quarantine=(), files=()
     )
 
 
-def _probed(recipe: Recipe, scratch: Store, sample: int) -> tables.Pool:
+def _probed(recipe: Recipe, scratch: Store, sample: int, options: Options) -> tables.Pool:
     """Ingest the first records of each source into a pool of their own."""
     if not recipe.sources:
         raise DataError(f"there is no pool {recipe.pool!r} and no [[source]] to look at.")
     each = max(1, sample // len(recipe.sources))
     for section in recipe.sources:
-        spec = source_spec(section, recipe.recipe_dir)
+        spec = source_spec(section, recipe.recipe_dir, allow_missing=options.allow_missing)
+        spec = replace(spec, max_quarantined_ratio=1.0)
         ingest(scratch, recipe.pool, spec, source=_First(spec, each))
     pool = tables.load_pool(scratch, recipe.pool)
     assert pool is not None

@@ -21,6 +21,8 @@ class Options:
         given: steps by name that a notebook brings.
         mixed: let a table hold vectors of several numerics classes.
         publish: make a version; a flow whose stages are tasks does so with the last.
+        accept: take an ingest of which much cannot be used.
+        allow_missing: go on where members of a source's brace range or list are missing.
     """
 
     workers: int = 1
@@ -31,6 +33,8 @@ class Options:
     given: Mapping[str, Any] = field(default_factory=dict)
     mixed: bool = False
     publish: bool = True
+    accept: bool = False
+    allow_missing: bool = False
     reporter: Reporter = field(default_factory=Reporter)
 
     def reaches(self, stage: str) -> bool:

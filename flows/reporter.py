@@ -56,6 +56,7 @@ class Reporter:
         ingest: called with a source's name; gives the progress of its ingest.
         bar: wraps long work in a progress bar.
         line: called with a line of result.
+        warning: called with a line of result that asks for a look.
     """
 
     stage: Callable[[str], None] = lambda _stage: None
@@ -65,3 +66,4 @@ class Reporter:
     )
     bar: ProgressBar = no_bar
     line: Callable[[str], None] = lambda _line: None
+    warning: Callable[[str], None] = lambda _line: None

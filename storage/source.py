@@ -431,7 +431,7 @@ WEAK_SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "text_folder": (".txt", ".md"),
 }
 _LOOKED_AT, _LOOKED_AT_EACH = 20, 1000
-_FOLLOW_ADVICE = " --follow-links ROOT follows links to what lies below the folder ROOT."
+FOLLOW_ADVICE = " --follow-links ROOT follows links to what lies below the folder ROOT."
 
 
 def detect(found: Found) -> str:
@@ -473,7 +473,7 @@ def detect(found: Found) -> str:
     raise DataError(
         f"{found.paths[0]}: no kind of source is recognised; seen: {', '.join(what) or 'no file'}. "
         "A source is images, tars, volumes (NIfTI, DICOM), or Parquet, JSON lines, CSV or text "
-        f"files.{_FOLLOW_ADVICE if links else ''}"
+        f"files.{FOLLOW_ADVICE if links else ''}"
     )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from contracts.errors import DataError
 from contracts.uid import digest_of
 from storage import commit
+from storage.meta import DTYPES, widened
 from storage.store import Object, Store
 
 Note = tuple[Object, str]
@@ -31,11 +32,18 @@ ROW_GROUP_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a pool; `payload` is None where the records carry text alone."""
+    """A part of a pool.
+
+    Attributes:
+        payload: None where the records carry text alone.
+        meta: the types of the pool's meta columns: the part may lack some, or was written when
+            some were narrower.
+    """
 
     name: str
     records: Object
     payload: Object | None = None
+    meta: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def rows(self) -> int:
@@ -53,7 +61,8 @@ class Pool:
         removed: table (uid, part, reason) of tombstones, None where there are none.
         quarantine: tables of what could not be accepted.
         files: tables of what was read: unit, fingerprint, records.
-        sources: for each source name its roots, its kind and the types of its meta columns.
+        sources: for each source name its roots, its kind, the columns that it was read by, the
+            types of its meta columns and how many values these rest on, and what it passed over.
     """
 
     name: str
@@ -72,8 +81,14 @@ def load_pool(store: Store, name: str, version: int | None = None) -> Pool | Non
     content = store.ref("pool", name, version)
     if content is None:
         return None
+    meta = {c: kind for s in content["sources"].values() for c, kind in s["meta"].items()}
     parts = tuple(
-        Part(p["name"], Object(**p["records"]), Object(**p["payload"]) if p["payload"] else None)
+        Part(
+            p["name"],
+            Object(**p["records"]),
+            Object(**p["payload"]) if p["payload"] else None,
+            meta,
+        )
         for p in content["parts"]
     )
     return Pool(
@@ -95,7 +110,10 @@ def commit_pool(store: Store, pool: Pool) -> None:
     Raises:
         BusyError: another run made this version.
     """
-    store.create_ref("pool", pool.name, pool.version, asdict(pool))
+    content = asdict(pool)
+    for part in content["parts"]:
+        del part["meta"]  # of the pool's sources
+    store.create_ref("pool", pool.name, pool.version, content)
 
 
 class TableWriter:
@@ -185,6 +203,22 @@ def schema(store: Store, item: Object) -> dict[str, Any]:
     return found
 
 
+def part_schema(store: Store, part: Part) -> dict[str, Any]:
+    """Return the columns of a part's records and the types that `glued` gives them, unread."""
+    found = schema(store, part.records)
+    types = {f"meta.{column}": DTYPES[kind] for column, kind in part.meta.items()}
+    return {name: types.get(name, dtype) for name, dtype in found.items()}
+
+
+def widened_to(store: Store, part: Part, path: str) -> str | None:
+    """Return the type of a meta column where the part holds it in a narrower one, else None."""
+    kind = part.meta.get(path.removeprefix("meta.")) if path.startswith("meta.") else None
+    if kind is None:
+        return None
+    written = schema(store, part.records).get(path, DTYPES[kind])
+    return None if written == DTYPES[kind] else kind
+
+
 def glued(
     store: Store, part: Part, notes: Mapping[str, Note], paths: Sequence[str]
 ) -> pl.DataFrame:
@@ -221,9 +255,15 @@ def _pool_columns(store: Store, part: Part, paths: Sequence[str]) -> pl.DataFram
     for top in {p.partition(".")[0] for p in known if "." in p}:
         fields = frame[top].struct.unnest()
         frame = frame.hstack(fields.rename({c: f"{top}.{c}" for c in fields.columns}))
-    # A source that lacks a column which another source of the pool has gives nulls.
-    absent = [pl.lit(None).alias(p) for p in paths if p not in held]
-    return frame.with_columns(absent).select("uid", *paths)
+    kinds = {p: part.meta[p[5:]] for p in paths if p.startswith("meta.") and p[5:] in part.meta}
+    wider = [widened(frame[p], kind) for p, kind in kinds.items() if p in held]
+    # What other records of the pool have, of another source or later ones, is null here.
+    absent = [
+        pl.lit(None, dtype=DTYPES[kinds[p]] if p in kinds else None).alias(p)
+        for p in paths
+        if p not in held
+    ]
+    return frame.with_columns(*wider, *absent).select("uid", *paths)
 
 
 def payloads(

@@ -55,16 +55,37 @@ def ingest(
     workers: int = 1,
     payload: str = "copy",
     update: bool = False,
+    rehash: bool = False,
+    settle: float = 0.0,
+    follow_links: str | Path | None = None,
+    allow_missing: bool = False,
+    accept: bool = False,
+    max_quarantined: float | None = None,
+    id: str | None = None,
+    text: str | None = None,
+    image: str | None = None,
+    series: str | None = None,
+    position: str | None = None,
     slices: bool = False,
-    **columns: str,
 ) -> dict[str, Any]:
-    """Read a source into a pool; return what `winnow ingest --json` prints."""
+    """Read a source into a pool; return what `winnow ingest --json` prints.
+
+    The parameters are those of the command.
+    """
     from flows.ingest import ingest as ingesting
     from storage import source as sources
 
-    found = sources.find(path)
-    roles = sources.Columns(**columns, slices=slices)
-    spec = ingesting.SourceSpec(found, source or found.name, roles, payload, update=update)
+    found = sources.find(path, follow_links, allow_missing=allow_missing)
+    spec = ingesting.SourceSpec(
+        found,
+        source or found.name,
+        sources.Columns(id, text, image, series, position, slices),
+        payload,
+        update=update,
+        rehash=rehash,
+        settle_s=settle,
+        max_quarantined_ratio=1.0 if accept else max_quarantined,
+    )
     opened = _store(store)
     with opened.lease():
         return ingesting.ingest(opened, pool or spec.name, spec, workers=workers)

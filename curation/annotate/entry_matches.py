@@ -19,7 +19,7 @@ Mode = Literal["improved", "reference"]
     version=1,
     reads={"text": Role(pl.String)},
     writes={"entries": pl.List(pl.UInt32)},
-    tables={"metadata": Table(("entry", "name"), default="fit.build_metadata")},
+    tables={"metadata": Table(("entry", "name"))},
 )
 def entry_matches(
     rows: pl.DataFrame, metadata: pl.DataFrame, *, mode: Mode = "improved"

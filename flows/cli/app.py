@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from contracts.errors import INTERRUPTED, ConfigError, CurationError
+from contracts.errors import INTERRUPTED, CurationError
 
 if TYPE_CHECKING:
     from flows.reporter import Progress, Reporter
@@ -34,6 +35,12 @@ WorkerCount = Annotated[int, typer.Option("--workers", min=1, help="Processes to
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1; found by itself.")]
+Accept = Annotated[
+    bool, typer.Option("--accept", help="Take an ingest of which much cannot be used.")
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on where members of a range are missing.")
+]
 Dask = Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler.")]
 
 
@@ -117,6 +124,14 @@ def ingest(
     update: Annotated[bool, typer.Option(help="Take changed records.")] = False,
     rehash: Annotated[bool, typer.Option(help="Read unchanged files too.")] = False,
     settle: Annotated[float, typer.Option(help="Let files younger than this wait, seconds.")] = 0.0,
+    follow_links: Annotated[
+        Path | None, typer.Option(help="Follow links to what lies below this folder.")
+    ] = None,
+    allow_missing: AllowMissing = False,
+    accept: Accept = False,
+    max_quarantined: Annotated[
+        float | None, typer.Option(help="The share of new records that may be unusable.")
+    ] = None,
     store: StorePath = None,
     workers: WorkerCount = 1,
     as_json: Json = False,
@@ -125,27 +140,27 @@ def ingest(
     """Read raw sources into a pool; again adds only what is new."""
     from flows.ingest.ingest import SourceSpec
     from flows.ingest.ingest import ingest as read
-    from flows.ingest.sources import ingest_line
+    from flows.ingest.sources import report_ingest
+    from flows.reporter import Reporter
     from storage import source as sources
 
-    if payload not in ("copy", "reference"):
-        raise ConfigError(f"--payload {payload}: is copy or reference.")
     opened = _store(store, Path.cwd())
     results = []
     with opened.lease():
         for path in paths:
-            found = sources.find(path)
+            found = sources.find(path, follow_links, allow_missing=allow_missing)
             columns = sources.Columns(id, text, image, series, position, slices)
             spec = SourceSpec(
                 found, source or found.name, columns, payload,
                 update=update, rehash=rehash, settle_s=settle,
+                max_quarantined_ratio=1.0 if accept else max_quarantined,
             )  # fmt: skip
             reporter = _reporter(quiet or as_json)
             with reporter.ingest(spec.name) as progress:
                 result = read(opened, pool or spec.name, spec, workers=workers, progress=progress)
             results.append(result)
             if not as_json:
-                _out(ingest_line(result))
+                report_ingest(result, Reporter(line=_out, warning=_warn))
     if as_json:
         _json(results[0] if len(results) == 1 else results)
 
@@ -167,6 +182,8 @@ def run(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Let a table hold vectors of several machine types.")
     ] = False,
+    allow_missing: AllowMissing = False,
+    accept: Accept = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -179,7 +196,7 @@ def run(
     reporter = _reporter(quiet or as_json)
     options = Options(
         workers=workers, dask=dask, device=device, until=until, at=at, mixed=mixed,
-        reporter=reporter,
+        accept=accept, allow_missing=allow_missing, reporter=reporter,
     )  # fmt: skip
     if dry_run:
         from flows import dry
@@ -251,6 +268,28 @@ def refit(
 
 
 @app.command()
+def forget(
+    source: Annotated[str, typer.Option(help="The source to start anew.")],
+    pool: Annotated[str | None, typer.Option(help="Where several pools have it.")] = None,
+    store: StorePath = None,
+    as_json: Json = False,
+) -> None:
+    """Take a source out of a pool, so that the next ingest reads it anew."""
+    from flows.upkeep.forget import forget as forgetting
+
+    opened = _store(store, Path.cwd())
+    with opened.lease():
+        result = forgetting(opened, source, pool)
+    if as_json:
+        _json(result)
+        return
+    _out(
+        f"{result['pool']} version {result['version']}: {result['forgotten']:,} records of source "
+        f"{result['source']} are forgotten; the next ingest reads it anew."
+    )
+
+
+@app.command()
 def why(
     keys: Annotated[list[str], typer.Argument(help="uid, source id, URL or a file.")],
     run_name: Annotated[str | None, typer.Option("--run", help="Which run.")] = None,
@@ -269,12 +308,29 @@ def why(
         _out(views.why_text(answer))
 
 
-@app.command()
+class _Show(TyperCommand):
+    """`--quarantined` may stand without a code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = list(args)
+        for index, arg in enumerate(args):
+            following = args[index + 1 : index + 2]
+            if arg == "--quarantined" and (not following or following[0].startswith("-")):
+                given[index] = "--quarantined="
+        return super().parse_args(ctx, given)
+
+
+@app.command(cls=_Show)
 def show(
     name: Annotated[str | None, typer.Argument(help="A run or a pool; the only run.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL over the records' columns.")] = None,
     dropped: Annotated[str | None, typer.Option(help="What a rule dropped.")] = None,
-    quarantined: Annotated[str | None, typer.Option(help="Not accepted, by reason code.")] = None,
+    quarantined: Annotated[
+        str | None,
+        typer.Option(
+            help="What is not in the pool, of a reason code; without one the codes with counts."
+        ),
+    ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 20,
     images: Annotated[Path | None, typer.Option(help="Write the pictures to this folder.")] = None,
     store: StorePath = None,
@@ -293,6 +349,8 @@ def show(
         return
     for row in rows:
         _out("  ".join(f"{k}={str(v)[:80]}" for k, v in row.items() if v not in (None, [], {})))
+    if not rows and quarantined is not None:
+        _out("nothing is quarantined" + (f" as {quarantined}." if quarantined else "."))
 
 
 @app.command()
@@ -434,6 +492,7 @@ def _reporter(silent: bool) -> Reporter:
         ingest=_ingest_bar,
         bar=_bar,
         line=_say,
+        warning=_warned,
     )
 
 
@@ -513,6 +572,18 @@ def _visible(text: str) -> str:
 
 def _out(text: str) -> None:
     print(_visible(text))  # noqa: T201
+
+
+def _warn(text: str, *, to_error: bool = False) -> None:
+    """Print a line in colour where a person sees it."""
+    from rich.console import Console
+
+    console = Console(stderr=to_error, highlight=False, markup=False, soft_wrap=True)
+    console.print(_visible(text), style="bold red")
+
+
+def _warned(text: str) -> None:
+    _warn(text, to_error=True)
 
 
 def _say(text: str) -> None:

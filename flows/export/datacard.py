@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from flows.ingest import quarantine
 from flows.measure.runtime import Runtime
 from flows.recipe.toml import dumps
 from flows.select.verdict import RuleResult
-from storage import tables
 
 
 def card(
@@ -80,11 +80,9 @@ def _by(runtime: Runtime, kept: pl.DataFrame, column: str, sources: Any) -> list
 
 
 def _quarantined(runtime: Runtime) -> list[tuple[str, ...]]:
-    frames = [tables.read(runtime.store, item, ["code"]) for item in runtime.pool.quarantine]
-    if not frames:
-        return [("none", "0")]
-    counted = pl.concat(frames).group_by("code").len().sort("code")
-    return [(code, f"{count:,}") for code, count in counted.iter_rows()]
+    rows = quarantine.listed(runtime.store, runtime.pool)
+    counted = rows.group_by("code").len().sort("code")
+    return [(code, f"{count:,}") for code, count in counted.iter_rows()] or [("none", "0")]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

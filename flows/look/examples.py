@@ -205,7 +205,7 @@ def types_of(run: RunView) -> dict[str, Any]:
     runtime = run.runtime
     found: dict[str, Any] = {}
     for index, part in enumerate(runtime.pool.parts):
-        for name, dtype in tables.schema(runtime.store, part.records).items():
+        for name, dtype in tables.part_schema(runtime.store, part).items():
             found.setdefault(name, dtype)
         for path, (item, column) in runtime.notes_at(index, list(runtime.plan.columns)).items():
             found.setdefault(path, tables.schema(runtime.store, item)[column])

@@ -12,6 +12,7 @@ import polars as pl
 from contracts import encode
 from contracts.errors import ConfigError
 from contracts.uid import hex_uid
+from flows.ingest import quarantine
 from flows.look.views import PoolView, Winnow, readable
 from flows.recipe.expressions import Expression, evaluate_expression
 from flows.select.canaries import SHADOW
@@ -88,7 +89,8 @@ def records_as_rows(
         name: a run or a pool; where it is left out, the only run, else the only pool.
         where: an SQL condition over the records' columns.
         dropped: a rule of the run.
-        quarantined: a reason code; what the pool did not accept.
+        quarantined: a reason code; what of it is out of the pool. The empty text: each code with
+            its count and examples, and what no record was made of.
         n: how many.
         images: a folder to write the records' pictures to, as JPEG.
 
@@ -107,6 +109,8 @@ def records_as_rows(
     else:
         pool = opened.pool(name or "")
         frame = pool.frame()
+    if quarantined == "":
+        return quarantine.left_out(pool.quarantine()) + pool.passed_over()
     if quarantined is not None:
         rows = pool.quarantine().filter(pl.col("code") == quarantined).head(n)
         return [{**row, "digest": (row["digest"] or b"").hex()} for row in rows.to_dicts()]

@@ -14,7 +14,7 @@ import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
 from contracts.uid import digest_of, hex_uid, parse_uid
-from flows.ingest.ingest import QUARANTINE
+from flows.ingest import quarantine
 from flows.measure.runtime import Runtime
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe import sections as recipes
@@ -136,10 +136,13 @@ class PoolView:
         return pl.concat(frames)
 
     def quarantine(self) -> pl.DataFrame:
-        """Return what was not accepted: source, source_id, where, code, detail, digest."""
-        frames = [pl.DataFrame(schema=QUARANTINE)]
-        frames += [tables.read(self._store, item) for item in self._pool.quarantine]
-        return pl.concat(frames)
+        """Return what is out of it now: source, source_id, where, code, detail, digest, unit."""
+        return quarantine.listed(self._store, self._pool)
+
+    def passed_over(self) -> list[dict[str, Any]]:
+        """Return what its sources passed over when they were read last: suffix, reason, count."""
+        entries = self._pool.sources.values()
+        return [dict(group) for entry in entries for group in entry.get("passed_over", [])]
 
     def __repr__(self) -> str:
         return (

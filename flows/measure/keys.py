@@ -25,6 +25,7 @@ import numpy as np
 from flows.measure.tasks import encoder, scorer
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe.plan import Node
+from storage import tables
 from storage.store import key_of
 
 
@@ -97,7 +98,8 @@ def inputs_of(reader: PoolReader, node: Node, part: int) -> dict[str, str]:
         elif path in ("image", "payload") and at.payload is not None:
             inputs[path] = at.payload.sha256
         else:
-            inputs[path] = at.records.sha256
+            wider = tables.widened_to(reader.store, at, path)
+            inputs[path] = at.records.sha256 + (f":{wider}" if wider else "")
     inputs["uid"] = at.records.sha256
     return inputs
 

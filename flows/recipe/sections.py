@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contracts.errors import ConfigError, Problem, nearest
-from contracts.params import Count, Positive, Ratio, Seed, names_of, parse
+from contracts.params import Count, NotNegative, Positive, Ratio, Seed, names_of, parse
 from flows.recipe.expressions import Expression
 from storage.store import checked_name
 
@@ -20,7 +20,11 @@ Arm = Literal["recipe", "random", "all", "untrained"]
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSection:
-    """One [[source]]."""
+    """One [[source]].
+
+    Attributes:
+        settle: files younger than so many seconds wait for the next run.
+    """
 
     path: str
     name: str | None = None
@@ -31,6 +35,19 @@ class SourceSection:
     position: str | None = None
     slices: bool = False
     payload: Literal["copy", "reference"] = "copy"
+    settle: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardSection:
+    """[guard]: what holds a new version back.
+
+    Attributes:
+        max_quarantined_ratio: of the new records of an ingest; 0.2 from 100 records on where it is
+            not given.
+    """
+
+    max_quarantined_ratio: Ratio | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +161,7 @@ class Recipe:
     recipe_dir: Path
     raw: Mapping[str, Any]
     sources: tuple[SourceSection, ...] = ()
+    guard: GuardSection | None = None
     holdout: HoldoutSection | None = None
     embed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     annotate: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -158,7 +176,7 @@ class Recipe:
 
 
 SECTIONS = (
-    "name", "pool", "source", "holdout", "embed", "annotate", "fit", "select", "canaries",
+    "name", "pool", "source", "guard", "holdout", "embed", "annotate", "fit", "select", "canaries",
     "export", "pretrain", "evaluate", "compare",
 )  # fmt: skip
 
@@ -233,8 +251,8 @@ def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
         if (section := _section(SourceSection, table, f"source[{i}]", problems)) is not None
     )
     singles: dict[str, Any] = {
-        "holdout": HoldoutSection, "canaries": CanariesSection, "export": ExportSection,
-        "compare": CompareSection,
+        "guard": GuardSection, "holdout": HoldoutSection, "canaries": CanariesSection,
+        "export": ExportSection, "compare": CompareSection,
     }  # fmt: skip
     for key, kind in singles.items():
         if key in raw:

@@ -65,7 +65,7 @@ def pool_schema(store: Store, pool: tables.Pool) -> dict[str, Any]:
     """Return every column of a pool's parts, meta's fields as `meta.url`, with their types."""
     found: dict[str, Any] = {"uid": pl.UInt64}
     for part in pool.parts:
-        for name, dtype in tables.schema(store, part.records).items():
+        for name, dtype in tables.part_schema(store, part).items():
             found.setdefault(name, dtype)
     return found
 

@@ -20,6 +20,7 @@ from PIL import Image
 from contracts import decode, encode
 from contracts.errors import ConfigError, DataError, nearest
 from contracts.uid import hex_uid, uid_of, uniform
+from flows.ingest import quarantine
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.measure.runtime import Runtime
 from flows.recipe.plan import Node, Plan
@@ -203,8 +204,9 @@ def plant(runtime: Runtime, section: CanariesSection) -> dict[str, dict[str, Any
         raise DataError("canaries: no record of the pool can be copied in these kinds.")
     name = runtime.pool.name + SHADOW
     spec = SourceSpec(
-        Found(runtime.store.root, [], SOURCE), SOURCE, payload="copy", kind=SOURCE, update=True
-    )
+        Found(runtime.store.root, [], SOURCE), SOURCE, payload="copy", kind=SOURCE, update=True,
+        max_quarantined_ratio=1.0,
+    )  # fmt: skip
     ingest(runtime.store, name, spec, source=_Shadow(runtime, planted, spec.found))
     pool = tables.load_pool(runtime.store, name)
     assert pool is not None
@@ -319,9 +321,8 @@ def _judged(runtime: Runtime, pool: tables.Pool) -> Verdict:
 
 
 def _quarantined(runtime: Runtime, pool: tables.Pool) -> dict[str, str]:
-    found = [tables.read(runtime.store, item) for item in pool.quarantine]
-    rows = pl.concat(found).drop_nulls("source_id") if found else None
-    return {} if rows is None else dict(rows.select("source_id", "code").iter_rows())
+    rows = quarantine.listed(runtime.store, pool).drop_nulls("source_id")
+    return dict(rows.select("source_id", "code").iter_rows())
 
 
 def _counted(

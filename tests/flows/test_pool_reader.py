@@ -12,7 +12,6 @@ import pytest
 
 from contracts.errors import ConfigError, DataError
 from contracts.uid import uid_of
-from flows.ingest import ingest as ingesting
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.measure.runtime import Runtime
 from flows.pool_reader import PoolReader
@@ -20,7 +19,7 @@ from flows.recipe import sections as recipes
 from flows.recipe.expressions import Expression
 from flows.recipe.planner import plan
 from flows.select.holdout import holdout
-from storage import tables
+from storage import parts, tables
 from storage.source import Columns, find
 
 LINES = Columns(id="id", text="text")
@@ -31,7 +30,7 @@ def lines(project: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PoolRe
     """Ingest texts with `x` as their number, a few to a part; give what reads the pool."""
 
     def read(*texts: str, part_rows: int = 3, update: bool = False) -> PoolReader:
-        monkeypatch.setattr(ingesting, "PART_ROWS", part_rows)
+        monkeypatch.setattr(parts, "PART_ROWS", part_rows)
         rows = [{"id": f"r{i}", "text": text, "x": i} for i, text in enumerate(texts)]
         path = project.lines("a.jsonl", rows)
         spec = SourceSpec(find(str(path)), "a", LINES, update=update)

@@ -14,11 +14,11 @@ import pytest
 from contracts.errors import BusyError, ConfigError, DataError
 from contracts.uid import uid_of
 from flows import run as runs
-from flows.ingest import ingest as ingesting
 from flows.recipe import sections as recipes
 from flows.recipe.planner import plan
 from flows.reporter import Reporter
 from flows.upkeep.verify import verify
+from storage import parts
 
 # ------------------------------------------------------------------ the matrix
 
@@ -140,7 +140,7 @@ def test_workers_listings_payloads_and_growth_change_no_byte(
     project: Any, captioned: dict[str, bytes], reference: Any, monkeypatch: pytest.MonkeyPatch,
     workers: int, listing: str, payload: str, steps: int,
 ):  # fmt: skip
-    monkeypatch.setattr(ingesting, "PART_ROWS", 25)
+    monkeypatch.setattr(parts, "PART_ROWS", 25)
     base = BASE.format(payload=payload)
     names = sorted(captioned, reverse=listing == "reversed")
     stems = [name.rpartition(".")[0] for name in names]

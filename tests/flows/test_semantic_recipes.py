@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from contracts.uid import uniform
-from flows.ingest import ingest as ingesting
 from flows.measure import buckets
+from storage import parts
 
 POOL = """
 [[source]]
@@ -25,7 +25,7 @@ dimension = 64
 @pytest.fixture
 def texts(project: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """120 texts, each like its neighbours, in parts of 16 rows and buckets of some 20."""
-    monkeypatch.setattr(ingesting, "PART_ROWS", 16)
+    monkeypatch.setattr(parts, "PART_ROWS", 16)
     monkeypatch.setattr(buckets, "BUCKET_BYTES", 3000)
     words = [f"word{(i * 7 + j) % 90}" for i in range(120) for j in range(8)]
     project.texts(*[" ".join(words[8 * i // 2 : 8 * i // 2 + 8]) for i in range(120)])

@@ -97,12 +97,91 @@ def test_ingest_prints_what_was_read(rows: Any, winnow: Command):
     found = _json(winnow("ingest", "rows.jsonl", "--id", "id", "--json"))
     assert found == {
         "pool": "rows", "version": 1, "read": 13, "accepted": 12, "known": 0,
-        "quarantined": {"JSON_INVALID": 1},
+        "quarantined": {"JSON_INVALID": 1}, "waiting": 0,
+        "left_out": [
+            {"suffix": ".jsonl", "reason": "JSON_INVALID", "count": 1,
+             "examples": ["rows.jsonl#12"]},
+        ],
     }  # fmt: skip
     many = _json(
         winnow("ingest", "rows.jsonl", "rows.jsonl", "--id", "id", "--pool", "p", "--json")
     )
     assert [one["accepted"] for one in many] == [12, 0]
+
+
+def test_what_is_left_out_is_said_once_and_listed_by_the_command_that_is_named(
+    rows: Any, winnow: Command, monkeypatch: pytest.MonkeyPatch
+):
+    with (rows.recipe_dir / "rows.jsonl").open("a") as file:
+        file.write('{broken\n{broken\n{"id": "x"}\n')
+    code, out, _ = winnow("ingest", "rows.jsonl", "--id", "id")
+    assert code == 0
+    assert out.splitlines() == [
+        "rows version 1: 15 read, 12 new, 0 known, 3 quarantined (2 JSON_INVALID, 1 NO_CONTENT)",
+        "  2 .jsonl JSON_INVALID: rows.jsonl#12, rows.jsonl#13",
+        "  1 .jsonl NO_CONTENT: rows.jsonl#14",
+        "  listed by: winnow show rows --quarantined",
+    ]
+    groups = _json(winnow("show", "rows", "--quarantined", "--json"))
+    assert [(group["reason"], group["count"]) for group in groups] == [
+        ("JSON_INVALID", 2), ("NO_CONTENT", 1),
+    ]  # fmt: skip
+    _, listed, _ = winnow("show", "rows", "--quarantined")
+    assert "reason=JSON_INVALID  count=2  examples=['rows.jsonl#12', 'rows.jsonl#13']" in listed
+    named = _json(winnow("show", "--quarantined", "NO_CONTENT", "--json"))
+    assert [row["where"] for row in named] == ["rows.jsonl#14"]
+    assert winnow("show", "--quarantined", "DUP_ID")[1] == "nothing is quarantined as DUP_ID.\n"
+    # More than one in a hundred is said in colour, where there is a terminal.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _, out, _ = winnow("ingest", "rows.jsonl", "--id", "id")
+    assert "\x1b[1;31mrows version 1: 15 read" in out.splitlines()[0]
+    rows.lines("fine.jsonl", [{"id": f"r{i}", "text": "fine"} for i in range(3)])
+    assert "\x1b" not in winnow("ingest", "fine.jsonl", "--id", "id")[1]
+
+
+def test_a_run_that_reads_too_much_that_cannot_be_used_is_held_until_it_is_let_through(
+    rows: Any, winnow: Command
+):
+    with (rows.recipe_dir / "rows.jsonl").open("a") as file:
+        file.write("{broken\n" * 100)
+    code, _, err = winnow("run", "--until", "ingest")
+    assert code == 65
+    assert "100 of 112 new records cannot be used" in err
+    assert rows.store.names("pool") == []
+    rows.recipe(RECIPE + "[guard]\nmax_quarantined_ratio = 0.9\n", "winnow")
+    assert _json(winnow("run", "--until", "ingest", "--json"))["records"] == 12
+    rows.recipe(RECIPE + "[guard]\nmax_quarantined_ratio = 0.0\n", "winnow")
+    with (rows.recipe_dir / "rows.jsonl").open("a") as file:
+        file.write("{broken\n")
+    assert winnow("run", "--until", "ingest")[0] == 65
+    assert winnow("run", "--until", "ingest", "--accept")[0] == 0
+    rows.recipe(RECIPE + "[guard]\nmax_quarantined = 0.9\n", "winnow")
+    code, _, err = winnow("run", "--until", "ingest")
+    assert code == 78
+    assert "guard.max_quarantined" in err
+    assert "Nearest: max_quarantined_ratio" in err
+
+
+def test_a_source_of_a_recipe_lets_young_files_wait(rows: Any, winnow: Command):
+    rows.recipe(RECIPE.replace("[[select]]", "settle = 3600\n[[select]]", 1), "winnow")
+    code, _, err = winnow("run", "--until", "ingest")
+    assert code == 0
+    assert "1 files wait" in err
+    code, _, err = winnow("run", "--set", "source.0.settle=-1")
+    assert code == 78
+    assert "source[0].settle" in err
+
+
+def test_a_forgotten_source_is_read_anew(done: Any, winnow: Command):
+    code, _, err = winnow("run", "--set", "source.0.text=url")
+    assert code == 78
+    assert "text was not given, is 'url'" in err
+    assert "winnow forget --source rows --pool winnow" in err
+    code, out, _ = winnow("forget", "--source", "rows", "--pool", "winnow")
+    assert code == 0
+    assert out.startswith("winnow version 2: 12 records of source rows are forgotten")
+    again = _json(winnow("ingest", "rows.jsonl", "--pool", "winnow", "--id", "id", "--json"))
+    assert (again["version"], again["accepted"]) == (3, 12)
 
 
 def test_why_prints_the_fate_of_each_key(done: Any, winnow: Command):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import time
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -20,52 +17,12 @@ from contracts.errors import ConfigError, CurationError, DataError, StorageError
 from contracts.uid import digest_of, uid_of
 from flows import workers as working
 from flows.ingest import ingest as ingesting
+from flows.ingest import known
 from flows.ingest.ingest import SourceSpec, ingest
-from flows.look.views import PoolView, Winnow
-from storage import tables
-from storage.source import Columns, Found, Record, Rejected, Unit, find
-from storage.store import Store
-
-ID = Columns(id="id")
-
-
-class Reader:
-    """Ingests sources into one store and looks at the pool."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, Store(folder / ".winnow")
-
-    def lines(self, path: str, *rows: dict[str, Any] | str) -> Path:
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in rows)
-        target.write_text(text)
-        return target
-
-    def read(self, path: str | Path, pool: str = "web", **options: Any) -> dict[str, Any]:
-        found = find(self.folder / path)
-        spec = SourceSpec(found, options.pop("name", found.name), options.pop("columns", ID))
-        with self.store.lease():
-            return ingest(self.store, pool, replace(spec, **options))
-
-    def pool(self, version: int | None = None) -> PoolView:
-        return Winnow(self.store).pool("web", version)
-
-    def rows(self) -> dict[str, Any]:
-        frame = self.pool().frame("source_id", "text").collect()
-        return dict(zip(frame["source_id"], frame["text"], strict=True))
-
-    def codes(self) -> list[tuple[str, str]]:
-        return list(self.pool().quarantine().select("source_id", "code").iter_rows())
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    return Reader(tmp_path)
-
-
-def _row(number: int, **more: Any) -> dict[str, Any]:
-    return {"id": f"r{number}", "text": f"text {number}"} | more
+from storage import parts, tables
+from storage.source import Columns, Found, PassedOver, Record, Rejected, Unit, find
+from storage.store import Object, Store
+from tests.flows.ingest.reading import Reader, row
 
 
 def _picture(level: int, size: tuple[int, int] = (4, 3), format_: str = "PNG") -> bytes:
@@ -82,11 +39,15 @@ def _objects(store: Store) -> set[str]:
 
 
 def test_what_is_read_is_accepted_known_or_quarantined(reader: Reader):
-    reader.lines("a.jsonl", _row(0), _row(1), "{broken", _row(1), _row(2), {"id": "x"}, "")
+    reader.lines("a.jsonl", row(0), row(1), "{broken", row(1), row(2), {"id": "x"}, "")
     found = reader.read("a.jsonl")
     assert found == {
         "pool": "web", "version": 1, "read": 6, "accepted": 3, "known": 1,
-        "quarantined": {"JSON_INVALID": 1, "NO_CONTENT": 1},
+        "quarantined": {"JSON_INVALID": 1, "NO_CONTENT": 1}, "waiting": 0,
+        "left_out": [
+            {"suffix": ".jsonl", "reason": "JSON_INVALID", "count": 1, "examples": ["a.jsonl#2"]},
+            {"suffix": ".jsonl", "reason": "NO_CONTENT", "count": 1, "examples": ["a.jsonl#5"]},
+        ],
     }  # fmt: skip
     assert found["read"] == found["accepted"] + found["known"] + sum(found["quarantined"].values())
     assert reader.rows() == {"r0": "text 0", "r1": "text 1", "r2": "text 2"}
@@ -95,16 +56,17 @@ def test_what_is_read_is_accepted_known_or_quarantined(reader: Reader):
 
 
 def test_the_same_source_again_adds_nothing_and_makes_no_version(reader: Reader):
-    reader.lines("a.jsonl", _row(0), _row(1), "{broken")
+    reader.lines("a.jsonl", row(0), row(1), "{broken")
     reader.read("a.jsonl")
     before = _objects(reader.store)
     again = reader.read("a.jsonl")
-    assert (again["version"], again["read"], again["accepted"], again["known"]) == (1, 3, 0, 3)
+    assert (again["version"], again["read"], again["accepted"], again["known"]) == (1, 3, 0, 2)
+    assert again["quarantined"] == {"JSON_INVALID": 1}
     assert _objects(reader.store) == before
 
 
 def test_a_touched_file_is_read_again_and_adds_nothing(reader: Reader):
-    path = reader.lines("a.jsonl", _row(0), _row(1))
+    path = reader.lines("a.jsonl", row(0), row(1))
     reader.read("a.jsonl")
     os.utime(path, ns=(1, 1))
     again = reader.read("a.jsonl")
@@ -113,10 +75,10 @@ def test_a_touched_file_is_read_again_and_adds_nothing(reader: Reader):
 
 
 def test_new_files_add_only_their_records_and_leave_the_parts_before(reader: Reader):
-    reader.lines("d/a.jsonl", _row(0), _row(1))
+    reader.lines("d/a.jsonl", row(0), row(1))
     reader.read("d")
     first = tables.load_pool(reader.store, "web")
-    reader.lines("d/b.jsonl", _row(2), _row(1))
+    reader.lines("d/b.jsonl", row(2), row(1))
     again = reader.read("d")
     assert (again["accepted"], again["known"]) == (1, 3)
     second = tables.load_pool(reader.store, "web")
@@ -127,29 +89,29 @@ def test_new_files_add_only_their_records_and_leave_the_parts_before(reader: Rea
 
 
 def test_growing_gives_the_digest_of_one_ingest(reader: Reader, tmp_path: Path):
-    reader.lines("d/a.jsonl", _row(0), _row(1))
+    reader.lines("d/a.jsonl", row(0), row(1))
     reader.read("d")
-    reader.lines("d/b.jsonl", _row(2))
+    reader.lines("d/b.jsonl", row(2))
     reader.read("d")
     whole = Reader(tmp_path / "whole")
-    whole.lines("d/b.jsonl", _row(2))
-    whole.lines("d/a.jsonl", _row(0), _row(1))
+    whole.lines("d/b.jsonl", row(2))
+    whole.lines("d/a.jsonl", row(0), row(1))
     whole.read("d")
     digests = [tables.load_pool(r.store, "web").digest for r in (reader, whole)]  # type: ignore[union-attr]
     assert digests[0] == digests[1] != "0" * 32
 
 
 def test_a_file_that_is_too_young_waits_for_the_next_run(reader: Reader):
-    path = reader.lines("d/a.jsonl", _row(0))
+    path = reader.lines("d/a.jsonl", row(0))
     os.utime(path, (0, 0))
-    reader.lines("d/b.jsonl", _row(1))
+    reader.lines("d/b.jsonl", row(1))
     assert reader.read("d", settle_s=3600.0)["accepted"] == 1
     assert reader.read("d")["accepted"] == 1
 
 
 def test_two_sources_share_a_pool(reader: Reader):
-    reader.lines("a.jsonl", _row(0, score=1))
-    reader.lines("b.jsonl", _row(0, other="x"))
+    reader.lines("a.jsonl", row(0, score=1))
+    reader.lines("b.jsonl", row(0, other="x"))
     reader.read("a.jsonl")
     reader.read("b.jsonl")
     frame = reader.pool().frame("source", "meta.score", "meta.other").collect()
@@ -163,13 +125,13 @@ def test_two_sources_share_a_pool(reader: Reader):
 
 @pytest.fixture
 def moved(reader: Reader) -> Reader:
-    reader.lines("one/a.jsonl", _row(0), _row(1))
+    reader.lines("one/a.jsonl", row(0), row(1))
     reader.read("one", name="web")
     return reader
 
 
 def test_the_same_ids_under_another_root_are_refused_and_nothing_is_visible(moved: Reader):
-    moved.lines("two/a.jsonl", _row(7), _row(0, text="another collection"))
+    moved.lines("two/a.jsonl", row(7), row(0, text="another collection"))
     before = moved.pool().version
     with pytest.raises(ConfigError, match="--source web-2") as refused:
         moved.read("two", name="web")
@@ -181,13 +143,13 @@ def test_the_same_ids_under_another_root_are_refused_and_nothing_is_visible(move
 
 
 def test_a_copy_under_another_root_is_known(moved: Reader):
-    moved.lines("two/a.jsonl", _row(0), _row(1), _row(2))
+    moved.lines("two/a.jsonl", row(0), row(1), row(2))
     found = moved.read("two", name="web")
     assert (found["accepted"], found["known"]) == (1, 2)
 
 
 def test_a_file_of_the_same_name_size_and_date_under_another_root_is_read(moved: Reader):
-    path = moved.lines("two/a.jsonl", _row(0), _row(9))
+    path = moved.lines("two/a.jsonl", row(0), row(9))
     stat = (moved.folder / "one/a.jsonl").stat()
     assert path.stat().st_size == stat.st_size
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -196,7 +158,7 @@ def test_a_file_of_the_same_name_size_and_date_under_another_root_is_read(moved:
 
 
 def test_other_content_under_a_known_id_is_quarantined_as_changed(moved: Reader):
-    moved.lines("one/a.jsonl", _row(0), _row(1, text="changed"))
+    moved.lines("one/a.jsonl", row(0), row(1, text="changed"))
     found = moved.read("one", name="web")
     assert found["quarantined"] == {"CHANGED": 1}
     assert moved.rows() == {"r0": "text 0", "r1": "text 1"}
@@ -217,7 +179,7 @@ def test_a_new_caption_on_the_same_picture_is_a_change(reader: Reader):
 def test_an_update_replaces_the_record_and_only_the_new_one_is_seen(
     moved: Reader, seen_before: bool
 ):
-    moved.lines("one/a.jsonl", _row(0), _row(1, text="changed"))
+    moved.lines("one/a.jsonl", row(0), row(1, text="changed"))
     if seen_before:
         moved.read("one", name="web")
     found = moved.read("one", name="web", update=True)
@@ -236,10 +198,10 @@ def test_an_update_replaces_the_record_and_only_the_new_one_is_seen(
 
 
 def test_an_updated_pool_has_the_digest_of_a_fresh_one(moved: Reader, tmp_path: Path):
-    moved.lines("one/a.jsonl", _row(0), _row(1, text="changed"))
+    moved.lines("one/a.jsonl", row(0), row(1, text="changed"))
     moved.read("one", name="web", update=True)
     fresh = Reader(tmp_path / "fresh")
-    fresh.lines("one/a.jsonl", _row(0), _row(1, text="changed"))
+    fresh.lines("one/a.jsonl", row(0), row(1, text="changed"))
     fresh.read("one", name="web")
     pools = [tables.load_pool(r.store, "web") for r in (moved, fresh)]
     assert pools[0] is not None
@@ -257,7 +219,7 @@ def test_a_picture_that_was_updated_is_shown_anew(reader: Reader):
 
 
 def test_an_id_that_occurs_twice_with_other_content_is_quarantined(reader: Reader):
-    reader.lines("a.jsonl", _row(0), _row(0, text="again"), _row(1))
+    reader.lines("a.jsonl", row(0), row(0, text="again"), row(1))
     assert reader.read("a.jsonl")["quarantined"] == {"DUP_ID": 1}
     assert reader.rows() == {"r0": "text 0", "r1": "text 1"}
     # Nor does an update let one of the two replace the other.
@@ -273,11 +235,11 @@ def test_two_ids_with_one_uid_are_a_collision_that_costs_the_second(
     monkeypatch.setattr(ingesting, "uid_of", lambda *_: 42)
     files = ("d/a.jsonl", "d/a.jsonl") if together else ("d/a.jsonl", "d/b.jsonl")
     if together:
-        reader.lines("d/a.jsonl", _row(0), _row(1))
+        reader.lines("d/a.jsonl", row(0), row(1))
         found = reader.read("d")
     else:
         for n, path in enumerate(files):
-            reader.lines(path, _row(n))
+            reader.lines(path, row(n))
             found = reader.read("d")
     assert found["quarantined"] == {"UID_COLLISION": 1}
     assert reader.rows() == {"r0": "text 0"}
@@ -288,7 +250,7 @@ def test_two_ids_with_one_uid_are_a_collision_that_costs_the_second(
 
 
 def test_meta_keeps_every_other_column_typed(reader: Reader):
-    reader.lines("a.jsonl", _row(0, n=1, x=1, ok=True, tags=["a"], url="u"), _row(1, n=2, x=2.5))
+    reader.lines("a.jsonl", row(0, n=1, x=1, ok=True, tags=["a"], url="u"), row(1, n=2, x=2.5))
     reader.read("a.jsonl")
     frame = reader.pool().frame("meta.n", "meta.x", "meta.ok", "meta.tags", "meta.url").collect()
     assert frame.drop("uid").rows() == [(1, 1.0, True, '["a"]', "u"), (2, 2.5, None, None, None)]
@@ -297,41 +259,11 @@ def test_meta_keeps_every_other_column_typed(reader: Reader):
     assert frame.schema["meta.ok"] == pl.Boolean
 
 
-def test_a_row_that_does_not_fit_the_known_types_is_quarantined(reader: Reader):
-    reader.lines("d/a.jsonl", _row(0, n=1))
-    reader.read("d")
-    reader.lines("d/b.jsonl", _row(1, n="many"), _row(2, n=2), _row(3, n=2.5))
-    assert reader.read("d")["quarantined"] == {"MISFIT_TYPE": 2}
-    assert set(reader.rows()) == {"r0", "r2"}
-    details = reader.pool().quarantine()["detail"].to_list()
-    assert details[0] == "meta.n: 'many' is text, the column is integer"
-
-
-def test_a_row_after_the_first_ten_thousand_fits_or_is_quarantined(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(ingesting, "TYPING_ROWS", 3)
-    reader.lines("a.jsonl", *[_row(n, n=n) for n in range(3)], _row(3, n="x"), _row(4, new=1),
-                 _row(5, n=5), _row(6))  # fmt: skip
-    assert reader.read("a.jsonl")["quarantined"] == {"MISFIT_TYPE": 2}
-    assert set(reader.rows()) == {f"r{n}" for n in (0, 1, 2, 5, 6)}
-
-
-def test_within_the_first_rows_a_mixture_becomes_text(reader: Reader):
-    reader.lines("d/a.jsonl", _row(0, v="x"), _row(1, v=1.5), _row(2, v=[1, None]))
-    table = {"id": ["r3", "r4"], "text": ["a", "b"], "v": [float("nan"), 2.0]}
-    pq.write_table(pa.table(table), reader.folder / "d/b.parquet")
-    assert reader.read("d/a.jsonl", name="mixed")["accepted"] == 3
-    assert reader.read("d/b.parquet", name="mixed")["accepted"] == 2
-    values = reader.pool().frame("meta.v").collect()["meta.v"].to_list()
-    assert values == ["x", "1.5", "[1,null]", "nan", "2.0"]
-
-
 def test_two_sources_with_another_type_of_one_column_are_refused_and_nothing_is_visible(
     reader: Reader,
 ):
-    reader.lines("a.jsonl", _row(0, n=1))
-    reader.lines("b.jsonl", _row(0, n="x"))
+    reader.lines("a.jsonl", row(0, n=1))
+    reader.lines("b.jsonl", row(0, n="x"))
     reader.read("a.jsonl")
     with pytest.raises(ConfigError, match=r"meta\.n is text here and integer in source 'a'"):
         reader.read("b.jsonl")
@@ -344,12 +276,12 @@ def test_two_sources_with_another_type_of_one_column_are_refused_and_nothing_is_
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingesting, "PART_ROWS", 4)
+    monkeypatch.setattr(parts, "PART_ROWS", 4)
 
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_part_closes_when_it_is_full(reader: Reader):
-    reader.lines("a.jsonl", *[_row(n) for n in range(10)])
+    reader.lines("a.jsonl", *[row(n) for n in range(10)])
     reader.read("a.jsonl")
     pool = tables.load_pool(reader.store, "web")
     assert pool is not None
@@ -361,7 +293,7 @@ def test_a_part_closes_when_it_is_full(reader: Reader):
 @pytest.mark.usefixtures("small_parts")
 def test_a_part_closes_at_the_boundary_of_a_series_only(reader: Reader):
     series = ["a"] * 3 + ["b"] * 6 + ["c"] + [None] * 3
-    reader.lines("a.jsonl", *[_row(n, s=s, p=n) for n, s in enumerate(series)])
+    reader.lines("a.jsonl", *[row(n, s=s, p=n) for n, s in enumerate(series)])
     reader.read("a.jsonl", columns=Columns(id="id", series="s", position="p"))
     pool = tables.load_pool(reader.store, "web")
     assert pool is not None
@@ -437,7 +369,7 @@ def test_a_referenced_file_that_is_lost_or_changed_is_told_when_it_is_read(reade
 def test_a_picture_among_texts_makes_a_payload_with_nulls_before_it(reader: Reader):
     _folder(reader, 1)
     shutil.copy(reader.folder / "p/0.png", reader.folder / "0.png")
-    reader.lines("a.jsonl", _row(0), _row(1), _row(2, image="0.png"), _row(3))
+    reader.lines("a.jsonl", row(0), row(1), row(2, image="0.png"), row(3))
     assert reader.read("a.jsonl")["accepted"] == 4
     found = reader.pool().images(reader.pool().frame().collect()["uid"].to_list())
     assert found["image"].to_list() == [None, None, _picture(0), None]
@@ -485,6 +417,7 @@ class Poisoned:
 
     def __init__(self, root: Path, *_: Any) -> None:
         self._root = root
+        self.passed_over = PassedOver()
 
     def units(self) -> Iterator[Unit]:
         yield Unit("all", self._root, 1, "once")
@@ -507,7 +440,7 @@ def test_a_decoder_that_dies_or_hangs_costs_one_record(
 ):
     monkeypatch.setattr(working, "ITEM_S", 1.0)
     monkeypatch.setattr(Poisoned, "poison", poison)
-    monkeypatch.setattr(ingesting.methods, "load", lambda *_: Poisoned)
+    monkeypatch.setattr(ingesting, "open_source", lambda found, *_: Poisoned(found.root))
     spec = SourceSpec(Found(reader.folder, [reader.folder], "hostile"), "hostile", kind="poisoned")
     with reader.store.lease():
         found = ingest(reader.store, "web", spec)
@@ -543,7 +476,7 @@ def test_a_missing_or_empty_source_is_bad_data(
 
 
 def test_an_unreadable_source_is_a_storage_error(reader: Reader, monkeypatch: pytest.MonkeyPatch):
-    path = reader.lines("a.jsonl", _row(0))
+    path = reader.lines("a.jsonl", row(0))
 
     def refuse(self: Path, *_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(self))
@@ -556,24 +489,24 @@ def test_an_unreadable_source_is_a_storage_error(reader: Reader, monkeypatch: py
 
 @pytest.mark.parametrize(("pool", "name"), [("../x", "a"), ("web", "a b"), ("", "a")])
 def test_a_pool_or_a_source_with_an_unsafe_name_is_refused(reader: Reader, pool: str, name: str):
-    reader.lines("a.jsonl", _row(0))
+    reader.lines("a.jsonl", row(0))
     with pytest.raises(ConfigError, match="use letters"):
         reader.read("a.jsonl", pool, name=name)
 
 
 def test_every_later_stage_sees_live_records_only(moved: Reader):
-    moved.lines("one/a.jsonl", _row(0), _row(1, text="changed"))
+    moved.lines("one/a.jsonl", row(0), row(1, text="changed"))
     moved.read("one", name="web", update=True)
-    reader = moved.pool().reader
-    assert [mask.tolist() for mask in reader.live] == [[True, False], [True]]
-    assert reader.frame(["text"])["text"].to_list() == ["text 0", "changed"]
+    pool_reader = moved.pool().reader
+    assert [mask.tolist() for mask in pool_reader.live] == [[True, False], [True]]
+    assert pool_reader.frame(["text"])["text"].to_list() == ["text 0", "changed"]
 
 
 @pytest.mark.parametrize("run_records", [1, 3, 4096])
 def test_repeats_are_told_whatever_is_held_as_columns_by_then(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, run_records: int
 ):
-    monkeypatch.setattr(ingesting, "RUN_RECORDS", run_records)
+    monkeypatch.setattr(known, "RUN_RECORDS", run_records)
     rows = [{"id": f"r{i}", "text": f"text {i}"} for i in range(40)]
     again = [rows[n] for n in (0, 5, 17, 39)]
     other = [{"id": f"r{n}", "text": "another"} for n in (1, 2, 30)]
@@ -584,3 +517,90 @@ def test_repeats_are_told_whatever_is_held_as_columns_by_then(
     reader.lines("b.jsonl", *rows[:20], {"id": "r50", "text": "new"})
     found = reader.read("b.jsonl", name="a")
     assert (found["accepted"], found["known"]) == (1, 20)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"columns": Columns(id="key")}, "id was 'id', is 'key'"),
+        ({"columns": Columns()}, "id was 'id', is not given"),
+        ({"columns": Columns(id="id", text="alt")}, "text was not given, is 'alt'"),
+        ({"columns": Columns(id="id", image="image")}, "image was not given, is 'image'"),
+        ({"columns": Columns(id="id", series="s", position="p")}, "series was .*, position was "),
+        ({"columns": Columns(id="id", slices=True)}, "slices was False, is True"),
+        ({"payload": "reference"}, "payload was 'copy', is 'reference'"),
+    ],
+)
+@pytest.mark.parametrize("rehash", [False, True])
+def test_a_known_source_is_not_read_by_other_columns(
+    reader: Reader, changed: dict[str, Any], said: str, rehash: bool
+):
+    more = {"key": "k", "alt": "x", "s": "s", "p": 1}
+    reader.lines("a.jsonl", row(0, **more), row(1, **more | {"key": "l"}))
+    reader.read("a.jsonl")
+    with pytest.raises(
+        ConfigError, match=f"{said}.*winnow forget --source a --pool web"
+    ) as refused:
+        reader.read("a.jsonl", rehash=rehash, **changed)
+    assert refused.value.exit_code == 78
+    assert (reader.pool().version, reader.pool().records) == (1, 2)
+    assert reader.read("a.jsonl", rehash=rehash)["known"] == 2
+
+
+def test_a_pool_that_does_not_know_its_columns_learns_them_with_the_next_ingest(reader: Reader):
+    reader.lines("a.jsonl", row(0, alt="x"))
+    reader.read("a.jsonl")
+    pool = reader.stored()
+    entry = {k: v for k, v in pool.sources["a"].items() if k not in ("read_by", "values")}
+    tables.commit_pool(reader.store, replace(pool, version=2, sources={"a": entry}))
+    assert reader.read("a.jsonl")["version"] == 3
+    with pytest.raises(ConfigError, match="text was not given, is 'alt'"):
+        reader.read("a.jsonl", columns=Columns(id="id", text="alt"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"payload": "cpoy"}, "payload 'cpoy': is copy or reference. Nearest: copy."),
+        ({"settle_s": -1.0}, "settle -1.0: is a number of seconds"),
+        ({"settle_s": float("nan")}, "settle nan: is a number of seconds"),
+        ({"max_quarantined_ratio": 20.0}, "max_quarantined_ratio 20.0: is a share"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_before_anything_is_read(
+    reader: Reader, changed: dict[str, Any], said: str
+):
+    reader.lines("a.jsonl", row(0))
+    with pytest.raises(ConfigError) as refused:
+        reader.read("a.jsonl", **changed)
+    assert str(refused.value).startswith(said)
+    assert not reader.store.root.exists()
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_update_reads_each_part_a_fixed_number_of_times(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+):
+    rows = [row(n) for n in range(40)]
+    reader.lines("a.jsonl", *rows)
+    reader.read("a.jsonl")
+    opened: list[str] = []
+    path = Store.path
+
+    def opening(store: Store, item: Object) -> Any:
+        opened.append(item.path)
+        return path(store, item)
+
+    monkeypatch.setattr(Store, "path", opening)
+    counts = []
+    for changed in (1, 30):
+        reader.lines(
+            "a.jsonl", *[row(n, text=f"other {changed}") for n in range(changed)], *rows[changed:]
+        )
+        opened.clear()
+        assert reader.read("a.jsonl", update=True)["accepted"] == changed
+        records = [name for name in opened if "/records/" in name]
+        counts.append(len(records) / len(set(records)))
+    assert counts[0] == counts[1] == 2
+    assert list(reader.rows().values()).count("other 30") == 30
+    assert reader.pool().records == 40

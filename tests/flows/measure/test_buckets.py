@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flows.ingest import ingest as ingesting
 from flows.measure import buckets
+from storage import parts
 
 RECIPE = """
 [[source]]
@@ -51,7 +51,7 @@ def _write(project: Any) -> None:
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Cut the work into several buckets of parts of 16 rows; return how many each step filled."""
-    monkeypatch.setattr(ingesting, "PART_ROWS", 16)
+    monkeypatch.setattr(parts, "PART_ROWS", 16)
     monkeypatch.setattr(buckets, "BUCKET_BYTES", 600)
     filled: list[int] = []
     remove = shutil.rmtree
@@ -154,7 +154,7 @@ series = "series"
 step = "./first.py:first"
 """
     (project.recipe_dir / "first.py").write_text(FIRST)
-    monkeypatch.setattr(ingesting, "PART_ROWS", 12)
+    monkeypatch.setattr(parts, "PART_ROWS", 12)
     scattered: list[object] = []
     scatter = buckets._scatter
     monkeypatch.setattr(buckets, "_scatter", lambda s: (scattered.append(s), scatter(s)))

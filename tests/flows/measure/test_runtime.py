@@ -18,13 +18,12 @@ from contracts.errors import ConfigError, DataError, StorageError
 from contracts.uid import uid_of
 from curation.step import Role, rowwise
 from flows import run as runs
-from flows.ingest import ingest as ingesting
 from flows.measure import runtime as runtimes
 from flows.measure import tasks as measure
 from flows.measure.runtime import Runtime
 from flows.reporter import Reporter
 from flows.upkeep.refit import refit
-from storage import store, tables
+from storage import parts, store, tables
 
 TEXTS = """
 [[source]]
@@ -539,7 +538,7 @@ def own(project: Any) -> Path:
 def test_steps_of_a_file_beside_the_recipe_run_in_worker_processes(
     project: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(ingesting, "PART_ROWS", 10)
+    monkeypatch.setattr(parts, "PART_ROWS", 10)
     _write(project, range(20), g=lambda i: i % 3)
     project.run(
         TEXTS + '[annotate.mine]\nstep = "./mine.py:lengths"\n[annotate.ours]\n'
@@ -605,7 +604,7 @@ def test_another_text_of_a_notebooks_function_is_another_method(project: Any):
 
 
 def test_notes_lie_beside_the_rows_of_the_pool(project: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ingesting, "PART_ROWS", 7)
+    monkeypatch.setattr(parts, "PART_ROWS", 7)
     _write(project, range(20))
     project.run(TEXTS + RULE.format(3))
     runtime: Runtime = project.last().runtime

@@ -1,0 +1,176 @@
+"""What a pool knows of a source: the ids of its records, the units that were read."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from storage import tables
+from storage.store import Store
+
+# Of each new record some bytes stay until the commit; so many at a time wait as Python objects.
+RUN_RECORDS = 4096
+
+
+class _Run(NamedTuple):
+    """Records of this ingest, ascending by uid, each uid once."""
+
+    uids: NDArray[np.uint64]
+    hashes: NDArray[np.uint64]
+    checksums: NDArray[np.uint32]
+
+
+def _merged(runs: Sequence[_Run]) -> _Run:
+    """Return one run; of equal uids the later run's."""
+    uids, *others = (np.concatenate(columns) for columns in zip(*runs, strict=True))
+    order = np.argsort(uids, kind="stable")
+    ascending = uids[order]
+    last = order[np.append(ascending[1:] != ascending[:-1], True)]
+    return _Run(uids[last], *(column[last] for column in others))
+
+
+class Replaced(NamedTuple):
+    """A record from before this ingest.
+
+    Attributes:
+        part: the part that it lies in.
+        ours: whether it has the source and the id that were asked for, not only their uid.
+        record: its record hash.
+    """
+
+    part: str
+    ours: bool
+    record: bytes
+
+
+class _Old(NamedTuple):
+    """What more is known of the records from before this ingest, in the order of their uids."""
+
+    parts: NDArray[np.uint32]
+    checksums: NDArray[np.uint32]
+    rest: NDArray[np.uint64]
+
+
+class Known:
+    """Which uids a pool has and the first 8 bytes of each one's record hash: 16 bytes a record.
+
+    Of records of this ingest also a checksum of the id, by which a collision of two ids is told
+    from an id that occurs twice: 20 bytes. Once a record has changed, of every record its part, a
+    checksum of its source and id, and the rest of its hash, read in one go: 32 bytes.
+    """
+
+    def __init__(self, store: Store, pool: tables.Pool) -> None:
+        self._store, self._pool = store, pool
+        self._removed = (
+            pl.DataFrame(schema={"uid": pl.UInt64, "part": pl.String})
+            if pool.removed is None
+            else tables.read(store, pool.removed, ["uid", "part"])
+        )
+        uids, hashes = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]
+        for part in pool.parts:
+            frame = self._alive(part, ["uid", "record"])
+            uids.append(frame["uid"].to_numpy())
+            hashes.append(_integers(frame["record"], 0))
+        order = np.argsort(every := np.concatenate(uids))
+        self._uids, self._hashes = every[order], np.concatenate(hashes)[order]
+        self._old: _Old | None = None
+        self._latest: dict[int, tuple[int, int]] = {}
+        self._runs: list[_Run] = []
+
+    def conflict(self, uid: int, record_hash: bytes) -> str | None:
+        """Say whether the uid is new (None), known with the `same` record, or with an `other`."""
+        fresh = self._fresh(uid)
+        if fresh is not None:
+            return "same" if fresh[0] == int.from_bytes(record_hash[:8], "big") else "other"
+        at = int(np.searchsorted(self._uids, np.uint64(uid)))
+        if at == len(self._uids) or self._uids[at] != uid:
+            return None
+        return (
+            "same" if int(self._hashes[at]) == int.from_bytes(record_hash[:8], "big") else "other"
+        )
+
+    def add(self, uid: int, record_hash: bytes, source_id: str) -> None:
+        """Note a record of this ingest."""
+        self._latest[uid] = int.from_bytes(record_hash[:8], "big"), _checksum(source_id)
+        if len(self._latest) < RUN_RECORDS:
+            return
+        uids = np.fromiter(self._latest, dtype=np.uint64, count=len(self._latest))
+        values = np.array(list(self._latest.values()), dtype=np.uint64)
+        self._runs.append(_merged([_Run(uids, values[:, 0], values[:, 1].astype(np.uint32))]))
+        self._latest.clear()
+        # Each run is some times as long as the next: few to search, and none is merged often.
+        while len(self._runs) > 1 and len(self._runs[-2].uids) < 4 * len(self._runs[-1].uids):
+            self._runs[-2:] = [_merged(self._runs[-2:])]
+
+    def _fresh(self, uid: int) -> tuple[int, int] | None:
+        """Return the hash and the checksum of a record of this ingest, the last of its uid."""
+        if uid in self._latest:
+            return self._latest[uid]
+        for run in reversed(self._runs):
+            at = int(np.searchsorted(run.uids, np.uint64(uid)))
+            if at < len(run.uids) and run.uids[at] == uid:
+                return int(run.hashes[at]), int(run.checksums[at])
+        return None
+
+    def collides(self, uid: int, source_id: str) -> bool:
+        """Whether the record of this ingest that has the uid has another id."""
+        fresh = self._fresh(uid)
+        assert fresh is not None
+        return fresh[1] != _checksum(source_id)
+
+    def replaced(self, uid: int, source: str, source_id: str) -> Replaced | None:
+        """Return the record that had a uid before this ingest, None where none had."""
+        at = int(np.searchsorted(self._uids, np.uint64(uid)))
+        if self._fresh(uid) is not None or at == len(self._uids) or self._uids[at] != uid:
+            return None
+        if self._old is None:
+            self._old = self._read_old()
+        record = int(self._hashes[at]).to_bytes(8, "big") + int(self._old.rest[at]).to_bytes(
+            8, "big"
+        )
+        ours = int(self._old.checksums[at]) == _checksum(source_id, source)
+        return Replaced(self._pool.parts[self._old.parts[at]].name, ours, record)
+
+    def _read_old(self) -> _Old:
+        old = _Old(
+            np.empty(len(self._uids), dtype=np.uint32),
+            np.empty(len(self._uids), dtype=np.uint32),
+            np.empty(len(self._uids), dtype=np.uint64),
+        )
+        for number, part in enumerate(self._pool.parts):
+            frame = self._alive(part, ["uid", "source", "source_id", "record"])
+            at = np.searchsorted(self._uids, frame["uid"].to_numpy())
+            ids = zip(frame["source_id"], frame["source"], strict=True)
+            old.parts[at] = number
+            old.checksums[at] = np.fromiter((_checksum(i, s) for i, s in ids), np.uint32, len(at))
+            old.rest[at] = _integers(frame["record"], 8)
+        return old
+
+    def _alive(self, part: tables.Part, columns: Sequence[str]) -> pl.DataFrame:
+        gone = self._removed.filter(pl.col("part") == part.name)["uid"]
+        frame = tables.read(self._store, part.records, columns)
+        return frame.filter(~pl.col("uid").is_in(gone.implode())) if len(gone) else frame
+
+
+def _integers(records: pl.Series, offset: int) -> NDArray[np.uint64]:
+    """Return 8 bytes of each record hash as an integer."""
+    eight = records.bin.slice(offset, 8)
+    return eight.bin.reinterpret(dtype=pl.UInt64, endianness="big").to_numpy()
+
+
+def known_units(store: Store, pool: tables.Pool, source: str) -> dict[str, tuple[str, int]]:
+    """Return the fingerprint and the number of records of each unit of a source that was read."""
+    known: dict[str, tuple[str, int]] = {}
+    for item in pool.files:
+        rows = tables.read(store, item).filter(pl.col("source") == source)
+        known |= {unit: (mark, n) for _, unit, mark, n in rows.iter_rows()}
+    return known
+
+
+def _checksum(source_id: str, source: str = "") -> int:
+    return zlib.crc32(f"{source}\0{source_id}".encode("utf-8", "surrogateescape"))
