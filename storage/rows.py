@@ -118,7 +118,7 @@ _MANY = 100
 _roles, _roles_of_many = lru_cache(maxsize=1024)(_roles_now), lru_cache(maxsize=1)(_roles_now)
 
 
-def folded(meta: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+def folded(meta: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Return a record's meta with what a source's columns have no room for under REST.
 
     A source keeps META_COLUMNS columns, the first that its records have; the others of a record
@@ -129,16 +129,19 @@ def folded(meta: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
         known: the columns that the source's records had before it, in this ingest and earlier.
     """
     room = META_COLUMNS - len(known) + (REST in known)
+    if len(meta) <= room:
+        return meta
     kept: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for name, value in meta.items():
         if name not in known:
             room -= 1
         (kept if name in known or room >= 0 else rest)[name] = value
-    if rest:
-        if REST in kept:
-            rest[REST] = kept.pop(REST)
-        kept[REST] = canonical({name: _as_json(value) for name, value in rest.items()}).decode()
+    if not rest:
+        return meta
+    if REST in kept:
+        rest[REST] = kept.pop(REST)
+    kept[REST] = canonical({name: _as_json(value) for name, value in rest.items()}).decode()
     return kept
 
 

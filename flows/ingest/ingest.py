@@ -23,6 +23,7 @@ from flows.workers import Workers
 from storage import tables
 from storage.commit import failpoint, free_bytes
 from storage.parts import FILES, QUARANTINE, REMOVED, PartWriter, member, record_hash
+from storage.rows import META_COLUMNS, REST, folded
 from storage.source import (
     PASSING,
     Columns,
@@ -179,6 +180,7 @@ class _Ingest:
         if self.new_root is not None:
             self.roots.append(self.new_root)
         self.types = MetaTypes(self.before, old, spec.name)
+        self.folded = Tally()
         self.ledger = Ledger()
         self.files = _Rows(FILES)
         self.changed: set[str] = set()
@@ -210,7 +212,7 @@ class _Ingest:
         rows = pl.concat([still_out, rejected])
         self._check_conserved(rows.height)
         self._check_useful(source, rejected, rows)
-        passed_over = _passed_over(source, self.spec.found)
+        passed_over = _passed_over(source, self.spec.found, self.folded)
         version = self._commit(rejected, passed_over)
         return {
             "pool": self.old.name,
@@ -277,6 +279,11 @@ class _Ingest:
         if self.spec.payload == "copy":
             row["location"] = None
         row["record"] = record_hash(row, record.meta)
+        meta = folded(record.meta, self.types.kinds)
+        if meta is not record.meta:
+            reason = f"columns beyond the first {META_COLUMNS:,}: in meta.{REST}"
+            self.folded.add(self.ledger.name(item.unit), reason)
+            record = replace(record, meta=meta)
         misfit = self.types.misfit(record.meta)
         if misfit is not None:
             self._quarantine(item, "MISFIT_TYPE", misfit)
@@ -481,12 +488,12 @@ def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _passed_over(source: Source, found: Found) -> list[dict[str, Any]]:
-    """Return what no record was made of, as `quarantine.left_out` does."""
+def _passed_over(source: Source, found: Found, folded: Tally) -> list[dict[str, Any]]:
+    """Return what no record or no column was made of, as `quarantine.left_out` does."""
     missing = Tally()
     for name in found.missing:
         missing.add(name, "missing")
-    rows = PassedOver(missing).rows() + source.passed_over.rows()
+    rows = PassedOver(missing, folded).rows() + source.passed_over.rows()
     return [
         {"suffix": suffix, "reason": reason, "count": count, "examples": examples}
         for suffix, reason, count, examples in rows

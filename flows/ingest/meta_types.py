@@ -91,14 +91,14 @@ class MetaTypes:
 
     def columns(self, metas: list[dict[str, Any]]) -> dict[str, pl.Series]:
         """Return the columns that some records have, in the types so far."""
-        present = dict.fromkeys(c for meta in metas for c, v in meta.items() if v is not None)
-        return {
-            column: pl.Series(
-                [fitting(meta.get(column), self.kinds[column]) for meta in metas],
-                dtype=DTYPES[self.kinds[column]],
-            )
-            for column in present
-        }
+        # Each record's own values alone: a thousand columns of which a record has few cost little.
+        values: dict[str, list[Any]] = {}
+        for row, meta in enumerate(metas):
+            for column, value in meta.items():
+                if value is not None:
+                    at = values.setdefault(column, [None] * len(metas))
+                    at[row] = fitting(value, self.kinds[column])
+        return {c: pl.Series(of, dtype=DTYPES[self.kinds[c]]) for c, of in values.items()}
 
 
 def _kind(value: Any) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+import winnow
 from contracts.errors import ConfigError
 from flows import run as runs
 from flows.ingest import meta_types
 from flows.options import Options
 from flows.recipe.sections import read as read_recipe
-from storage import tables
+from storage import rows, tables
 from tests.flows.ingest.reading import Given, Reader, record, row
 
 MIXED: list[dict[str, Any]] = [
@@ -158,3 +159,20 @@ where = "stats.characters >= 1"
     assert project.run(text, until="select")["kept"] == 3
     assert watch.counts["annotate.stats"] == (0, 3)
     assert project.last().pool.frame("meta.n").collect().schema["meta.n"] == pl.Float64
+
+
+def test_columns_beyond_the_first_thousand_become_one_json_text(project, monkeypatch):
+    monkeypatch.setattr(rows, "META_COLUMNS", 3)
+    lines = [{"id": f"r{i}", "text": f"text {i}", "a": i, f"k{i}": i} for i in range(4)]
+    path = project.lines("a.jsonl", lines)
+    result = winnow.ingest(path, pool="web", id="id", store=project.store.root)
+    found = project.view.pool("web").frame().collect()
+    assert found["meta.a"].to_list() == [0, 1, 2, 3]
+    assert found["meta.k1"].to_list() == [None, 1, None, None]
+    assert found["meta.rest"].to_list() == [None, None, '{"k2":2}', '{"k3":3}']
+    said = [group for group in result["left_out"] if "meta.rest" in group["reason"]]
+    assert [(group["count"], group["examples"]) for group in said] == [(2, ["a.jsonl", "a.jsonl"])]
+    project.lines("a.jsonl", [*lines, {"id": "r4", "text": "text 4", "k2": 5, "a": 6}])
+    again = winnow.ingest(path, pool="web", id="id", store=project.store.root)
+    assert (again["accepted"], again["known"]) == (1, 4)
+    assert project.view.pool("web").frame("meta.rest").collect()["meta.rest"][4] == '{"k2":5}'
