@@ -9,7 +9,7 @@ from pathlib import Path
 from storage import commit
 
 # Appended to the files when so much is in memory.
-_WAITING_BYTES = 64 << 20
+_WAITING_BYTES = 16 << 20
 
 
 class Spool:

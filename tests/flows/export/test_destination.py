@@ -125,7 +125,9 @@ def test_what_a_killed_run_showed_is_replaced_by_the_next(
     assert shards.damaged(folder) == []
 
 
-@pytest.mark.parametrize("path", [".", "rows", "rows/out", "link/out", ".winnow", ".winnow/objects"])
+@pytest.mark.parametrize(
+    "path", [".", "rows", "rows/out", "link/out", ".winnow", ".winnow/objects"]
+)
 def test_an_export_and_a_source_or_the_store_never_lie_in_each_other(project: Any, path: str):
     _rows(project)
     (project.recipe_dir / "link").symlink_to(project.recipe_dir / "rows")
