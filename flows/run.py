@@ -85,9 +85,8 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
             canaries.check(recipe.canaries, planned)
     problems.raise_any()
     with store.lease():
-        if recipe.export is not None and options.reaches("export"):
-            version = (store.versions("run", recipe.name) or [0])[-1] + 1
-            destination.check(store, recipe, version)
+        if options.reaches("export"):
+            destination.check(store, recipe)
         if options.at is None:
             ingest_sources(recipe, store, options)
         pool = tables.load_pool(store, recipe.pool, options.at)

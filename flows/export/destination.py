@@ -25,13 +25,15 @@ def folder_of(store: Store, recipe: Recipe) -> Path:
     return base.resolve()
 
 
-def check(store: Store, recipe: Recipe, version: int) -> None:
+def check(store: Store, recipe: Recipe) -> None:
     """Refuse a place that meets a source, the store, or something of another's.
 
     Raises:
         ConfigError: with the path and what lies there.
     """
-    assert recipe.export is not None
+    if recipe.export is None:
+        return
+    version = (store.versions("run", recipe.name) or [0])[-1] + 1
     base = folder_of(store, recipe)
     if recipe.export.path is not None:
         _check_apart(store, recipe, base)

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from contracts.errors import ConfigError
+from flows import run as runs
+from flows.dry import dry_run
 from storage import commit, shards, tables
+from storage.store import _sealed
 
 ROWS = '[[source]]\npath = "rows"\nname = "rows"\nid = "id"\n'
 OUT = '[export]\npath = "{}"\n'
@@ -158,6 +161,27 @@ def test_the_ref_of_a_run_names_every_file_of_its_exports(project: Any):
         for name, path in there.items():
             assert promised[name]["sha256"] == shards.file_sha256(path)
             assert promised[name]["size_bytes"] == path.stat().st_size
+
+
+def test_the_exports_of_a_store_that_wrote_nothing_down_are_its_own(project: Any):
+    # As stores of the first format are: no list of files in the ref, no note of what was shown.
+    _rows(project)
+    recipe = ROWS + OUT.format("out")
+    project.run(recipe)
+    shutil.rmtree(project.store.root / "refs/export")
+    ref = project.store.ref("run", "web")
+    del ref["exports"]
+    (project.store.root / "refs/run/web/1.json").write_bytes(_sealed(ref))
+    assert project.run(recipe)["changed"] is False
+    _rows(project, 6)
+    assert project.run(recipe)["version"] == 2
+
+
+def test_a_dry_run_refuses_the_place_too(project: Any):
+    _rows(project)
+    recipe = runs.read_recipe(project.recipe(ROWS + OUT.format("rows/out")))
+    with pytest.raises(ConfigError, match="lie in each other"):
+        dry_run(recipe, project.store, runs.Options(), 10)
 
 
 def test_an_arm_that_is_gone_is_exported_anew(project: Any):
