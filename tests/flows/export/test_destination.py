@@ -12,6 +12,7 @@ import pytest
 from contracts.errors import ConfigError
 from flows import run as runs
 from flows.dry import dry_run
+from flows.export import destination
 from storage import commit, shards, tables
 from storage.store import _sealed
 
@@ -190,3 +191,21 @@ def test_an_arm_that_is_gone_is_exported_anew(project: Any):
     folder = Path(project.run(recipe)["export"])
     shutil.rmtree(folder.parent / "all/v0001")
     assert (project.run(recipe)["version"], project.run(recipe)["changed"]) == (2, False)
+
+
+def test_a_place_is_free_for_the_same_version_in_the_store_that_made_it_alone(
+    project: Any, projects: Callable[[], Any]
+):
+    other = projects()
+    for one in (project, other):
+        _rows(one, 4 if one is other else 5)
+        one.run(ROWS + OUT.format("out"))
+    folder = project.recipe_dir / "out/v0001"
+    content = shards.manifest(folder)
+    assert content is not None
+    facts = content["facts"]
+    destination.refuse_foreign(project.store, folder, facts)
+    others = [{"version": 2}, {"run": "other"}, {"arm": "all"}, {"pool": "other"}]
+    for store, changed in [(other.store, {}), *[(project.store, one) for one in others]]:
+        with pytest.raises(ConfigError, match="export of recipe 'web' version 1"):
+            destination.refuse_foreign(store, folder, {**facts, **changed})
