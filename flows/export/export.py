@@ -202,7 +202,7 @@ def export(
                 records, section, columns, has_text, layout, building, previous, on_line
             )
             written.append(_write_layout(records, contents, layout, building))
-            written += _companions(records, section, columns, written, building, card)
+            written += _companions(records, section, columns, written, building, card, key)
             commit.failpoint("export.files")
             sha256 = shards.seal(building, written, {"key": key, "facts": dict(facts)})
             commit.failpoint("export.sealed")
@@ -515,6 +515,7 @@ def _companions(
     written: Sequence[Shard],
     building: Path,
     card: str,
+    key: str,
 ) -> list[Shard]:
     found = []
     tars = [shard for shard in written if shard.name.endswith(".tar")]
@@ -534,7 +535,7 @@ def _companions(
     if card:
         found.append(shards.write_file(building, "datacard.md", card.encode()))
     if card and tars:
-        readme = hub.readme(tars, columns.types)
+        readme = hub.readme(tars, columns.types, key[:16])
         found.append(shards.write_file(building, "README.md", readme.encode()))
     return found
 

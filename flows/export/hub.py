@@ -15,12 +15,14 @@ from storage.shards import Shard
 from storage.store import canonical
 
 
-def readme(tars: Sequence[Shard], types: Mapping[str, Any]) -> str:
+def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str) -> str:
     """Return a README whose front matter names the tars and the columns of their samples.
 
     Args:
         tars: with what their members end in.
         types: of the values in the json member, by name.
+        key: of the export: the cache of `datasets` knows a folder by its last name and this one
+            alone, and would take the `v0001` of one recipe for that of another.
     """
     members = sorted({member for tar in tars for member in tar.members} - {"json", "txt"})
     columns: list[dict[str, Any]] = [{"name": n, "dtype": "string"} for n in ("__key__", "__url__")]
@@ -31,8 +33,8 @@ def readme(tars: Sequence[Shard], types: Mapping[str, Any]) -> str:
     # JSON is YAML.
     front_matter = canonical(
         {
-            "configs": [{"config_name": "default", "data_files": "*.tar"}],
-            "dataset_info": {"features": columns},
+            "configs": [{"config_name": key, "data_files": "*.tar"}],
+            "dataset_info": {"config_name": key, "features": columns},
         }
     ).decode()
     return f"---\n{front_matter}\n---\n\nThe data card is `datacard.md`.\n"

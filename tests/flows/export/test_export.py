@@ -275,6 +275,20 @@ def test_the_lines_to_paste_name_all_shards_and_the_draws(pictures: Any, expecte
     assert f"datasets.load_dataset('parquet', data_dir={folder + '/data'!r})" in pictures.said
 
 
+def test_exports_that_differ_are_two_configurations_to_the_cache_of_datasets(project: Any):
+    # It knows a folder by its last name alone, and every recipe has a v0001.
+    names = []
+    for name, count in (("web", 3), ("other", 4)):
+        _lines(project, *range(count))
+        project.run(ROWS + EXPORT.format(10, "append"), name)
+        readme = (_folder(project, name) / "README.md").read_text()
+        front_matter = json.loads(readme.split("---\n")[1])
+        assert front_matter["configs"][0]["data_files"] == "*.tar"
+        names.append(front_matter["configs"][0]["config_name"])
+        assert front_matter["dataset_info"]["config_name"] == names[-1]
+    assert names[0] != names[1]
+
+
 def test_where_datasets_takes_the_path_for_a_pattern_the_lines_say_so(project: Any):
     said: list[str] = []
     _lines(project, 0)
