@@ -219,7 +219,7 @@ def _digest(arrays: Iterable[Any]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(len(array).to_bytes(8, "big"))
-        digest.update(np.ascontiguousarray(array).view(np.uint8))
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
 
 
