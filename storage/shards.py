@@ -347,6 +347,8 @@ def carried(source: Path, expected: Shard, folder: Path, name: str) -> Shard | N
     target = folder / name
     commit.make_folder(target.parent)
     with commit.reporting(target):
+        # A worker that was killed may have come so far.
+        target.unlink(missing_ok=True)
         try:
             os.link(source, target)
             commit.sync_folder(target.parent)

@@ -487,7 +487,7 @@ def _fill(
             continue
         mask = np.zeros(part.rows, dtype=bool)
         mask[rows] = True
-        for group in tables.payloads(store, part, "image", rows=mask.tolist()):
+        for group in tables.payloads(store, part, "image", rows=mask):
             for owner, image in group.select("uid", "image").iter_rows():
                 number, uid, text, json_ = next(samples)
                 assert owner == uid, "payload and records of a part are not aligned"

@@ -47,8 +47,7 @@ class Kept:
 
     def of_part(self, part: int) -> tuple[Positions, Positions]:
         """Return the rows of a part that are kept, ascending, and the position of each."""
-        read = tables.read(self.runtime.store, self.runtime.pool.parts[part].records, ["uid"])
-        uids = read["uid"].to_numpy()
+        uids = self.runtime.uids(part).to_numpy()
         positions = np.searchsorted(self.uids, uids)
         positions[positions == len(self.uids)] = 0
         is_kept = self.runtime.live[part]
@@ -58,6 +57,4 @@ class Kept:
 
     def columns(self, part: int, paths: Sequence[str], rows: Positions) -> pl.DataFrame:
         """Return `uid` and flat columns of some rows of a part."""
-        runtime = self.runtime
-        notes = runtime.notes_at(part, paths)
-        return tables.glued(runtime.store, runtime.pool.parts[part], notes, paths)[rows]
+        return self.runtime.rows(part, paths)[rows]

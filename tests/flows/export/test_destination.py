@@ -13,6 +13,7 @@ from contracts.errors import ConfigError
 from flows import run as runs
 from flows.dry import dry_run
 from flows.export import destination
+from flows.options import Options
 from storage import commit, shards, tables
 from storage.store import _sealed
 
@@ -182,7 +183,7 @@ def test_a_dry_run_refuses_the_place_too(project: Any):
     _rows(project)
     recipe = runs.read_recipe(project.recipe(ROWS + OUT.format("rows/out")))
     with pytest.raises(ConfigError, match="lie in each other"):
-        dry_run(recipe, project.store, runs.Options(), 10)
+        dry_run(recipe, project.store, Options(), 10)
 
 
 def test_an_arm_that_is_gone_is_exported_anew(project: Any):

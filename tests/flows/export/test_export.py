@@ -24,7 +24,7 @@ from PIL import Image
 from contracts import decode
 from contracts.errors import ConfigError, DataError
 from contracts.uid import hex_uid, shuffled, uid_of
-from flows.run import Reporter
+from flows.reporter import Reporter
 from storage import shards
 
 PICTURES = """
