@@ -40,7 +40,7 @@ class Kept:
         """Return every column of the pool's parts, a field of meta as `meta.url`."""
         found: dict[str, Any] = {}
         for part in self.runtime.pool.parts:
-            for name, dtype in tables.schema(self.runtime.store, part.records).items():
+            for name, dtype in tables.part_schema(self.runtime.store, part).items():
                 if found.get(name, pl.Null) == pl.Null:
                     found[name] = dtype
         return found
