@@ -1,12 +1,14 @@
-"""What an export does to a picture's bytes: strip its metadata, or encode it anew as JPEG."""
+"""What an export does to a picture's bytes: strip its metadata, or encode it anew."""
 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 
+import numpy as np
 from PIL import Image
 
 from contracts import decode
@@ -75,19 +77,45 @@ def jpeg(data: bytes, *, max_side_px: int | None = None, quality: int = 95) -> b
     Raises:
         Undecodable: as `decode.image`.
     """
+    most = min(max_side_px or _LONGEST_JPEG_SIDE_PX, _LONGEST_JPEG_SIDE_PX)
+    out = io.BytesIO()
+    Image.fromarray(_within(decode.image(data), most)).save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def png8(data: bytes, *, max_side_px: int | None = None) -> bytes:
+    """Return a picture of 16 bits a channel, or one that is too large, as PNG of 8 bits.
+
+    Its pixels are those of `decode.image`, grey where they are grey, averaged over pixel areas
+    where its longer side is above `max_side_px`. Any other picture comes back as it is. Equal
+    input gives equal bytes.
+
+    Cost: of those two a decode, a resize and an encode; of others a walk over the bytes.
+    Raises:
+        Undecodable: as `decode.image`.
+    """
+    frame = walk(data, Limits())
+    if frame.depth <= 8 and max(frame.width, frame.height) <= (max_side_px or math.inf):
+        return data
     pixels = decode.image(data)
+    pixels = _within(pixels, max_side_px or max(pixels.shape))
+    if (pixels == pixels[..., :1]).all():
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def _within(pixels: decode.Pixels, most: int) -> decode.Pixels:
+    """Return pixels whose longer side is `most` or less, averaged over pixel areas."""
     height, width, _ = pixels.shape
     longer = max(height, width)
-    most = min(longer if max_side_px is None else max_side_px, _LONGEST_JPEG_SIDE_PX)
-    picture = Image.fromarray(pixels)
-    if longer > most:
-        import cv2
+    if longer <= most:
+        return pixels
+    import cv2
 
-        size = [max(1, round(side * most / longer)) for side in (width, height)]
-        picture = Image.fromarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=quality)
-    return out.getvalue()
+    size = [max(1, round(side * most / longer)) for side in (width, height)]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _exif(orientation: int) -> bytes:

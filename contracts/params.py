@@ -6,7 +6,9 @@ class's constructor, into a strict pydantic model. There are no config classes.
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Protocol, get_type_hints, runtime_checkable
@@ -86,7 +88,12 @@ def _problem(error: Any, schema: type[BaseModel], where: str) -> Problem:
         return Problem(key, f"unknown key.{nearest(path[-1], schema.model_fields)}")
     if error["type"] == "missing":
         return Problem(key, "is required.")
-    return Problem(key, f"{error['msg']} (got {error['input']!r})")
+    hint = ""
+    if error["type"] == "literal_error":
+        legal = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        close = difflib.get_close_matches(str(error["input"]), legal, n=1)
+        hint = f". Nearest: {close[0]}." if close else ""
+    return Problem(key, f"{error['msg']} (got {error['input']!r}){hint}")
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ import polars as pl
 from contracts.errors import DataError
 from contracts.uid import uniform
 from flows.answer.check import check_stages
+from flows.export import destination
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.ingest.sources import source_spec
 from flows.measure.runtime import Runtime
@@ -51,6 +52,7 @@ def dry_run(recipe: Recipe, store: Store, options: Options, sample: int) -> dict
     """
     planned = plan(recipe, options.given)
     check_stages(recipe)
+    destination.check(store, recipe)
     pool = tables.load_pool(store, recipe.pool, options.at)
     counts: Mapping[str, Any] = {}
     if pool is not None:

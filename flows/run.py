@@ -11,7 +11,7 @@ from typing import Any
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import compare, evaluate, pretrain
 from flows.answer.check import check_stages
-from flows.export import datacard
+from flows.export import datacard, destination, ready_lines
 from flows.export import export as exporting
 from flows.ingest.sources import ingest_sources
 from flows.look import report, views
@@ -26,7 +26,7 @@ from flows.select import canaries
 from flows.select.holdout import run_reader
 from flows.select.verdict import Verdict, judge
 from flows.workers import Workers
-from storage import commit, shards, tables
+from storage import commit, tables
 from storage.store import Object, Store, canonical, key_of
 
 
@@ -51,6 +51,7 @@ class Run:
     stored: tuple[list[Object], dict[str, Object]] = ([], {})
     content: str = ""
     version: int = 0
+    promised: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,6 +85,8 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
             canaries.check(recipe.canaries, planned)
     problems.raise_any()
     with store.lease():
+        if options.reaches("export"):
+            destination.check(store, recipe)
         if options.at is None:
             ingest_sources(recipe, store, options)
         pool = tables.load_pool(store, recipe.pool, options.at)
@@ -212,6 +215,8 @@ def _publish(this: Run) -> None:
         "notes": {t: [asdict(o) for o in objects] for t, objects in this.runtime.notes.items()},
         "models": {t: asdict(o) for t, o in this.runtime.models.items()},
         "held": this.runtime.holdout_masks is not None,
+        # Of each arm every file of its export: what a rerun and `verify` compare with.
+        "exports": this.promised,
         "result": this.result,
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
@@ -225,7 +230,7 @@ def _publish_outputs(store: Store, ref: Mapping[str, Any], given: Mapping[str, A
     """Do what a version's readers look at first; again where a killed run left it undone."""
     result = ref["result"]
     if result.get("export"):
-        exporting.point_latest(Path(result["export"]))
+        destination.point_latest(Path(result["export"]))
     if result.get("report") and not Path(result["report"]).is_file():
         report.write(views.RunView(store, ref, given), Path(result["report"]))
         commit.failpoint("run.report")
@@ -255,11 +260,9 @@ def _export(this: Run) -> None:
         return
     assert this.verdict is not None
     this.options.reporter.stage("export")
-    folder = export_folder(this.store, recipe) / f"v{this.version:04d}"
+    on_line = this.options.reporter.line
+    folder = destination.folder_of(this.store, recipe) / f"v{this.version:04d}"
     last = this.store.ref("run", recipe.name)
-    previous = None
-    if last is not None and last["result"].get("export"):
-        previous = Path(last["result"]["export"])
     facts = {
         "run": recipe.name,
         "version": this.version,
@@ -269,22 +272,29 @@ def _export(this: Run) -> None:
         "records": this.verdict.kept.height,
     }
     verdict = this.verdict
-    text = datacard.card(this.runtime, verdict.kept, verdict.results, recipe.name, this.version)
-    exported = exporting.export(
-        this.runtime, verdict.kept, section, folder, facts=facts, card=text, previous=previous
+    deep = exporting.deep_pictures(this.runtime, verdict.kept, section)
+    text = datacard.card(
+        this.runtime, verdict.kept, verdict.results, recipe.name, this.version, deep
     )
+    main = exporting.export(
+        this.runtime, verdict.kept, section, folder, facts=facts, card=text,
+        previous=exporting.Previous.of_run(last, "recipe"), on_line=on_line,
+    )  # fmt: skip
+    this.promised = {"recipe": main.promised()}
     for arm in section.arms:
         if arm != "recipe":
             rows = compare.arm_records(this.runtime, verdict.kept, arm, section.seed)
-            exporting.export(
+            exported = exporting.export(
                 this.runtime, rows, section, folder.parent / arm / folder.name,
-                facts={**facts, "arm": arm}, previous=previous and _arm_before(previous, arm),
+                facts={**facts, "arm": arm}, previous=exporting.Previous.of_run(last, arm),
+                on_line=on_line,
             )  # fmt: skip
-    this.result["shards"] = exported.described()
+            this.promised[arm] = exported.promised()
+    this.result["shards"] = main.described()
     this.result["export"] = str(folder)
     draws = int(this.verdict.kept["repeats"].sum())
-    for line in exporting.ready_lines(exported, draws):
-        this.options.reporter.line(line)
+    for line in (*ready_lines.ready_lines(main, draws), *ready_lines.warnings(deep)):
+        on_line(line)
 
 
 def _pretrain(this: Run) -> None:
@@ -331,28 +341,12 @@ STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (
 """What a run does with a pool, in order, each with the stage that it belongs to."""
 
 
-def _arm_before(previous: Path, arm: str) -> Path:
-    """Return the folder of an arm's export beside that of the recipe."""
-    return previous.parent / arm / previous.name
-
-
-def export_folder(store: Store, recipe: Recipe) -> Path:
-    """Return the folder of a recipe's exports."""
-    path = recipe.export.path if recipe.export is not None else None
-    base = recipe.recipe_dir / path if path else store.root / "shards" / recipe.name
-    return base.resolve()
-
-
 def _complete(last: Mapping[str, Any]) -> bool:
     """Whether what a version promised is still there; its bytes are for `verify` to read."""
-    folder = last["result"].get("export")
-    if folder is None:
+    if last["result"].get("export") is None:
         return True
-    content = shards.manifest(Path(folder))
-    return content is not None and all(
-        exporting.has_size(Path(folder) / item["name"], item["size_bytes"])
-        for item in content["files"]
-    )
+    exports = [exporting.Previous.of_run(last, arm) for arm in last.get("exports", ["recipe"])]
+    return all(export is not None and export.is_there() for export in exports)
 
 
 def _nothing_kept(pool: tables.Pool, verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ written is read back once, member by member, before a manifest says that it is t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from contracts.errors import DataError
-from contracts.uid import hex_uid
+from contracts.uid import UIDs, hex_uid
 from storage import commit, tables
 from storage.store import canonical
 
@@ -32,16 +33,34 @@ LAYOUT = "layout.parquet"
 REPEATS = "repeats.parquet"
 MANIFEST = "manifest.json"
 ROW_GROUP_BYTES = 100 << 20
+# Of the tables beside the shards, which are written while the shards are.
+TABLE_ROWS = 1 << 17
+# What a file system says that makes no hard link here: another one, a kind without, too many.
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of an export: its name in the version's folder, records, bytes, sha256."""
+    """One file of an export.
+
+    Attributes:
+        name: below the version's folder.
+        records: that it holds.
+        size_bytes: of the file.
+        sha256: of the file.
+        members: of a tar, what its samples' members end in, such as jpg, json, txt.
+    """
 
     name: str
     records: int
     size_bytes: int
     sha256: str
+    members: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> Shard:
+        """Return the file that a manifest or a ref describes."""
+        return cls(**{**item, "members": tuple(item.get("members", ()))})
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,9 @@ class Sample:
         return [*found, ("json", canonical(dict(self.json)))]
 
 
+# Of 16 bytes each.
+Digests = NDArray[np.void]
+
 INDEX_SCHEMA = {
     "uid": pl.UInt64,
     "shard": pl.UInt32,
@@ -81,6 +103,7 @@ INDEX_SCHEMA = {
     "text_length": pl.UInt64,
     "content": pl.Binary,
 }
+LAYOUT_SCHEMA = {"uid": pl.UInt64, "content": pl.Binary, "shard": pl.UInt32}
 
 
 def write_tar(
@@ -93,6 +116,7 @@ def write_tar(
     """
     rows: list[tuple[Any, ...]] = []
     hashes: list[tuple[str, str]] = []
+    extensions: set[str] = set()
     with commit.Staged(folder) as staged:
         for sample in samples:
             at: dict[str, tuple[int, int]] = {}
@@ -105,13 +129,15 @@ def write_tar(
                 staged.write(data)
                 staged.write(bytes(-len(data) % BLOCK))
                 hashes.append((member, hashlib.sha256(data).hexdigest()))
+                extensions.add(extension)
                 content.update(member.encode() + data)
             image, text = at.get("image", (None, None)), at.get("txt", (None, None))
             rows.append((sample.uid, number, *image, *text, content.digest()))
         # Two zero blocks end an archive; readers expect records of 20 blocks.
         staged.write(bytes(2 * BLOCK))
         staged.write(bytes(-staged.size_bytes % (20 * BLOCK)))
-        shard = Shard(name, len(rows), staged.size_bytes, staged.sha256)
+        members = tuple(sorted(extensions))
+        shard = Shard(name, len(rows), staged.size_bytes, staged.sha256, members)
         staged.publish(folder / name)
     found = [(member, hashlib.sha256(data).hexdigest()) for member, data in read_tar(folder / name)]
     if found != hashes:
@@ -145,7 +171,7 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
             yield header[:100].rstrip(b"\0").decode(), data
 
 
-def write_parquet(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
+def write_parquet(folder: Path, name: str, samples: Iterator[Sample], *, has_image: bool) -> Shard:
     """Write one Parquet shard in the Hugging Face layout: image as struct of bytes and path."""
     batch: list[Sample] = []
     writer: pq.ParquetWriter | None = None
@@ -155,10 +181,10 @@ def write_parquet(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
             batch.append(sample)
             size += len(sample.image or b"")
             if size >= ROW_GROUP_BYTES:
-                writer = _write_rows(staged, writer, batch)
+                writer = _write_rows(staged, writer, batch, has_image)
                 batch, size, records = [], 0, records + len(batch)
         if batch or writer is None:
-            writer = _write_rows(staged, writer, batch)
+            writer = _write_rows(staged, writer, batch, has_image)
             records += len(batch)
         writer.close()
         shard = Shard(name, records, staged.size_bytes, staged.sha256)
@@ -169,13 +195,19 @@ def write_parquet(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
 
 
 def _write_rows(
-    staged: commit.Staged, writer: pq.ParquetWriter | None, batch: Sequence[Sample]
+    staged: commit.Staged,
+    writer: pq.ParquetWriter | None,
+    batch: Sequence[Sample],
+    has_image: bool,
 ) -> pq.ParquetWriter:
     columns: dict[str, Any] = {"uid": [sample.key for sample in batch]}
     features: dict[str, Any] = {"uid": {"dtype": "string", "_type": "Value"}}
-    if any(sample.image is not None for sample in batch):
+    if has_image:
         columns["image"] = pa.array(
-            [{"bytes": s.image, "path": f"{s.key}.{s.suffix}"} for s in batch],
+            [
+                None if s.image is None else {"bytes": s.image, "path": f"{s.key}.{s.suffix}"}
+                for s in batch
+            ],
             type=pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
         )
         features["image"] = {"_type": "Image"}
@@ -204,27 +236,60 @@ def write_lines(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
     return shard
 
 
-def write_uids(folder: Path, kept: pl.DataFrame) -> Shard:
-    """Write the kept ids, each as often as training sees it.
-
-    DataComp's `subset.npy` (dtype u8,u8, sorted) where all source ids are 32 hexadecimal
-    digits, else `uids.parquet` (uid, source, source_id).
-    """
-    rows = kept.select(pl.exclude("repeats").repeat_by("repeats").explode())
-    ids = rows["source_id"]
+def write_datacomp_ids(folder: Path, ids: NDArray[np.uint64]) -> Shard:
+    """Write DataComp's `subset.npy`: dtype u8,u8, sorted; of ids (n, 2), the high half first."""
+    ids = ids[np.lexsort((ids[:, 1], ids[:, 0]))]
     with commit.Staged(folder) as staged:
-        if len(ids) and bool(ids.str.contains(r"^[0-9a-f]{32}$").all()):
-            pairs = np.array(sorted((int(i[:16], 16), int(i[16:], 16)) for i in ids), dtype="u8,u8")
-            np.lib.format.write_array(staged, pairs)
-            name = "subset.npy"
-        else:
-            name = "uids.parquet"
-            table = tables.to_arrow(rows.select("uid", "source", "source_id").sort("uid"))
-            with pq.ParquetWriter(pa.PythonFile(staged, mode="w"), table.schema) as writer:
-                writer.write_table(table)
-        shard = Shard(name, rows.height, staged.size_bytes, staged.sha256)
-        staged.publish(folder / name)
+        pairs = np.ascontiguousarray(ids).view("u8,u8")[:, 0]
+        np.lib.format.write_array(staged, pairs)
+        shard = Shard("subset.npy", len(ids), staged.size_bytes, staged.sha256)
+        staged.publish(folder / shard.name)
     return shard
+
+
+class TableFile:
+    """A table that goes beside the shards, such as their index, written as it grows."""
+
+    def __init__(self, folder: Path, name: str, schema: Mapping[str, Any]) -> None:
+        self._folder, self._name = folder, name
+        self._staged = commit.Staged(folder)
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting = [pl.DataFrame(schema=schema)]
+        self._records = 0
+
+    def __enter__(self) -> TableFile:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._staged.discard()
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Append rows; row groups are of one size, however the rows come."""
+        self._waiting.append(frame)
+        if sum(f.height for f in self._waiting) >= TABLE_ROWS:
+            waiting = pl.concat(self._waiting, rechunk=True)
+            whole = waiting.height - waiting.height % TABLE_ROWS
+            for start in range(0, whole, TABLE_ROWS):
+                self._write(waiting[start : start + TABLE_ROWS])
+            self._waiting = [waiting[whole:]]
+
+    def _write(self, frame: pl.DataFrame) -> None:
+        table = tables.to_arrow(frame)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(pa.PythonFile(self._staged, mode="w"), table.schema)
+        self._writer.write_table(table)
+        self._records += frame.height
+
+    def publish(self) -> Shard:
+        """Finish the file and show it."""
+        rest = pl.concat(self._waiting, rechunk=True)
+        if rest.height or self._writer is None:
+            self._write(rest)
+        assert self._writer is not None
+        self._writer.close()
+        shard = Shard(self._name, self._records, self._staged.size_bytes, self._staged.sha256)
+        self._staged.publish(self._folder / self._name)
+        return shard
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -234,15 +299,69 @@ def read_table(path: Path) -> pl.DataFrame:
     return frame
 
 
-def write_table(folder: Path, name: str, frame: pl.DataFrame) -> Shard:
-    """Write a table that goes beside the shards, such as their index."""
-    with commit.Staged(folder) as staged:
-        table = tables.to_arrow(frame)
-        with pq.ParquetWriter(pa.PythonFile(staged, mode="w"), table.schema) as writer:
-            writer.write_table(table)
-        shard = Shard(name, frame.height, staged.size_bytes, staged.sha256)
-        staged.publish(folder / name)
-    return shard
+def read_index(folder: Path, shard: int) -> pl.DataFrame:
+    """Return one shard's rows of an export's index, not reading those of the others."""
+    return pl.scan_parquet(folder / INDEX).filter(pl.col("shard") == shard).collect()
+
+
+def read_layout(folder: Path) -> tuple[UIDs, Digests, NDArray[np.uint32]]:
+    """Return uid, content digest and shard of an export's records, in the order of its shards.
+
+    Cost: 28 bytes a record.
+    """
+    file = pq.ParquetFile(folder / LAYOUT)
+    rows = file.metadata.num_rows
+    uids, shards = np.empty(rows, dtype=np.uint64), np.empty(rows, dtype=np.uint32)
+    contents = np.empty(rows, dtype="V16")
+    start = 0
+    for batch in file.iter_batches(TABLE_ROWS, columns=["uid", "content", "shard"]):
+        here = slice(start, start + batch.num_rows)
+        uids[here], shards[here] = batch["uid"].to_numpy(), batch["shard"].to_numpy()
+        contents[here] = np.frombuffer(b"".join(batch["content"].to_pylist()), dtype="V16")
+        start += batch.num_rows
+    return uids, contents, shards
+
+
+def layout_rows(uids: UIDs, contents: Digests, shard: int) -> pl.DataFrame:
+    """Return one shard's rows of the layout, as `read_layout` reads them."""
+    packed = contents.tobytes()
+    digests = [packed[i : i + 16] for i in range(0, len(packed), 16)]
+    numbers = pl.repeat(shard, len(uids), dtype=pl.UInt32, eager=True)
+    return pl.DataFrame([uids, digests, numbers], schema=LAYOUT_SCHEMA)
+
+
+def carried(source: Path, expected: Shard, folder: Path, name: str) -> Shard | None:
+    """Take an unchanged file of another export into this one; None where it is not what it was.
+
+    It is hashed first: a hard link would carry the damage on for ever. Where the file system
+    makes no link it is copied.
+    """
+    if not source.is_file() or source.stat().st_size != expected.size_bytes:
+        return None
+    if file_sha256(source) != expected.sha256:
+        return None
+    members = expected.members
+    if name.endswith(".tar") and not members:
+        # A manifest of the first format does not name them.
+        members = tuple(sorted({member.rpartition(".")[2] for member, _ in read_tar(source)}))
+    target = folder / name
+    commit.make_folder(target.parent)
+    with commit.reporting(target):
+        # A worker that was killed may have come so far.
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+            commit.sync_folder(target.parent)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            with commit.Staged(folder) as staged, source.open("rb") as file:
+                while data := file.read(1 << 20):
+                    staged.write(data)
+                if staged.sha256 != expected.sha256:
+                    return None
+                staged.publish(target)
+    return Shard(name, expected.records, expected.size_bytes, expected.sha256, members)
 
 
 def write_file(folder: Path, name: str, data: bytes, records: int = 0) -> Shard:
@@ -253,10 +372,15 @@ def write_file(folder: Path, name: str, data: bytes, records: int = 0) -> Shard:
 
 def seal(folder: Path, shards: Sequence[Shard], facts: Mapping[str, Any]) -> str:
     """Write the manifest that covers every file of the folder; return its sha256."""
-    content = {**facts, "files": [asdict(shard) for shard in shards]}
+    content = {**facts, "files": [described(shard) for shard in shards]}
     content["sha256"] = hashlib.sha256(canonical(content)).hexdigest()
     commit.write(folder / MANIFEST, canonical(content))
     return str(content["sha256"])
+
+
+def described(shard: Shard) -> dict[str, Any]:
+    """Return a file as a manifest or a ref describes it; `members` of tars alone."""
+    return {key: value for key, value in asdict(shard).items() if key != "members" or value}
 
 
 def manifest(folder: Path) -> dict[str, Any] | None:

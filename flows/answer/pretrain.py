@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -134,21 +135,15 @@ def export_arm(
         max_side_px=section.max_side_px if section is not None else None,
     )
     kept = kept.sort("uid")
-    key = key_of({"uids": kept["uid"].to_list(), "repeats": kept["repeats"].to_list()})
-    folder = runtime.store.root / "arms" / runtime.pool.name / f"{name}-{key[:16]}"
+    image = f"{options.image} {options.max_side_px}".encode()
+    key = hashlib.sha256(image + kept["uid"].to_numpy().tobytes())
+    key.update(kept["repeats"].to_numpy().tobytes())
+    folder = runtime.store.root / "arms" / runtime.pool.name / f"{name}-{key.hexdigest()[:16]}"
     exported = exporting.export(
-        runtime, kept, options, folder, facts={"arm": name, "pool": runtime.pool.digest}
+        runtime, kept, options, folder, facts={"arm": name, "pool": runtime.pool.name}
     )
-    layout = shards.read_table(exported.folder / shards.LAYOUT).sort("uid")
-    content = key_of(
-        {
-            "records": [c.hex() for c in layout["content"]],
-            "uids": layout["uid"].to_list(),
-            "repeats": kept["repeats"].to_list(),
-            "image": [options.image, options.max_side_px],
-        }
-    )
-    return Arm(name, exported.folder, kept.height, int(kept["repeats"].sum()), content)
+    draws = int(kept["repeats"].sum())
+    return Arm(name, exported.folder, kept.height, draws, exported.records)
 
 
 def trained(task: Training) -> Object:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from flows.export.kept import Kept
+from flows.export.ready_lines import warnings
 from flows.ingest import quarantine
 from flows.measure.runtime import Runtime
 from flows.recipe.toml import dumps
@@ -14,7 +18,12 @@ from flows.select.verdict import RuleResult
 
 
 def card(
-    runtime: Runtime, kept: pl.DataFrame, results: Sequence[RuleResult], run: str, version: int
+    runtime: Runtime,
+    kept: pl.DataFrame,
+    results: Sequence[RuleResult],
+    run: str,
+    version: int,
+    deep: int = 0,
 ) -> str:
     """Return the card as Markdown; what only people know is left as marked gaps.
 
@@ -24,8 +33,9 @@ def card(
         results: what each rule did.
         run: the recipe's name.
         version: the run's version.
+        deep: how many pictures leave with 16 bits a channel.
     """
-    pool = runtime.pool
+    pool, records = runtime.pool, Kept.of(runtime, kept)
     draws = int(kept["repeats"].sum())
     lines = [
         f"# {run}, version {version}",
@@ -33,13 +43,14 @@ def card(
         f"{kept.height:,} records in {draws:,} draws, selected from the {pool.records:,} of "
         f"pool `{pool.name}` version {pool.version} (digest `{pool.digest}`).",
         "",
+        *(line for warning in warnings(deep) for line in (warning, "")),
         "## Sources",
         "",
-        *_table(("source", "kind", "records", "kept"), _by(runtime, kept, "source", pool.sources)),
+        *_table(("source", "kind", "records", "kept"), _by(records, "source", pool.sources)),
         "",
         "## Licences",
         "",
-        *_table(("licence", "records", "kept"), _by(runtime, kept, "licence", None)),
+        *_table(("licence", "records", "kept"), _by(records, "licence", None)),
         "",
         "## Funnel",
         "",
@@ -68,14 +79,23 @@ def card(
     return "\n".join(lines)
 
 
-def _by(runtime: Runtime, kept: pl.DataFrame, column: str, sources: Any) -> list[tuple[str, ...]]:
-    rows = runtime.frame([column]).with_columns(pl.col(column).cast(pl.String).fill_null("unknown"))
-    rows = rows.with_columns(kept=pl.col("uid").is_in(kept["uid"].implode()))
-    counted = rows.group_by(column).agg(records=pl.len(), kept=pl.col("kept").sum()).sort(column)
+def _by(kept: Kept, column: str, sources: Any) -> list[tuple[str, ...]]:
+    """Count records and kept ones by a column, part by part."""
+    runtime = kept.runtime
+    records: Counter[str] = Counter()
+    stayed: Counter[str] = Counter()
+    if column in kept.schema():
+        for part in range(len(runtime.pool.parts)):
+            live = np.flatnonzero(runtime.live[part])
+            for counter, rows in ((records, live), (stayed, kept.of_part(part)[0])):
+                values = kept.columns(part, [column], rows)[column].cast(pl.String)
+                counter.update(dict(values.fill_null("unknown").value_counts().iter_rows()))
+    else:
+        records["unknown"], stayed["unknown"] = runtime.pool.records, len(kept.uids)
     found = []
-    for name, records, stayed in counted.iter_rows():
+    for name in sorted(records):
         middle = () if sources is None else (str(sources.get(name, {}).get("kind", "")),)
-        found.append((name, *middle, f"{records:,}", f"{stayed:,}"))
+        found.append((name, *middle, f"{records[name]:,}", f"{stayed[name]:,}"))
     return found
 
 

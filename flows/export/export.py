@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +20,42 @@ import polars as pl
 
 from contracts import encode
 from contracts.errors import DataError
-from contracts.uid import digest_of, hex_uid, shuffled
+from contracts.uid import UIDs, digest_of, hex_uid, shuffled
+from flows.export import destination, hub, uid_list
+from flows.export.kept import Kept, Positions
+from flows.export.spool import Spool
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
 from storage import commit, shards, tables
-from storage.shards import Sample, Shard
+from storage.shards import Digests, Sample, Shard, TableFile
 from storage.store import canonical, key_of
 
 # meta fields and pool columns that every json member carries where the pool has them.
 JSON_COLUMNS = ("source", "source_id", "width", "height", "licence")
 
+# uid, and the bytes of image, text and json; -1 where there is none.
+_HEAD = struct.Struct(">Qqqq")
+_NO_SHARD = np.iinfo(np.uint32).max
+
 
 @dataclass(frozen=True)
 class Exported:
-    """One export: its folder, the manifest's sha256, its shards."""
+    """One export.
+
+    Attributes:
+        folder: of the version.
+        records: a digest of (uid, repeats, content) of every record.
+        files: every file of the folder but the manifest.
+    """
 
     folder: Path
-    sha256: str
-    shards: tuple[Shard, ...]
+    records: str
+    files: tuple[Shard, ...]
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The files that hold records for others to read."""
+        return tuple(file for file in self.files if _is_shard(file.name))
 
     def described(self) -> list[dict[str, Any]]:
         """Path, records and sha256 of each shard, as --json prints them."""
@@ -41,16 +64,79 @@ class Exported:
             for s in self.shards
         ]
 
+    def promised(self) -> list[dict[str, Any]]:
+        """Every file of the folder, the manifest too, as the run's ref keeps it."""
+        path = self.folder / shards.MANIFEST
+        manifest = Shard(path.name, 0, path.stat().st_size, shards.file_sha256(path))
+        return [shards.described(file) for file in (*self.files, manifest)]
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The export of the version before, as its run's ref or else its manifest describes it."""
+
+    folder: Path
+    files: Mapping[str, Shard]
+
+    @classmethod
+    def of_run(cls, ref: Mapping[str, Any] | None, arm: str) -> Previous | None:
+        """Return what a run's ref promises of an arm's export, None where it promises none."""
+        if ref is None or not ref["result"].get("export"):
+            return None
+        folder = Path(ref["result"]["export"])
+        if arm != "recipe":
+            folder = folder.parent / arm / folder.name
+        promised = ref.get("exports", {}).get(arm)
+        if promised is None:
+            promised = (destination.manifest(folder) or {}).get("files")
+        if promised is None:
+            return None
+        return cls(folder, {item["name"]: Shard.of(item) for item in promised})
+
+    def is_there(self) -> bool:
+        """Whether every file is there with its size, and the manifest as it was written."""
+        # A ref of the first format promises nothing: what it says is what its manifest says.
+        manifest = shards.MANIFEST not in self.files or self.is_whole(shards.MANIFEST)
+        return manifest and all(
+            (self.folder / name).is_file()
+            and (self.folder / name).stat().st_size == file.size_bytes
+            for name, file in self.files.items()
+        )
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a file is there, with the bytes that were written."""
+        path = self.folder / name
+        promised = self.files.get(name)
+        return (
+            promised is not None and path.is_file() and shards.file_sha256(path) == promised.sha256
+        )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What a sample holds besides its image.
+
+    Attributes:
+        paths: columns of the pool and notes that are read.
+        names: of those in the json, by path.
+        types: of those in the json, by name.
+    """
+
+    paths: list[str]
+    names: dict[str, str]
+    types: dict[str, Any]
+
 
 @dataclass(frozen=True)
 class _Piece:
-    """One shard to write: its records in order, and where their payload was spooled."""
+    """One shard to write: its records in order, and where what they hold was spooled."""
 
     number: int
     name: str
     format: str
-    rows: pl.DataFrame
-    spool: Path | None
+    uids: UIDs
+    spool: Path
+    has_image: bool
     has_text: bool
     section: ExportSection
     folder: Path
@@ -64,7 +150,8 @@ def export(
     *,
     facts: Mapping[str, Any],
     card: str = "",
-    previous: Path | None = None,
+    previous: Previous | None = None,
+    on_line: Callable[[str], None] = lambda _line: None,
 ) -> Exported:
     """Write the kept records as shards and show them as one folder, whole or not at all.
 
@@ -80,271 +167,376 @@ def export(
         facts: what the manifest says besides its files (recipe, pool, versions).
         card: the data card's text; none where it is empty.
         previous: the export before, for `append`.
+        on_line: called with what a reader should know of it.
 
+    Cost: memory for one shard, and for some 50 bytes a record.
     Raises:
+        ConfigError: something else lies where the folder would be.
         DataError: what was read back is not what was written.
         BusyError: another export is writing the same folder.
     """
-    rows = _rows(runtime, kept, section)
-    layout = _layout(rows, section, previous)
+    store = runtime.store
+    destination.refuse_foreign(store, folder, facts)
+    records = Kept.of(runtime, kept)
+    columns = _columns(records, section)
+    contents, has_text = _contents(records, columns, section)
+    layout = _layout(records, contents, section, previous, on_line)
+    digest = _digest([records.uids, records.repeats, contents])
     content = {
         "section": asdict(section) | {"path": None},
-        "kept": key_of({"content": [c.hex() for c in rows["content"]]}),
-        "layout": [[hex_uid(u) for u in group["uid"]] for group in layout.groups],
+        "records": digest,
+        "layout": _digest(records.uids[group] for group in layout.groups),
         "facts": facts,
+        "card": digest_of(card).hex(),
     }
     key = key_of(content)
-    known = None if shards.damaged(folder) else shards.manifest(folder)
-    if known is not None and known.get("key") == key:
-        return Exported(folder, known["sha256"], _shards(known))
+    known = destination.manifest(folder)
+    if known is not None and known.get("key") == key and not shards.damaged(folder):
+        return Exported(folder, digest, tuple(Shard.of(f) for f in known["files"]))
     building = folder.parent / f".building-{folder.name}"
     with commit.lease(folder.parent / ".export.lease"):
         shutil.rmtree(building, ignore_errors=True)
         commit.make_folder(building)
         try:
-            written = _write(runtime, section, layout, building)
-            written += _companions(rows, section, written, building, card)
+            written = _write(
+                records, section, columns, has_text, layout, building, previous, on_line
+            )
+            written.append(_write_layout(records, contents, layout, building))
+            written += _companions(records, section, columns, written, building, card, key)
             commit.failpoint("export.files")
             sha256 = shards.seal(building, written, {"key": key, "facts": dict(facts)})
             commit.failpoint("export.sealed")
-            if folder.exists():
-                # Only an export that no run names can be here: its run was killed.
-                shutil.rmtree(folder)
-            with commit.reporting(folder):
-                building.rename(folder)
-                commit.sync_folder(folder.parent)
+            destination.write_down(store, sha256, facts)
+            destination.show(store, building, folder, facts)
             commit.failpoint("export.shown")
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    return Exported(folder, sha256, tuple(s for s in written if _is_shard(s.name)))
+    return Exported(folder, digest, tuple(written))
 
 
-def point_latest(folder: Path) -> None:
-    """Make `latest.json` name a version's folder."""
-    content = {"version": folder.name, "path": folder.name}
-    commit.write(folder.parent / "latest.json", json.dumps(content).encode() + b"\n")
-    commit.failpoint("export.latest")
+def _digest(arrays: Iterable[Any]) -> str:
+    """Return a digest of arrays one after another, each with its length."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(len(array).to_bytes(8, "big"))
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
-def ready_lines(exported: Exported, draws: int) -> list[str]:
-    """Return lines to paste for open_clip, webdataset and datasets, over all shards."""
-    tars = [s.name for s in exported.shards if s.name.endswith(".tar")]
-    lines = []
-    if tars:
-        span = f"{{{tars[0][:-4]}..{tars[-1][:-4]}}}" if len(tars) > 1 else tars[0][:-4]
-        pattern = exported.folder / f"{span}.tar"
-        lines += [
-            f"open_clip_train --dataset-type webdataset --train-data '{pattern}' "
-            f"--train-num-samples {draws}",
-            f"webdataset.WebDataset('{pattern}', shardshuffle=False)",
-            f"datasets.load_dataset('webdataset', data_files='{exported.folder}/*.tar')",
-        ]
-    if any(s.name.endswith(".parquet") for s in exported.shards):
-        lines.append(f"datasets.load_dataset('parquet', data_dir='{exported.folder / 'data'}')")
-    if any(s.name.endswith(".jsonl") for s in exported.shards):
-        lines.append(f"datasets.load_dataset('json', data_files='{exported.folder}/*.jsonl')")
-    return lines
+def deep_pictures(runtime: Runtime, kept: pl.DataFrame, section: ExportSection) -> int:
+    """Return how many pictures an export leaves with 16 bits a channel."""
+    if section.image not in ("keep", "strip") or section.max_side_px is not None:
+        return 0
+    records, deep = Kept.of(runtime, kept), 0
+    if "normalised" not in records.schema():
+        return 0
+    for part in range(len(runtime.pool.parts)):
+        rows, _ = records.of_part(part)
+        notes = records.columns(part, ["normalised"], rows)["normalised"]
+        if notes.dtype == pl.List(pl.String):
+            deep += int(notes.list.contains("DEPTH16").sum())
+    return deep
+
+
+# ------------------------------------------------------------------ which record goes where
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The records of each shard, in order; `linked` are the previous files that stay."""
+    """The records of each shard, as positions in order.
 
-    groups: list[pl.DataFrame]
-    linked: dict[int, Path]
+    Attributes:
+        carried: shards of the previous export that stay, number to the number they had.
+    """
+
+    groups: list[Positions]
+    carried: dict[int, int]
 
 
-def _rows(runtime: Runtime, kept: pl.DataFrame, section: ExportSection) -> pl.DataFrame:
-    """Return the kept records with everything their shards say of them, and a content digest."""
-    schemas = [tables.schema(runtime.store, part.records) for part in runtime.pool.parts]
-    held = {name for schema in schemas for name in schema}
-    meta = sorted(name for name in held if name.startswith("meta."))
-    own = [c for c in (*JSON_COLUMNS, "text", "digest", "record") if c in held]
+def _columns(kept: Kept, section: ExportSection) -> _Columns:
+    schema = kept.schema()
+    meta = sorted(name for name in schema if name.startswith("meta."))
+    own = [c for c in (*JSON_COLUMNS, "text", "digest", "record") if c in schema]
     paths = [*own, *meta, *section.columns]
-    masks, where = [], []
-    for index in range(len(runtime.pool.parts)):
-        uids = runtime.frame([], [np.ones(p.rows, dtype=bool) for p in runtime.pool.parts], index)
-        masks.append(uids["uid"].is_in(kept["uid"].implode()).to_numpy() & runtime.live[index])
-        where += [(index, int(row)) for row in np.flatnonzero(masks[-1])]
-    rows = runtime.frame(paths, masks)
-    rows = rows.with_columns(
-        part=pl.Series([p for p, _ in where], dtype=pl.UInt32),
-        row=pl.Series([r for _, r in where], dtype=pl.UInt32),
-    ).join(kept, on="uid", how="left", maintain_order="left")
-    names = [(c, c.removeprefix("meta.")) for c in paths if c not in ("text", "digest", "record")]
-    jsons = [
-        canonical({"uid": hex_uid(row["uid"]), **{n: _plain(row[c]) for c, n in names}})
-        for row in rows.iter_rows(named=True)
-    ]
-    # What a sample's bytes are made of, so that a shard stays only where all of it did.
+    names = {c: c.removeprefix("meta.") for c in paths if c not in ("text", "digest", "record")}
+    types: dict[str, Any] = {"uid": pl.String}
+    for path, name in names.items():
+        types[name] = schema.get(path, pl.Null)
+    return _Columns(paths, names, types)
+
+
+def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> tuple[Digests, bool]:
+    """Return a digest of what each sample's bytes are made of, and whether any has a text."""
+    # So that a shard stays only where all of it did.
     image = canonical([section.image, section.max_side_px])
-    content = [image + r + j for r, j in zip(rows["record"], jsons, strict=True)]
-    return rows.select(
-        "uid", "repeats", "part", "row", "source", "source_id",
-        text=pl.col("text") if "text" in own else pl.lit(None, dtype=pl.String),
-        json=pl.Series(jsons, dtype=pl.Binary),
-        content=pl.Series([digest_of(c) for c in content], dtype=pl.Binary),
-    )  # fmt: skip
+    contents = np.zeros(len(kept.uids), dtype="V16")
+    seen = np.zeros(len(kept.uids), dtype=bool)
+    has_text = False
+    for part in range(len(kept.runtime.pool.parts)):
+        rows, positions = kept.of_part(part)
+        if not len(rows):
+            continue
+        frame = kept.columns(part, columns.paths, rows)
+        for path, name in columns.names.items():
+            if columns.types[name] == pl.Null:
+                columns.types[name] = frame.schema[path]
+        digests = [
+            digest_of(image + record + text)
+            for record, text in zip(frame["record"], _jsons(frame, columns), strict=True)
+        ]
+        contents[positions] = np.frombuffer(b"".join(digests), dtype="V16")
+        seen[positions] = True
+        has_text |= "text" in frame.columns and bool(frame["text"].is_not_null().any())
+    assert seen.all(), "the verdict keeps a record that the pool lacks"
+    return contents, has_text
 
 
-def _layout(rows: pl.DataFrame, section: ExportSection, previous: Path | None) -> _Layout:
-    linked: dict[int, Path] = {}
-    groups: list[pl.DataFrame] = []
-    if section.layout == "append" and previous is not None and shards.manifest(previous):
-        old = shards.read_table(previous / shards.LAYOUT)
-        fresh = rows.join(old.select("uid", "content"), on=["uid", "content"], how="anti")
-        for number, group in enumerate(old.partition_by("shard", maintain_order=True)):
-            stays = group.select("uid", "content").join(
-                rows, on=["uid", "content"], how="inner", maintain_order="left"
+def _jsons(frame: pl.DataFrame, columns: _Columns) -> Iterator[bytes]:
+    """Yield the json of each row."""
+    for row in frame.iter_rows(named=True):
+        plain = {name: _plain(row[path]) for path, name in columns.names.items()}
+        yield canonical({"uid": hex_uid(row["uid"]), **plain})
+
+
+def _layout(
+    kept: Kept,
+    contents: Digests,
+    section: ExportSection,
+    previous: Previous | None,
+    on_line: Callable[[str], None],
+) -> _Layout:
+    carried: dict[int, int] = {}
+    groups: list[Positions] = []
+    fresh = np.ones(len(kept.uids), dtype=bool)
+    if section.layout == "append" and previous is not None:
+        if previous.is_whole(shards.LAYOUT):
+            uids, before, numbers = shards.read_layout(previous.folder)
+            positions = np.minimum(np.searchsorted(kept.uids, uids), len(kept.uids) - 1)
+            stays = (kept.uids[positions] == uids) & (contents[positions] == before)
+            fresh[positions[stays]] = False
+            bounds = np.searchsorted(numbers, np.arange(int(numbers.max(initial=0)) + 2))
+            for number, (start, end) in enumerate(pairwise(bounds.tolist())):
+                group = positions[start:end][stays[start:end]]
+                if not len(group):
+                    continue
+                if len(group) == end - start:
+                    carried[len(groups)] = number
+                groups.append(group)
+        else:
+            on_line(
+                f"{previous.folder / shards.LAYOUT}: is damaged or missing: every shard is written "
+                "anew from the pool."
             )
-            if not stays.height:
-                continue
-            if stays.height == group.height:
-                linked[len(groups)] = previous / f"{number:05d}"
-            groups.append(stays.select(rows.columns))
-        rows = fresh
-    order = shuffled(rows["uid"].to_numpy(), section.seed, "export")
-    rows = rows[order]
-    for start in range(0, rows.height, section.shard_records):
-        groups.append(rows[start : start + section.shard_records])
-    return _Layout(groups, linked)
+    rest = np.flatnonzero(fresh)
+    rest = rest[shuffled(kept.uids[rest], section.seed, "export")]
+    groups += [
+        rest[start : start + section.shard_records]
+        for start in range(0, len(rest), section.shard_records)
+    ]
+    return _Layout(groups, carried)
+
+
+# ------------------------------------------------------------------ writing
 
 
 def _write(
-    runtime: Runtime, section: ExportSection, layout: _Layout, building: Path
+    kept: Kept,
+    section: ExportSection,
+    columns: _Columns,
+    has_text: bool,
+    layout: _Layout,
+    building: Path,
+    previous: Previous | None,
+    on_line: Callable[[str], None],
 ) -> list[Shard]:
+    """Write the shards of every format, and the index of the tars."""
     formats = [f for f in section.format if f != "uids"]
-    written: list[Shard] = []
-    pieces: list[_Piece] = []
-    indexes: dict[int, pl.DataFrame] = {}
-    old_index = None
-    # Every sample of an export has every member, whichever shard it is in.
-    has_text = any(bool(rows["text"].is_not_null().any()) for rows in layout.groups)
-    spool = _Spool(runtime, layout, building / ".spool")
-    try:
-        for name in formats:
-            for number, rows in enumerate(layout.groups):
-                file = _file_name(name, number, len(layout.groups))
-                source = layout.linked.get(number)
-                linked = _link(source, name, building / file) if source is not None else None
-                if linked is not None and name == "webdataset":
-                    assert source is not None
-                    if old_index is None:
-                        old_index = shards.read_table(source.parent / shards.INDEX)
-                    mine = old_index.filter(pl.col("shard") == int(source.name))
-                    indexes[number] = mine.with_columns(shard=pl.lit(number, dtype=pl.UInt32))
-                if linked is not None:
-                    written.append(linked)
-                    continue
-                place = spool.file(number)
-                pieces.append(_Piece(number, file, name, rows, place, has_text, section, building))
-        if pieces:
-            spool.fill({piece.number for piece in pieces})
-        for shard, index in runtime.workers.map(_write_piece, iter(pieces)):
-            written.append(shard)
-            if index is not None:
-                indexes[int(index["shard"][0])] = index
-            commit.failpoint("export.shard")
-        # A worker that was killed leaves what it was writing.
-        names = {building / shard.name for shard in written}
-        for path in building.iterdir():
-            if path.is_file() and path not in names:
-                path.unlink()
-    finally:
-        spool.discard()
-    written.sort(key=lambda shard: shard.name)
-    if indexes:
-        frame = pl.concat([indexes[number] for number in sorted(indexes)])
-        written.append(shards.write_table(building, shards.INDEX, frame))
-    placed = [
-        rows.select("uid", "content", shard=pl.lit(number, dtype=pl.UInt32))
-        for number, rows in enumerate(layout.groups)
+    carried = _carry(kept, formats, layout, building, previous, on_line)
+    todo = [
+        (name, number)
+        for name in formats
+        for number in range(len(layout.groups))
+        if (name, number) not in carried
     ]
-    empty = pl.DataFrame(schema={"uid": pl.UInt64, "content": pl.Binary, "shard": pl.UInt32})
-    written.append(shards.write_table(building, shards.LAYOUT, pl.concat([empty, *placed])))
-    return written
+    # Of JSON lines the pictures stay where they are.
+    with_images = any(name != "jsonl" for name, _ in todo)
+    # Every sample of an export has every member, whichever shard it is in.
+    has_image = any(part.payload is not None for part in kept.runtime.pool.parts)
+    spool = Spool(building / ".spool")
+
+    def pieces() -> Iterator[_Piece]:
+        for name, number in todo:
+            yield _Piece(
+                number=number, name=_file_name(name, number, len(layout.groups)), format=name,
+                uids=kept.uids[layout.groups[number]], spool=spool.path(number),
+                has_image=has_image, has_text=has_text, section=section, folder=building,
+            )  # fmt: skip
+
+    written = list(carried.values())
+    has_tars = "webdataset" in formats
+    with (
+        TableFile(building, shards.INDEX, shards.INDEX_SCHEMA) if has_tars else nullcontext()
+    ) as table:
+        indexed = 0
+
+        def index_carried(end: int) -> None:
+            """Write the rows of the carried tars before a number."""
+            nonlocal indexed
+            while table is not None and indexed < end:
+                assert previous is not None
+                rows = shards.read_index(previous.folder, layout.carried[indexed])
+                table.write(rows.with_columns(shard=pl.lit(indexed, dtype=pl.UInt32)))
+                indexed += 1
+
+        try:
+            if todo:
+                _fill(spool, kept, columns, layout, {number for _, number in todo}, with_images)
+            for shard, rows in kept.runtime.workers.map(_write_piece, pieces()):
+                written.append(shard)
+                if table is not None and rows is not None:
+                    index_carried(int(rows["shard"][0]))
+                    table.write(rows)
+                    indexed += 1
+                commit.failpoint("export.shard")
+        finally:
+            spool.discard()
+        if table is not None:
+            index_carried(len(layout.groups))
+            written.append(table.publish())
+    # A worker that was killed leaves what it was writing.
+    names = {building / shard.name for shard in written}
+    for path in building.iterdir():
+        if path.is_file() and path not in names:
+            path.unlink()
+    return sorted(written, key=lambda shard: shard.name)
+
+
+def _carry(
+    kept: Kept,
+    formats: Sequence[str],
+    layout: _Layout,
+    building: Path,
+    previous: Previous | None,
+    on_line: Callable[[str], None],
+) -> dict[tuple[str, int], Shard]:
+    """Take over what the previous export has whole of the shards that stay."""
+    if previous is None or not layout.carried:
+        return {}
+    formats = list(formats)
+    if "webdataset" in formats and not previous.is_whole(shards.INDEX):
+        if shards.INDEX in previous.files:
+            index = previous.folder / shards.INDEX
+            on_line(f"{index}: is damaged or missing: the tars are written again from the pool.")
+        formats.remove("webdataset")
+    old_names: dict[tuple[str, int], Shard] = {}
+    for file in previous.files.values():
+        for name in formats:
+            if match := _FILE_NAMES[name].fullmatch(file.name):
+                old_names[name, int(match[1])] = file
+    wanted = {
+        (name, number): old_names[name, old]
+        for name in formats
+        for number, old in layout.carried.items()
+        if (name, old) in old_names
+    }
+    count = len(layout.groups)
+    taking = [
+        (previous.folder / file.name, file, building, _file_name(name, number, count))
+        for (name, number), file in wanted.items()
+    ]
+    carried: dict[tuple[str, int], Shard] = {}
+    results = kept.runtime.workers.map(_carry_one, iter(taking))
+    for place, file, shard in zip(wanted, wanted.values(), results, strict=True):
+        if shard is None:
+            path = previous.folder / file.name
+            on_line(f"{path}: is damaged or missing: written again from the pool.")
+        else:
+            carried[place] = shard
+    return carried
+
+
+def _carry_one(taking: tuple[Path, Shard, Path, str]) -> Shard | None:
+    return shards.carried(*taking)
+
+
+def _fill(
+    spool: Spool,
+    kept: Kept,
+    columns: _Columns,
+    layout: _Layout,
+    numbers: set[int],
+    with_images: bool,
+) -> None:
+    """Read what the shards of these numbers hold, once in pool order, and lay it down by shard."""
+    shard_of = np.full(len(kept.uids), _NO_SHARD, dtype=np.uint32)
+    for number in numbers:
+        shard_of[layout.groups[number]] = number
+    store = kept.runtime.store
+    for index, part in enumerate(kept.runtime.pool.parts):
+        rows, positions = kept.of_part(index)
+        into = shard_of[positions]
+        rows, into = rows[into != _NO_SHARD], into[into != _NO_SHARD]
+        if not len(rows):
+            continue
+        frame = kept.columns(index, columns.paths, rows)
+        texts = frame["text"] if "text" in frame.columns else pl.repeat(None, len(rows), eager=True)
+        samples = zip(into.tolist(), frame["uid"], texts, _jsons(frame, columns), strict=True)
+        if not with_images or part.payload is None:
+            for number, uid, text, json_ in samples:
+                spool.add(number, _spooled(uid, None, text, json_))
+            continue
+        mask = np.zeros(part.rows, dtype=bool)
+        mask[rows] = True
+        for group in tables.payloads(store, part, "image", rows=mask):
+            for owner, image in group.select("uid", "image").iter_rows():
+                number, uid, text, json_ = next(samples)
+                assert owner == uid, "payload and records of a part are not aligned"
+                spool.add(number, _spooled(uid, image, text, json_))
+    spool.flush()
+
+
+def _spooled(uid: int, image: bytes | None, text: str | None, json_: bytes) -> bytes:
+    parts = [image, None if text is None else text.encode(), json_]
+    sizes = [-1 if part is None else len(part) for part in parts]
+    return _HEAD.pack(uid, *sizes) + b"".join(part for part in parts if part is not None)
+
+
+def _write_layout(kept: Kept, contents: Digests, layout: _Layout, building: Path) -> Shard:
+    with TableFile(building, shards.LAYOUT, shards.LAYOUT_SCHEMA) as table:
+        for number, group in enumerate(layout.groups):
+            table.write(shards.layout_rows(kept.uids[group], contents[group], number))
+        return table.publish()
 
 
 def _companions(
-    rows: pl.DataFrame,
+    kept: Kept,
     section: ExportSection,
+    columns: _Columns,
     written: Sequence[Shard],
     building: Path,
     card: str,
+    key: str,
 ) -> list[Shard]:
     found = []
-    sizes = {s.name: s.records for s in written if s.name.endswith(".tar")}
-    if sizes:
+    tars = [shard for shard in written if shard.name.endswith(".tar")]
+    if tars:
+        sizes = {shard.name: shard.records for shard in tars}
         data = json.dumps(sizes, indent=0, sort_keys=True).encode() + b"\n"
         found.append(shards.write_file(building, "sizes.json", data))
     if "uids" in section.format:
-        ids = rows.select("uid", "source", "source_id", "repeats")
-        found.append(shards.write_uids(building, ids))
-    if bool((rows["repeats"] > 1).any()):
-        found.append(shards.write_table(building, shards.REPEATS, rows.select("uid", "repeats")))
+        found.append(uid_list.write(kept, building))
+    if bool((kept.repeats > 1).any()):
+        repeats = {"uid": pl.UInt64, "repeats": pl.UInt16}
+        with TableFile(building, shards.REPEATS, repeats) as table:
+            for start in range(0, len(kept.uids), shards.TABLE_ROWS):
+                here = slice(start, start + shards.TABLE_ROWS)
+                table.write(pl.DataFrame([kept.uids[here], kept.repeats[here]], schema=repeats))
+            found.append(table.publish())
     if card:
         found.append(shards.write_file(building, "datacard.md", card.encode()))
-    return found
-
-
-class _Spool:
-    """Payloads on their way to their shards: read once in pool order, laid down by shard."""
-
-    def __init__(self, runtime: Runtime, layout: _Layout, folder: Path) -> None:
-        self.runtime, self.layout, self.folder = runtime, layout, folder
-        self.has_payload = any(part.payload is not None for part in runtime.pool.parts)
-
-    def file(self, number: int) -> Path | None:
-        """Return where a shard's payload lies; None in a pool without payload."""
-        return self.folder / f"{number:06d}" if self.has_payload else None
-
-    def fill(self, numbers: set[int]) -> None:
-        """Read the wanted payloads of the pool once and append each to its shard's file."""
-        if not self.has_payload:
-            return
-        commit.make_folder(self.folder)
-        empty = pl.DataFrame(schema={"part": pl.UInt32, "row": pl.UInt32, "shard": pl.UInt32})
-        wanted = pl.concat(
-            [empty]
-            + [
-                self.layout.groups[n].select("part", "row", shard=pl.lit(n, dtype=pl.UInt32))
-                for n in sorted(numbers)
-            ]
-        )
-        for index, part in enumerate(self.runtime.pool.parts):
-            if part.payload is None:
-                continue
-            here = wanted.filter(pl.col("part") == index).select("row", "shard")
-            mask = np.zeros(part.rows, dtype=bool)
-            mask[here["row"].to_numpy()] = True
-            for group in tables.payloads(self.runtime.store, part, "image", rows=mask.tolist()):
-                for (shard,), rows in (
-                    group.join(here, on="row").partition_by("shard", as_dict=True).items()
-                ):
-                    self._append(self.folder / f"{shard:06d}", rows)
-
-    def _append(self, path: Path, rows: pl.DataFrame) -> None:
-        with commit.reporting(path), path.open("ab") as file:
-            for uid, image in rows.select("uid", "image").iter_rows():
-                size = 2**63 if image is None else len(image)
-                file.write(uid.to_bytes(8, "big") + size.to_bytes(8, "big") + (image or b""))
-
-    def discard(self) -> None:
-        """Remove the spooled payloads."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _spooled(path: Path | None) -> dict[int, tuple[int, int]]:
-    """Return where each uid's payload lies in a spool file."""
-    found: dict[int, tuple[int, int]] = {}
-    if path is None or not path.exists():
-        return found
-    with path.open("rb") as file:
-        while head := file.read(16):
-            uid, size = int.from_bytes(head[:8], "big"), int.from_bytes(head[8:], "big")
-            if size != 2**63:
-                found[uid] = (file.tell(), size)
-                file.seek(size, os.SEEK_CUR)
+    if card and tars:
+        readme = hub.readme(tars, columns.types, key[:16])
+        found.append(shards.write_file(building, "README.md", readme.encode()))
     return found
 
 
@@ -352,34 +544,49 @@ def _write_piece(piece: _Piece) -> tuple[Shard, pl.DataFrame | None]:
     if piece.format == "webdataset":
         return shards.write_tar(piece.folder, piece.name, _samples(piece), piece.number)
     if piece.format == "parquet":
-        return shards.write_parquet(piece.folder, piece.name, _samples(piece)), None
+        samples = _samples(piece)
+        return (
+            shards.write_parquet(piece.folder, piece.name, samples, has_image=piece.has_image),
+            None,
+        )
     return shards.write_lines(piece.folder, piece.name, _samples(piece)), None
 
 
 def _samples(piece: _Piece) -> Iterator[Sample]:
-    places = _spooled(piece.spool)
-    file = piece.spool.open("rb") if places and piece.spool is not None else None
-    try:
-        for row in piece.rows.iter_rows(named=True):
-            image, suffix = None, ""
-            if file is not None and row["uid"] in places:
-                offset, size = places[row["uid"]]
-                file.seek(offset)
-                image = _image(file.read(size), piece.section)
+    with piece.spool.open("rb") as file:
+        places = {}
+        while head := file.read(_HEAD.size):
+            uid, *sizes = _HEAD.unpack(head)
+            places[uid] = (file.tell(), sizes)
+            file.seek(sum(size for size in sizes if size > 0), os.SEEK_CUR)
+        for uid in piece.uids.tolist():
+            offset, sizes = places[uid]
+            file.seek(offset)
+            image, text, json_ = [None if size < 0 else file.read(size) for size in sizes]
+            assert json_ is not None
+            suffix = ""
+            if image is not None:
+                image = _image(image, piece.section)
                 suffix = encode.suffix(image)
-            elif piece.spool is None and row["text"] is None:
-                raise DataError(f"record {row['uid']:016x} has neither payload nor text.")
-            text = row["text"] or "" if piece.has_text else None
-            yield Sample(row["uid"], image, suffix, text, json.loads(row["json"]))
-    finally:
-        if file is not None:
-            file.close()
+            elif text is None and not piece.has_image:
+                raise DataError(f"record {uid:016x} has neither payload nor text.")
+            words = (text or b"").decode() if piece.has_text else None
+            yield Sample(uid, image, suffix, words, json.loads(json_))
 
 
 def _image(data: bytes, section: ExportSection) -> bytes:
+    if section.image == "png8":
+        return encode.png8(data, max_side_px=section.max_side_px)
     if section.image == "jpeg" or section.max_side_px is not None:
         return encode.jpeg(data, max_side_px=section.max_side_px)
     return encode.stripped(data) if section.image == "strip" else data
+
+
+_FILE_NAMES = {
+    "webdataset": re.compile(r"(\d+)\.tar"),
+    "parquet": re.compile(r"data/train-(\d+)-of-\d+\.parquet"),
+    "jsonl": re.compile(r"(\d+)\.jsonl"),
+}
 
 
 def _file_name(format_: str, number: int, count: int) -> str:
@@ -388,38 +595,6 @@ def _file_name(format_: str, number: int, count: int) -> str:
         "parquet": f"data/train-{number:05d}-of-{count:05d}.parquet",
         "jsonl": f"{number:05d}.jsonl",
     }[format_]
-
-
-def _link(source: Path, format_: str, target: Path) -> Shard | None:
-    """Hard-link a shard of the previous export that lost nothing; None where it is not there."""
-    content = shards.manifest(source.parent)
-    number = int(source.name)
-    assert content is not None
-    names = {
-        "webdataset": lambda name: name == f"{number:05d}.tar",
-        "parquet": lambda name: name.startswith(f"data/train-{number:05d}-of-"),
-        "jsonl": lambda name: name == f"{number:05d}.jsonl",
-    }
-    for item in content["files"]:
-        if names[format_](item["name"]):
-            if not has_size(source.parent / item["name"], item["size_bytes"]):
-                return None
-            commit.make_folder(target.parent)
-            with commit.reporting(target):
-                os.link(source.parent / item["name"], target)
-                commit.sync_folder(target.parent)
-            relative = target.relative_to(target.parents[1 if format_ == "parquet" else 0])
-            return Shard(str(relative), item["records"], item["size_bytes"], item["sha256"])
-    return None
-
-
-def _shards(content: Mapping[str, Any]) -> tuple[Shard, ...]:
-    return tuple(Shard(**f) for f in content["files"] if _is_shard(f["name"]))
-
-
-def has_size(path: Path, size_bytes: int) -> bool:
-    """Whether a file is there with the size that a manifest says."""
-    return path.is_file() and path.stat().st_size == size_bytes
 
 
 def _is_shard(name: str) -> bool:

@@ -79,14 +79,21 @@ class CanariesSection:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSection:
-    """[export]: where the shards go and what they look like."""
+    """[export]: where the shards go and what they look like.
+
+    Attributes:
+        image: "keep": the bytes as they came; "strip": without metadata, the same pixels;
+            "jpeg": encoded anew; "png8": as they came, but those of 16 bits a channel as PNG of
+            8 bits, as the methods see them.
+        max_side_px: larger pictures become smaller; as JPEG, with "png8" as PNG.
+    """
 
     path: str | None = None
     format: Sequence[Format] = ("webdataset",)
     shard_records: Count = 10_000
     layout: Literal["append", "packed"] = "append"
     columns: Sequence[str] = ()
-    image: Literal["keep", "strip", "jpeg"] = "keep"
+    image: Literal["keep", "strip", "jpeg", "png8"] = "keep"
     max_side_px: Count | None = None
     seed: Seed = 0
     arms: Sequence[Literal["recipe", "random", "all"]] = ("recipe",)

@@ -28,7 +28,7 @@ def verify(store: Store, *, deep: bool = False) -> list[str]:
                 expect(Object(**part))
         except CurationError as error:
             found.append(str(error))
-    for kind in ("pool", "run", "fit"):
+    for kind in ("pool", "run", "fit", "export"):
         for name in store.names(kind):
             for version in store.versions(kind, name):
                 try:

@@ -487,6 +487,36 @@ def test_a_lower_quality_is_smaller():
 # ------------------------------------------------------------------ suffix
 
 
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_png_of_16_bits_becomes_one_of_8_that_any_reader_shows_as_we_see_it():
+    deep = _png(np.linspace(0, 65_535, 20 * 30).astype(np.uint16).reshape(20, 30))
+    found = Image.open(io.BytesIO(encode.png8(deep)))
+    assert (found.format, found.mode) == ("PNG", "L")
+    assert np.array_equal(np.asarray(found.convert("RGB")), decode.image(deep))
+    assert np.asarray(Image.open(io.BytesIO(deep)).convert("RGB")).mean() > 250  # all but white
+
+
+def test_a_png_of_16_bits_in_colour_stays_in_colour():
+    pixels = np.random.default_rng(0).integers(0, 65_536, (6, 8, 3), dtype=np.uint16)
+    done, data = cv2.imencode(".png", pixels)
+    assert done
+    found = Image.open(io.BytesIO(encode.png8(data.tobytes())))
+    assert found.mode == "RGB"
+    assert np.array_equal(np.asarray(found), decode.image(data.tobytes()))
+
+
+def test_png8_leaves_other_pictures_as_they_are_unless_they_are_too_large():
+    photo = _png(np.full((20, 30, 3), 90, dtype=np.uint8))
+    assert encode.png8(photo) == encode.png8(photo, max_side_px=30) == photo
+    smaller = Image.open(io.BytesIO(encode.png8(photo, max_side_px=15)))
+    assert (smaller.format, smaller.size) == ("PNG", (15, 10))
+
+
 def test_the_suffix_is_that_of_the_bytes():
     assert {name: encode.suffix(data) for name, data in CLEAN.items()} == {
         name: {"jpeg": "jpg", "apng": "png"}.get(name.split()[0], name.split()[0]) for name in CLEAN

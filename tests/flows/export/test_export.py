@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -19,8 +21,10 @@ import pytest
 import webdataset
 from PIL import Image
 
-from contracts.errors import DataError
+from contracts import decode
+from contracts.errors import ConfigError, DataError
 from contracts.uid import hex_uid, shuffled, uid_of
+from flows.reporter import Reporter
 from storage import shards
 
 PICTURES = """
@@ -62,15 +66,26 @@ def _tars(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def pictures(projects: Callable[[], Any], captioned: dict[str, bytes]) -> Any:
-    """The captioned pictures as tars, Parquet and JSON lines of 30 records each."""
+    """The captioned pictures as tars, Parquet and JSON lines of 30 records each.
+
+    They lie in a folder whose name a shell or Python would read as something else.
+    """
     project = projects()
+    project.recipe_dir = project.recipe_dir / """it's "a" {1..2} place"""
     project.pictures(captioned)
+    project.said = []
     project.run(
         PICTURES
         + EXPORT.format(30, "append")
-        + 'format = ["webdataset", "parquet", "jsonl"]\ncolumns = ["caption_stats.words"]\n'
+        + 'format = ["webdataset", "parquet", "jsonl"]\ncolumns = ["caption_stats.words"]\n',
+        reporter=Reporter(line=project.said.append),
     )
     return project
+
+
+def _said(project: Any, word: str) -> list[str]:
+    """Return the lines to paste that hold a word."""
+    return [line for line in project.said if word in line]
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +131,11 @@ def test_tar_headers_say_nothing_of_time_owner_or_machine(pictures: Any):
 # webdataset leaves the shards that it read to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_webdataset_reads_the_samples_in_order(pictures: Any, expected: dict[str, Any]):
-    urls = [str(path) for path in _tars(_folder(pictures))]
-    found = list(webdataset.WebDataset(urls, shardshuffle=False))
+def test_webdataset_reads_the_samples_in_order_by_the_printed_line(
+    pictures: Any, expected: dict[str, Any]
+):
+    (line,) = _said(pictures, "webdataset.WebDataset")
+    found = list(eval(line, {"webdataset": webdataset}))
     gc.collect()
     assert [sample["__key__"] for sample in found] == [
         hex_uid(uid) for path in _tars(_folder(pictures)) for uid in _uids(path)
@@ -130,16 +147,19 @@ def test_webdataset_reads_the_samples_in_order(pictures: Any, expected: dict[str
 
 _DATASETS = """
 import json, sys
-from datasets import load_dataset
-kind, files, cache = sys.argv[1:]
-rows = load_dataset(kind, data_files=files, split="train", cache_dir=cache)
-found = {}
-for row in rows:
-    image = row.get("image") or row.get("png") or row.get("jpg")
-    uid = row.get("uid") or row["json"]["uid"]
-    found[uid] = [image and [*image.size, *image.convert("RGB").getpixel((1, 1))],
-                  row.get("text") or row.get("txt")]
-print(json.dumps(found))
+import datasets
+cache, *lines = sys.argv[1:]
+for line in lines:
+    rows = eval(line[:-1] + f", split='train', cache_dir={cache!r})")
+    found = {}
+    for row in rows:
+        images = [row[name] for name in ("image", "png", "jpg") if row.get(name) is not None]
+        assert len(images) <= 1
+        image = images[0] if images else None
+        uid = row.get("uid") or row["json"]["uid"]
+        found[uid] = [image and [*image.size, *image.convert("RGB").getpixel((1, 1))],
+                      row.get("text") or row.get("txt"), (row.get("json") or {}) and row["json"]]
+    print(json.dumps(found))
 """
 
 
@@ -148,37 +168,39 @@ def _pixels(data: bytes) -> list[int]:
     return [*image.size, *image.convert("RGB").getpixel((1, 1))]  # type: ignore[misc]
 
 
-def _datasets(kind: str, files: str, cache: Path) -> dict[str, Any]:
-    command = [sys.executable, "-c", _DATASETS, kind, files, str(cache)]
-    found: dict[str, Any] = json.loads(
-        subprocess.run(command, capture_output=True, check=True).stdout
-    )
-    return found
+@pytest.fixture(scope="module")
+def late(projects: Callable[[], Any]) -> Any:
+    """Texts of which the last in the shards alone has a value that the others lack."""
+    project = projects()
+    uids = np.array([uid_of("rows", f"r{i}") for i in range(12)], dtype=np.uint64)
+    last = int(shuffled(uids, 0, "export")[-1])
+    rows = [{"id": f"r{i}", "text": f"text {i}", "n": i, "score": None} for i in range(12)]
+    rows[last] |= {"score": 0.5}
+    project.lines("rows/0.jsonl", rows)
+    project.said = []
+    project.run(ROWS + EXPORT.format(6, "append"), reporter=Reporter(line=project.said.append))
+    return project
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "files"), [("parquet", "data/*"), ("json", "*.jsonl")])
-def test_datasets_reads_the_shards_with_pictures_decoded(
-    pictures: Any, expected: dict[str, Any], tmp_path: Path, kind: str, files: str
+def test_each_printed_line_opens_the_export_whole_in_datasets(
+    pictures: Any, late: Any, expected: dict[str, Any], tmp_path: Path
 ):
-    assert _datasets(kind, f"{_folder(pictures)}/{files}", tmp_path) == {
-        key: [None if kind == "json" else _pixels(image), text]
-        for key, (image, text) in expected.items()
-    }
-
-
-@pytest.mark.slow
-def test_datasets_reads_tars_of_one_picture_format(
-    project: Any, captioned: dict[str, bytes], expected: dict[str, Any], tmp_path: Path
-):
-    # It takes the members of the first samples for those of all, so tars that mix jpg and png
-    # come without some of their pictures.
-    project.pictures(captioned)
-    project.run(PICTURES + EXPORT.format(30, "append") + 'image = "jpeg"\n')
-    found = _datasets("webdataset", f"{_folder(project)}/*.tar", tmp_path / "cache")
-    members = [_members(path) for path in _tars(_folder(project))]
-    pictures = {n[:16]: d for shard in members for n, d in shard.items() if n.endswith(".jpg")}
-    assert found == {key: [_pixels(pictures[key]), text] for key, (_, text) in expected.items()}
+    # Left alone it takes the members and types of the first samples for those of all: tars that
+    # mix jpg and png, or hold a value that is null at first, come without some or not at all.
+    lines = _said(pictures, "load_dataset") + _said(late, "load_dataset")
+    command = [sys.executable, "-c", _DATASETS, str(tmp_path), *lines]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    tars, parquet, jsonl, texts = (json.loads(line) for line in run.stdout.splitlines())
+    words = {key: text for key, (_, text) in expected.items()}
+    whole = {key: [_pixels(image), text] for key, (image, text) in expected.items()}
+    assert {key: row[:2] for key, row in tars.items()} == whole
+    assert {key: row[:2] for key, row in parquet.items()} == whole
+    assert {key: row[:2] for key, row in jsonl.items()} == {k: [None, t] for k, t in words.items()}
+    assert all(row[2]["caption_stats.words"] == len(row[1].split()) for row in tars.values())
+    assert sorted(row[2]["n"] for row in texts.values()) == list(range(12))
+    assert sorted(row[2]["score"] or 0 for row in texts.values()) == [0.0] * 11 + [0.5]
 
 
 def test_pyarrow_reads_parquet_with_the_features_of_hugging_face(
@@ -219,8 +241,9 @@ print(json.dumps([read.dataloader.num_samples, found]))
 
 @pytest.mark.slow
 def test_open_clips_own_reader_reads_every_sample(pictures: Any, expected: dict[str, Any]):
-    tars = _tars(_folder(pictures))
-    pattern = f"{_folder(pictures)}/{{{tars[0].stem}..{tars[-1].stem}}}.tar"
+    (line,) = _said(pictures, "open_clip_train")
+    words = shlex.split(line)
+    pattern = words[words.index("--train-data") + 1]
     run = subprocess.run(
         [sys.executable, "-c", _OPEN_CLIP, pattern], capture_output=True, text=True, check=False
     )
@@ -243,19 +266,36 @@ def test_json_lines_hold_a_text_and_what_is_known_of_it(pictures: Any, expected:
     assert {row["uid"]: row["text"] for row in rows} == {k: t for k, (_, t) in expected.items()}
 
 
-def test_the_lines_to_paste_name_all_shards_and_the_draws(
-    project: Any, captioned: dict[str, bytes]
-):
-    from flows.reporter import Reporter
+def test_the_lines_to_paste_name_all_shards_and_the_draws(pictures: Any, expected: dict[str, Any]):
+    (line,) = _said(pictures, "open_clip_train")
+    words = shlex.split(line)
+    assert words[words.index("--train-num-samples") + 1] == str(len(expected))
+    assert words[words.index("--train-data") + 1].endswith("/v0001/{00000..00003}.tar")
+    folder = str(_folder(pictures))
+    assert f"datasets.load_dataset('parquet', data_dir={folder + '/data'!r})" in pictures.said
 
+
+def test_exports_that_differ_are_two_configurations_to_the_cache_of_datasets(project: Any):
+    # It knows a folder by its last name alone, and every recipe has a v0001.
+    names = []
+    for name, count in (("web", 3), ("other", 4)):
+        _lines(project, *range(count))
+        project.run(ROWS + EXPORT.format(10, "append"), name)
+        readme = (_folder(project, name) / "README.md").read_text()
+        front_matter = json.loads(readme.split("---\n")[1])
+        assert front_matter["configs"][0]["data_files"] == "*.tar"
+        names.append(front_matter["configs"][0]["config_name"])
+        assert front_matter["dataset_info"]["config_name"] == names[-1]
+    assert names[0] != names[1]
+
+
+def test_where_datasets_takes_the_path_for_a_pattern_the_lines_say_so(project: Any):
     said: list[str] = []
-    project.pictures(captioned)
-    recipe = PICTURES + EXPORT.format(50, "append") + 'format = ["webdataset", "parquet"]\n'
-    kept = project.run(recipe, reporter=Reporter(line=said.append))["kept"]
-    folder = _folder(project)
-    pattern = f"{folder}/{{00000..00002}}.tar"
-    assert any(f"--train-data '{pattern}' --train-num-samples {kept}" in line for line in said)
-    assert f"datasets.load_dataset('parquet', data_dir='{folder}/data')" in said
+    _lines(project, 0)
+    recipe = ROWS + EXPORT.format(10, "append") + 'path = "out[1]"\n'
+    project.run(recipe, reporter=Reporter(line=said.append))
+    assert not any("load_dataset" in line for line in said)
+    assert any(line.startswith("# datasets opens no folder with") for line in said)
 
 
 # ------------------------------------------------------------------ order and layout
@@ -353,6 +393,49 @@ def test_a_record_that_was_updated_moves_to_a_new_shard(project: Any):
     assert found[2] == [uid_of("rows", "r7")]
 
 
+@pytest.mark.parametrize("name", ["00001.tar", shards.INDEX, shards.LAYOUT])
+def test_a_damaged_file_is_not_carried_on_but_written_again_and_said(project: Any, name: str):
+    recipe = ROWS + EXPORT.format(10, "append")
+    _lines(project, *range(20))
+    project.run(recipe)
+    before, path = _hashes(_folder(project)), _folder(project) / name
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    path.write_bytes(data)
+    said: list[str] = []
+    _lines(project, 20, file="1")
+    project.run(recipe, reporter=Reporter(line=said.append))
+    assert [line for line in said if "damaged" in line and str(path) in line]
+    assert shards.damaged(_folder(project)) == []
+    samples = shards.ShardSamples(_folder(project))
+    assert sorted(samples.read(np.arange(21))["text"]) == sorted(f"text {i}" for i in range(21))
+    samples.close()
+    if name != shards.LAYOUT:
+        after = _hashes(_folder(project))
+        assert {shard: after[shard] for shard in before} == before
+
+
+def test_on_another_file_system_a_version_holds_copies(
+    project: Any, monkeypatch: pytest.MonkeyPatch
+):
+    recipe = ROWS + EXPORT.format(10, "append")
+    _lines(project, *range(20))
+    project.run(recipe)
+    before = _folder(project)
+    link = os.link
+
+    def across(source: Any, target: Any) -> None:
+        if "shards" in Path(target).parts:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", across)
+    _lines(project, *range(20, 25), file="1")
+    project.run(recipe)
+    assert _hashes(before).items() <= _hashes(_folder(project)).items()
+    assert not (before / "00000.tar").samefile(_folder(project) / "00000.tar")
+
+
 def test_other_treatment_of_the_pictures_writes_every_shard_anew(
     project: Any, captioned: dict[str, bytes]
 ):
@@ -388,6 +471,45 @@ def test_pictures_are_kept_stripped_or_encoded_anew(project: Any, image: str):
     assert after.size == ((32, 24) if image == "jpeg" else (64, 48))
     if image != "jpeg":
         assert np.array_equal(np.asarray(before), np.asarray(after))
+
+
+def _deep() -> dict[str, bytes]:
+    """A picture of 16 bits in grey, of values that a reader who cuts them shows white; a photo."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.linspace(300, 60_000, 48 * 64).astype(np.uint16).reshape(48, 64)).save(
+        buffer, "PNG"
+    )
+    return {"deep.png": buffer.getvalue(), "photo.jpg": _with_exif()}
+
+
+def test_pictures_of_16_bits_are_told_of_and_png8_shows_them_as_we_see_them(project: Any):
+    files = _deep()
+    project.pictures(files)
+    source = '[[source]]\npath = "pictures"\n' + EXPORT.format(10, "append")
+    found: dict[str, dict[str, bytes]] = {}
+    told: dict[str, bool] = {}
+    for image in ("keep", "png8"):
+        said: list[str] = []
+        project.run(source + f'image = "{image}"\n', reporter=Reporter(line=said.append))
+        found[image] = _members(_tars(_folder(project))[0])
+        warning = [line for line in said if "1 pictures leave with 16 bits a channel" in line]
+        card = (_folder(project) / "datacard.md").read_text()
+        assert bool(warning) == ("leave with 16 bits a channel" in card)
+        told[image] = bool(warning)
+    assert told == {"keep": True, "png8": False}
+    deep = f"{hex_uid(uid_of('pictures', 'deep.png'))}.png"
+    photo = f"{hex_uid(uid_of('pictures', 'photo.jpg'))}.jpg"
+    assert found["keep"][deep] == files["deep.png"]
+    assert found["png8"][photo] == files["photo.jpg"]
+    stock = np.asarray(Image.open(io.BytesIO(found["png8"][deep])).convert("RGB"))
+    assert np.array_equal(stock, decode.image(files["deep.png"]))
+    assert (stock.min(), stock.max()) == (1, 233)
+
+
+def test_a_value_of_image_that_there_is_not_is_refused_with_the_nearest(project: Any):
+    _lines(project, 0)
+    with pytest.raises(ConfigError, match=r"export\.image: .*'png88'.*Nearest: png8"):
+        project.run(ROWS + '[export]\nimage = "png88"\n')
 
 
 def test_a_record_without_a_caption_has_an_empty_member(project: Any, captioned: dict[str, bytes]):
