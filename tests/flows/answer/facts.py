@@ -5,8 +5,12 @@ Each check is a plain function, so that the tests and the planted mutants ask th
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
+import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from contracts.errors import ConfigError
 from contracts.uid import uid_of, uniform
 from embeddings.checkpoint import Checkpoint
 from evaluation.features import Features
 from evaluation.protocols.retrieval import retrieval
 from evaluation.protocols.zero_shot import zero_shot
-from flows.answer import compare, evaluate
+from flows.answer import compare, evaluate, pretrain
 from flows.answer.pretrain import Arm
+from flows.recipe.sections import parsed
 from pretraining.batches import batches
 from pretraining.build import build
 from pretraining.checkpoint import description_of, exported, rebuild
@@ -28,6 +34,10 @@ from pretraining.train import train
 from storage import shards
 from tests.flows.answer import small
 
+# Removed when the tests end.
+_TEMPORARY = tempfile.TemporaryDirectory()
+_FOLDER = Path(_TEMPORARY.name)
+(_FOLDER / "mine.py").write_text(small.MINE)
 SEEDS = (3, 4)
 STEPS = 2
 
@@ -341,8 +351,94 @@ def check_groups_join() -> None:
     assert evaluate._groups(rows, ["a"]).to_list() == [3, 3, 9, 7, 1, 2]
 
 
+def _recipe(text: str) -> Any:
+    return parsed(tomllib.loads(text), recipe_dir=_FOLDER, name="web")
+
+
+def _problems(check: Callable[[], Any]) -> dict[str, str]:
+    with pytest.raises(ConfigError) as refused:
+        check()
+    return {problem.key: problem.message for problem in refused.value.problems}
+
+
+KNN = '[[evaluate]]\nprotocol = "knn"\nlabel = "meta.colour"\n'
+
+
+def check_sections() -> None:
+    """Names are free and distinct, and what cannot be evaluated is refused under its key."""
+    recipe = _recipe(small.TEXTS + KNN + KNN + 'name = "knn"\n' + KNN + KNN)
+    sections = evaluate.sections(recipe)
+    names = [section.name for section in sections]
+    assert names == ["look", "halves", "knn#2", "knn", "knn#3", "knn#4"]
+    assert {section.tower for section in sections} == {"text"}
+    notes = _recipe(small.TEXTS + KNN.replace("knn", "duplicates") + 'cluster = "same.cluster"\n')
+    assert evaluate.sections(notes)[-1].name == "same.cluster, meta.colour"
+    assert list(evaluate.metrics(notes, evaluate.sections(notes))) == [
+        "look.up", "look.down", "halves.shared", "halves.share",
+    ]  # fmt: skip
+    for more, key in (
+        ('name = "look"\n', "evaluate[2].name"), ('name = "a.b"\n', "evaluate[2].name"),
+        ('template = "a {}"\n', "evaluate[2].template"), ('tower = "sound"\n', "evaluate[2].tower"),
+        ('cluster = "a.cluster"\n', "evaluate[2].cluster"), ("kk = 3\n", "evaluate[2].kk"),
+    ):  # fmt: skip
+        first = 'name = "look"\n' if key == "evaluate[2].name" else ""
+        text = small.TEXTS.replace(small.LOOK, small.LOOK + first) + KNN + more
+        assert key in _problems(lambda text=text: evaluate.sections(_recipe(text))), more
+    clusters = _recipe(small.TEXTS + KNN + 'cluster = "a.cluster"')
+    assert _problems(lambda: evaluate.sections(clusters)) == {
+        "evaluate[2].cluster": "knn compares vectors."
+    }
+    unlabelled = _recipe(small.TEXTS + KNN.replace('label = "meta.colour"\n', ""))
+    assert list(_problems(lambda: evaluate.sections(unlabelled))) == ["evaluate[2].label"]
+
+
+def check_refusals() -> None:
+    """A tower that is not there, a metric that nobody measures, an arm that counts twice."""
+    recipe = _recipe(small.TEXTS + KNN + 'tower = "image"\n')
+    sections = evaluate.sections(recipe)
+    objective = pretrain.check(recipe.pretrain, _FOLDER)
+    refused = _problems(lambda: evaluate.check(recipe, sections, objective))
+    assert "the image tower, which Bag does not export" in refused["evaluate"]
+    evaluate.check(recipe, sections[:2], objective)
+    compare.check(recipe, sections)
+    for line, key in (
+        ('metric = "look.upp"', "compare.metric"), ('metric = "halves.share"', "compare.metric"),
+        ('arms = ["random", "random"]', "compare.arms"),
+    ):  # fmt: skip
+        wrong = _recipe(small.TEXTS.replace(f"arms = {small.ALL}", line))
+        assert list(_problems(lambda wrong=wrong: compare.check(wrong, sections))) == [key]
+    unknown = _recipe(small.TEXTS.replace("steps = 2", "steps = 2\nscal = 3"))
+    problems = _problems(lambda: pretrain.check(unknown.pretrain, _FOLDER))
+    assert "Nearest: scale" in problems["pretrain.scal"]
+
+
+def check_keys() -> None:
+    """A training is another where its section, arm, seed or steps are, and nowhere else."""
+    section = _recipe(small.TEXTS).pretrain
+    assert section is not None
+    one = pretrain.Training(_FOLDER, "web", Arm("a", None, 1, 1, "x"), section, 2, 3, _FOLDER)
+    others = [
+        replace(one, section=replace(section, lr=0.5)), replace(one, seed=4), replace(one, steps=3),
+        replace(one, arm=Arm("a", None, 1, 1, "y")),
+        replace(one, section=replace(section, batch=9)),
+    ]  # fmt: skip
+    keys = {json.dumps(training.made_by(), sort_keys=True) for training in (one, *others)}
+    assert len(keys) == 6
+    # The seed and the steps are the training's, whatever the section says; so is an arm's name.
+    same = replace(one, section=replace(section, seed=9, steps=9), arm=Arm("b", None, 1, 1, "x"))
+    assert same.made_by() == one.made_by()
+    untrained = [replace(one, steps=0, section=replace(section, lr=lr)) for lr in (0.1, 0.2)]
+    assert untrained[0].made_by() == untrained[1].made_by() != one.made_by()
+
+
+def check_lines() -> None:
+    scored = {"same.cluster, meta.label": {"f1": {"value": 0.5}, "recall": {"value": 1.0}}}
+    assert evaluate.text(scored) == "  same.cluster, meta.label: f1 0.500, recall 1.000"
+
+
 PLAIN: tuple[Callable[[], None], ...] = (
     check_verdicts, check_sentence, check_random_arm, check_halves_of_groups, check_groups_join,
+    check_sections, check_refusals, check_keys, check_lines,
 )  # fmt: skip
 
 

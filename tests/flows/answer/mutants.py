@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,13 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from flows.answer import compare, evaluate, pretrain
+
+# Of this process's own time, so that a busy machine catches nothing; the checks take a tenth.
+LIMIT_S = 60.0
+
+
+def _too_long(_signal: int, _frame: object) -> None:
+    raise TimeoutError(f"a mutant computes for {LIMIT_S:.0f} s")
 
 
 @dataclass(frozen=True)
@@ -32,15 +40,23 @@ class Mutant:
 
     @contextmanager
     def planted(self) -> Iterator[None]:
-        """Run with the mutant in place: whoever imported the function gets it."""
+        """Run with the mutant in place: whoever imported the function gets it.
+
+        Raises:
+            TimeoutError: it computes without an end.
+        """
         function = _function(self.module, self.function)
         before = function.__code__
         function.__code__ = _code(
             compile(self.code, str(self.module.__file__), "exec"), self.function
         )
+        handler = signal.signal(signal.SIGVTALRM, _too_long)
+        signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT_S)
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, handler)
             function.__code__ = before
 
 

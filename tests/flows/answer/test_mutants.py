@@ -113,7 +113,7 @@ def survives(mutant: Mutant, measured: Callable[[str], Any], *, pairs_first: boo
                 plain()
             for recipe, check in runs:
                 check(Evidence(measured(recipe), recipe))
-        except Exception:
+        except (Exception, pytest.fail.Exception):
             return False
     return True
 
