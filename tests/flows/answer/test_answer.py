@@ -14,7 +14,7 @@ from contracts.errors import ConfigError, DataError
 from flows.answer import evaluate
 from flows.answer.evaluate import EvaluateSection
 from flows.recipe.sections import parsed
-from flows.run import Reporter
+from flows.reporter import Reporter
 from tests.flows.answer import facts, small
 from tests.flows.answer.facts import Evidence
 

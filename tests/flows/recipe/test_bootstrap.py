@@ -13,9 +13,11 @@ import pytest
 
 from contracts.errors import ConfigError, DataError
 from flows.look.views import RunView
+from flows.options import Options
 from flows.recipe import bootstrap
 from flows.recipe.sections import parsed
-from flows.run import Options, Reporter, run
+from flows.reporter import Reporter
+from flows.run import run
 from storage.store import Store
 from tests.flows.answer import small
 
