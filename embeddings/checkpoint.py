@@ -22,16 +22,20 @@ from embeddings._inference import (
 )
 from embeddings.encoder import Pixels, square
 
+Tower = Literal["image", "text"]
+
 
 class Checkpoint:
-    """One exported module, run on what it was trained on.
+    """The exported modules, run on what they were trained on.
 
     A module that has `tokenize` reads `text`, any other `image`: the centre square of the shorter
     side, scaled to the side of the training, as bytes in 0..255. So it sees what the trainer's
     batches hold, without augmentation.
 
     Writes:
-        vector: unit norm; null where the input is null or not decodable.
+        vector: of the only tower, or of the one chosen; unit norm, null where the input is null
+            or not decodable.
+        image, text: the same of both towers, where there are two and none is chosen.
     Cost: of the module.
     Raises:
         ConfigError: when the checkpoint has no such tower, or an image tower no `side_px`.
@@ -45,7 +49,7 @@ class Checkpoint:
         description: Mapping[str, Any],
         device: str | None = None,
         *,
-        tower: Literal["image", "text"] = "image",
+        tower: Tower | None = None,
     ) -> None:
         """Take the modules that were exported.
 
@@ -53,66 +57,86 @@ class Checkpoint:
             modules: by export name, with their weights; each has `dim`, a text encoder `tokenize`.
             description: how the training made them; `side_px` for pictures.
             device: found by itself where None.
-            tower: which to run where there are several; a single module is run whatever its name.
+            tower: the only one to run; all where it is None.
         """
-        name = _named(modules, tower)
-        module = cast(Any, modules[name])
+        towers = towers_of(modules)
+        if tower is not None:
+            if tower not in towers:
+                raise ConfigError(
+                    f"checkpoint: it exports no {tower} tower.{nearest(tower, towers)} "
+                    "Set tower to match."
+                )
+            towers = {tower: towers[tower]}
         self._device = find_device(device)
-        self._dimension = int(module.dim)
-        self.writes = MappingProxyType({"vector": self._dimension})
-        self._role = "text" if hasattr(module, "tokenize") else "image"
-        self.reads = MappingProxyType({self._role: self._role})
-        if self._role == "image":
+        self._modules = {
+            role: cast(Any, modules[name].eval().to(self._device)) for role, name in towers.items()
+        }
+        self.reads = MappingProxyType({role: role for role in towers})
+        columns = tuple(towers) if len(towers) > 1 else ("vector",)
+        self.writes = MappingProxyType(
+            {c: int(m.dim) for c, m in zip(columns, self._modules.values(), strict=True)}
+        )
+        if "image" in towers:
             if "side_px" not in description:
                 raise ConfigError(
-                    f"checkpoint: the description of {name} names no side_px, only "
+                    f"checkpoint: the description of {towers['image']} names no side_px, only "
                     f"{sorted(description)}; export it with the pretrain stage."
                 )
             self._side_px = int(description["side_px"])
         self.fingerprint = fingerprint_of(
             {"description": json.dumps(dict(description), sort_keys=True, default=str)}
-            | {"export": name, "version": self.version},
-            module.state_dict(),
+            | {"exports": sorted(towers.values()), "version": self.version},
+            {
+                f"{towers[role]}/{key}": value
+                for role, module in self._modules.items()
+                for key, value in module.state_dict().items()
+            },
         )
         self.numerics = numerics_of(self._device, torch.float32)
-        self._module = module.eval().to(self._device)
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return `vector` for the column that the tower reads."""
-        column, size = rows[self._role], self._dimension
-        if self._role == "text":
-            # The module pads to one length by itself.
-            vector = encode_texts(
-                column, self.tokens, self.forward, dimension=size, device=self._device, multiple=1
+        """Return the written columns for the columns that the towers read."""
+        found = [self._encoded(role, rows[role]) for role in self._modules]
+        return pl.DataFrame([v.alias(c) for v, c in zip(found, self.writes, strict=True)])
+
+    def _encoded(self, role: str, column: pl.Series) -> pl.Series:
+        module, device = self._modules[role], self._device
+        if role == "image":
+            return encode_images(
+                column, self.prepare, module, dimension=int(module.dim), device=device
             )
-        else:
-            vector = encode_images(
-                column, self.prepare, self.forward, dimension=size, device=self._device
-            )
-        return vector.to_frame("vector")
+
+        def tokens(texts: list[str]) -> list[list[int]]:
+            numbers: list[list[int]] = module.tokenize(texts).tolist() if texts else []
+            return numbers
+
+        def forward(tokens_BN: Tensor, _mask_BN: Tensor) -> Tensor:
+            vectors_BD: Tensor = module(tokens_BN)
+            return vectors_BD
+
+        # The module pads to one length by itself.
+        return encode_texts(
+            column, tokens, forward, dimension=int(module.dim), device=device, multiple=1
+        )
 
     def prepare(self, data: bytes) -> Pixels:
         """Decode one picture to the side that the training used."""
         return square(decode.reduced(data, self._side_px), self._side_px)
 
-    def tokens(self, texts: list[str]) -> list[list[int]]:
-        """Return the module's own token numbers of each text."""
-        numbers: list[list[int]] = self._module.tokenize(texts).tolist() if texts else []
-        return numbers
 
-    def forward(self, batch: Tensor, mask_BL: Tensor | None = None) -> Tensor:
-        """Return the vectors (B, D) of bytes (B, 3, H, W) or token numbers (B, L)."""
-        del mask_BL
-        vectors_BD: Tensor = self._module(batch)
-        return vectors_BD
+def towers_of(modules: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Return for `image` and `text` the export that reads it.
 
-
-def _named(modules: Mapping[str, nn.Module], tower: str) -> str:
-    if len(modules) == 1:
-        return next(iter(modules))
-    for name in (tower, f"{tower}_encoder"):
-        if name in modules:
-            return name
-    raise ConfigError(
-        f"checkpoint: it exports no {tower} tower.{nearest(tower, modules)} Set tower to match."
-    )
+    Raises:
+        ConfigError: two exports read the same.
+    """
+    found: dict[str, str] = {}
+    for name, module in modules.items():
+        role = "text" if hasattr(module, "tokenize") else "image"
+        if role in found:
+            raise ConfigError(
+                f"checkpoint: {found[role]} and {name} both read {role}; an encoder of a recipe "
+                "has one tower for each."
+            )
+        found[role] = name
+    return {role: found[role] for role in ("image", "text") if role in found}

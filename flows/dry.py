@@ -21,6 +21,7 @@ from flows.ingest.sources import source_spec
 from flows.measure.runtime import Runtime
 from flows.options import Options
 from flows.pool_reader import PoolReader
+from flows.recipe import bootstrap
 from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
@@ -50,6 +51,7 @@ def dry_run(recipe: Recipe, store: Store, options: Options, sample: int) -> dict
         ConfigError: the recipe is wrong, with every problem.
         DataError: there is nothing to look at.
     """
+    recipe = bootstrap.resolved(recipe, store)
     planned = plan(recipe, options.given)
     check_stages(recipe)
     destination.check(store, recipe)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contracts import methods
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import compare, evaluate, pretrain
 from flows.answer.check import check_stages
@@ -17,6 +18,7 @@ from flows.ingest.sources import ingest_sources
 from flows.look import report, views
 from flows.measure.runtime import Runtime
 from flows.options import STAGES, Options
+from flows.recipe import bootstrap
 from flows.recipe import sections as recipes
 from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
@@ -50,6 +52,7 @@ class Run:
     canaries: dict[str, dict[str, Any]] | None = None
     stored: tuple[list[Object], dict[str, Object]] = ([], {})
     content: str = ""
+    checkpoint: Object | None = None
     version: int = 0
     promised: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
@@ -77,6 +80,7 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         raise ConfigError(f"--until {options.until}: is no stage.{nearest(options.until, STAGES)}")
     problems = recipes.Problems()
     with problems.at():
+        recipe = bootstrap.resolved(recipe, store)
         planned = plan(recipe, options.given)
     with problems.at():
         check_stages(recipe)
@@ -84,6 +88,8 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         if recipe.canaries is not None and not problems.found:
             canaries.check(recipe.canaries, planned)
     problems.raise_any()
+    for line in bootstrap.cautions(recipe):
+        options.reporter.line(line)
     with store.lease():
         if options.reaches("export"):
             destination.check(store, recipe)
@@ -164,6 +170,7 @@ def _keep_verdict(this: Run) -> None:
             "evidence": {name: item.sha256 for name, item in evidence.items()},
             "canaries": this.canaries,
             "stages": [s for s in STAGES if this.options.reaches(s)],
+            **_own_code(this.recipe),
         }
     )
     last = this.store.ref("run", this.recipe.name)
@@ -185,8 +192,18 @@ def _keep_verdict(this: Run) -> None:
         this.result["canaries"] = this.canaries
 
 
+def _own_code(recipe: Recipe) -> dict[str, Any]:
+    """Return digests of one's own objective, encoder and protocols, which no note covers."""
+    names = [section.get("protocol") for section in recipe.evaluate]
+    if recipe.pretrain is not None:
+        names += [recipe.pretrain.objective, pretrain.encoder_name(recipe.pretrain)]
+    own = [name for name in names if isinstance(name, str) and ":" in name]
+    code = [methods.source_hash(name, recipe_dir=recipe.recipe_dir) for name in own]
+    return {"code": code} if code else {}
+
+
 def _score_clusters(this: Run) -> None:
-    scored = evaluate.over_notes(this.runtime, evaluate.protocols(this.recipe))
+    scored = evaluate.over_notes(this.runtime, evaluate.sections(this.recipe))
     if scored:
         this.result["duplicates"] = scored
         this.options.reporter.line(evaluate.text(scored))
@@ -217,6 +234,7 @@ def _publish(this: Run) -> None:
         "held": this.runtime.holdout_masks is not None,
         # Of each arm every file of its export: what a rerun and `verify` compare with.
         "exports": this.promised,
+        **({} if this.checkpoint is None else {"checkpoint": asdict(this.checkpoint)}),
         "result": this.result,
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
@@ -306,7 +324,7 @@ def _pretrain(this: Run) -> None:
     this.options.reporter.stage("pretrain")
     kept = this.verdict.kept
     comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)
-    wanted = tuple(p for p in evaluate.protocols(recipe) if p.cluster is None)
+    wanted = tuple(s for s in evaluate.sections(recipe) if s.cluster is None)
     arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export)
     training = pretrain.Training(
         root=this.store.root,
@@ -320,12 +338,19 @@ def _pretrain(this: Run) -> None:
     )
     if this.options.reaches("evaluate") and wanted:
         assert this.runtime.holdout_masks is not None
-        records = evaluate.records(this.runtime, list(this.runtime.holdout_masks), wanted)
+        records, passed_over = evaluate.records(this.runtime, this.runtime.holdout_masks, wanted)
         this.options.reporter.stage("evaluate")
-        this.result["evaluation"] = compare.compare(
-            this.runtime, kept, section, comparison, wanted, records
-        )
-    this.result["checkpoint"] = str(this.store.path(pretrain.trained(training)))
+        for name, counts in passed_over.items():
+            lacking = ", ".join(f"{n:,} {what}" for what, n in counts.items())
+            this.options.reporter.line(f"{name}: passes over held-out records {lacking}")
+        compared = compare.compare(this.runtime, kept, section, comparison, wanted, records)
+        for arm_name, seeds in compared["unencoded"].items():
+            this.options.reporter.line(
+                f"{arm_name}: held-out records without a vector, by seed: {json.dumps(seeds)}"
+            )
+        this.result["evaluation"] = {**compared, "passed_over": passed_over}
+    this.checkpoint = pretrain.trained(training)
+    this.result["checkpoint"] = str(this.store.path(this.checkpoint))
 
 
 STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (

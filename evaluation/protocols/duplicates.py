@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from contracts.errors import DataError
 from contracts.params import Count, Seed
 from contracts.report import Metric
+from evaluation.protocol import Clusters, Labels, protocol
 
 Numbers = NDArray[Any]
 
 
+@protocol(dict.fromkeys(("precision", "recall", "f1", "bcubed_precision", "bcubed_recall"), True))
 def duplicates(
-    cluster_N: ArrayLike, label_N: ArrayLike, *, samples: Count = 1000, seed: Seed = 0
+    cluster_N: Clusters, label_N: Labels, *, samples: Count = 1000, seed: Seed = 0
 ) -> dict[str, Metric]:
     """Compare the pairs that share a cluster with the pairs that share a label.
 

@@ -10,12 +10,14 @@ from contracts.params import Count, Positive
 from contracts.report import Metric
 from evaluation.features import Features, unit
 from evaluation.interval import bootstrap
+from evaluation.protocol import Test, Train, protocol
 
 _BLOCK = 1024
 
 
+@protocol({"accuracy": True})
 def knn(
-    train: Features, test: Features, *, k: Count = 20, temperature: Positive = 0.07
+    train: Train, test: Test, *, k: Count = 20, temperature: Positive = 0.07
 ) -> dict[str, Metric]:
     """Score a test set by weighted nearest neighbours.
 

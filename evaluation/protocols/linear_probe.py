@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from contracts.errors import DataError
 from contracts.params import Positive, Seed
 from contracts.report import Metric
-from evaluation.features import Features
 from evaluation.interval import bootstrap
+from evaluation.protocol import Test, Train, protocol
 
 Matrix = NDArray[np.float64]
 
@@ -17,9 +17,10 @@ _GRID = tuple(10.0**exponent for exponent in range(-6, 2))
 _ITERATIONS = 1000
 
 
+@protocol({"accuracy": True, "l2": None})
 def linear_probe(
-    train: Features,
-    test: Features,
+    train: Train,
+    test: Test,
     *,
     l2: Positive | None = None,
     seed: Seed = 0,

@@ -12,14 +12,25 @@ from contracts.params import Count
 from contracts.report import Metric
 from evaluation.features import finite, unit
 from evaluation.interval import bootstrap
+from evaluation.protocol import Groups, Images, Texts, protocol
 
 _BLOCK = 1024
+WAYS = ("image_to_text", "text_to_image")
 
 
+def _metrics(k: Sequence[int]) -> dict[str, bool]:
+    found: dict[str, bool] = {}
+    for way in WAYS:
+        found |= {f"{way}.recall@{n}": True for n in k}
+        found |= {f"{way}.median_rank": False, f"{way}.mean_reciprocal_rank": True}
+    return found
+
+
+@protocol(_metrics)
 def retrieval(
-    image_ND: ArrayLike,
-    text_MD: ArrayLike,
-    groups_N: ArrayLike,
+    image_ND: Images,
+    text_MD: Texts,
+    groups_N: Groups,
     text_groups_M: ArrayLike | None = None,
     *,
     k: Sequence[Count] = (1, 5),
@@ -55,12 +66,12 @@ def retrieval(
         raise DataError(
             f"retrieval: {image.shape} images, {text.shape} texts and groups {shapes} do not fit."
         )
-    ways = {
-        "image_to_text": _ranks(image, text, image_group, text_group),
-        "text_to_image": _ranks(text, image, text_group, image_group),
-    }
+    ranks = (
+        _ranks(image, text, image_group, text_group),
+        _ranks(text, image, text_group, image_group),
+    )
     found: dict[str, Metric] = {}
-    for way, rank in ways.items():
+    for way, rank in zip(WAYS, ranks, strict=True):
         found |= {f"{way}.recall@{n}": bootstrap(rank <= n) for n in k}
         found[f"{way}.median_rank"] = bootstrap(rank, statistic="median")
         found[f"{way}.mean_reciprocal_rank"] = bootstrap(1 / rank)

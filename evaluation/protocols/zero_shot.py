@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from contracts.errors import DataError
 from contracts.report import Metric
-from evaluation.features import Features, finite, unit
+from evaluation.features import finite, unit
 from evaluation.interval import bootstrap
+from evaluation.protocol import Classes, Labelled, protocol
 
 
-def zero_shot(image: Features, classes_CD: ArrayLike) -> dict[str, Metric]:
+@protocol({"accuracy": True, "top5": True})
+def zero_shot(image: Labelled, classes_CD: Classes) -> dict[str, Metric]:
     """Score images against one vector a class, such as the mean over prompts of its name.
 
     The rank of the own class is 1 + the number of other classes whose cosine is as large or

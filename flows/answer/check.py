@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.answer import evaluate, pretrain
+from flows.answer import compare, evaluate, pretrain
 from flows.recipe.sections import Problems, Recipe
 
 
@@ -20,9 +20,14 @@ def check_stages(recipe: Recipe) -> None:
         problems.add("evaluate", "needs [pretrain]: the encoder to evaluate.")
     if recipe.compare is not None and not encoders:
         problems.add("compare", "needs [[evaluate]]: what the arms are compared by.")
+    objective = None
     if recipe.pretrain is not None:
         with problems.at("pretrain"):
-            pretrain.check(recipe.pretrain, recipe.recipe_dir)
+            objective = pretrain.check(recipe.pretrain, recipe.recipe_dir)
     with problems.at("evaluate"):
-        evaluate.protocols(recipe)
+        sections = evaluate.sections(recipe)
+        if objective is not None:
+            evaluate.check(recipe, sections, objective)
+        if encoders:
+            compare.check(recipe, sections)
     problems.raise_any()

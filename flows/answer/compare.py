@@ -7,14 +7,38 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from contracts.errors import nearest
 from contracts.uid import uniform
-from flows.answer.evaluate import LOWER_IS_BETTER, Evaluation, Protocol, evaluated
+from flows.answer import evaluate
+from flows.answer.evaluate import EvaluateSection, Evaluation, evaluated
 from flows.answer.pretrain import Arm, Training, export_arm
 from flows.measure.runtime import Runtime
-from flows.recipe.sections import CompareSection, PretrainSection
+from flows.recipe.sections import CompareSection, PretrainSection, Problems, Recipe
 from storage.store import Object
 
 STREAM = "compare.random"
+
+
+def check(recipe: Recipe, sections: tuple[EvaluateSection, ...]) -> None:
+    """Check [compare] before anything is trained.
+
+    Raises:
+        ConfigError: its metric is none that the protocols declare, or an arm is named twice.
+    """
+    comparison = recipe.compare
+    if comparison is None:
+        return
+    problems = Problems()
+    known = evaluate.metrics(recipe, sections)
+    metric = comparison.metric
+    if metric is not None and known.get(metric) is None:
+        is_no = "is no score, but a setting" if metric in known else "no [[evaluate]] measures it"
+        scores = [name for name, way in known.items() if way is not None]
+        problems.add("compare.metric", f"{metric}: {is_no}.{nearest(metric, scores)}")
+    for arm in comparison.arms:
+        if comparison.arms.count(arm) > 1:
+            problems.add("compare.arms", f"{arm} is named twice: its seeds would count twice.")
+    problems.raise_any()
 
 
 def compare(
@@ -22,7 +46,7 @@ def compare(
     kept: pl.DataFrame,
     section: PretrainSection,
     comparison: CompareSection,
-    protocols: tuple[Protocol, ...],
+    sections: tuple[EvaluateSection, ...],
     records: Object,
 ) -> dict[str, Any]:
     """Train and evaluate every arm over the seeds.
@@ -34,7 +58,7 @@ def compare(
     Returns:
         answer, objective, steps, seeds, arms, metrics: values by arm and seed, the paired
         differences with their t intervals over seeds, and intervals within the first seed's run,
-        which are bootstraps over items.
+        which are bootstraps over items; unencoded: where an encoder gave records no vector.
     """
     steps = comparison.steps or section.steps
     seeds = [section.seed + i for i in range(comparison.seeds)]
@@ -50,8 +74,9 @@ def compare(
                 0 if name == "untrained" else steps, seed,
                 runtime.plan.recipe.recipe_dir, runtime.device,
             ),
-            protocols,
+            sections,
             records,
+            runtime.pool.parts,
         )
         for i, seed in enumerate(seeds)
         for name in comparison.arms
@@ -62,9 +87,9 @@ def compare(
         for task, measured in zip(tasks, results, strict=True):
             by_arm[task.training.arm.name].append(measured)
             advance(1)
-    metrics = _metrics(by_arm)
+    metrics = _metrics({arm: [run["metrics"] for run in runs] for arm, runs in by_arm.items()})
     return {
-        "answer": _answer(metrics, arms, steps, seeds),
+        "answer": _answer(metrics, comparison.metric, arms, steps, seeds),
         "objective": section.objective,
         "steps": steps,
         "seeds": seeds,
@@ -72,6 +97,11 @@ def compare(
             name: {"records": of[0].records, "draws": of[0].draws} for name, of in arms.items()
         },
         "metrics": metrics,
+        "unencoded": {
+            arm: [run["unencoded"] for run in runs]
+            for arm, runs in by_arm.items()
+            if any(run["unencoded"] for run in runs)
+        },
     }
 
 
@@ -111,17 +141,16 @@ def _metrics(by_arm: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     first = next(iter(by_arm.values()))
     found: dict[str, Any] = {}
     for name in first[0]:
-        higher = not name.endswith(LOWER_IS_BETTER)
+        higher = first[0][name]["higher_is_better"]
         values = {arm: [run[name]["value"] for run in runs] for arm, runs in by_arm.items()}
         differences = {}
-        if "random" in values and len(values["random"]) > 1:
+        # What is no score, such as a setting that was chosen, has no better and no worse.
+        if higher is not None and "random" in values and len(values["random"]) > 1:
             for arm in values:
                 if arm != "random":
-                    difference = paired(values[arm], values["random"])
-                    differences[f"{arm} - random"] = {
-                        **difference.to_dict(),
-                        "verdict": verdict(difference, higher_is_better=higher),
-                    }
+                    difference = paired(values[arm], values["random"], higher_is_better=higher)
+                    shown = {**difference.to_dict(), "verdict": verdict(difference)}
+                    differences[f"{arm} - random"] = shown
         found[name] = {
             "higher_is_better": higher,
             "values": values,
@@ -132,10 +161,15 @@ def _metrics(by_arm: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _answer(
-    metrics: dict[str, Any], arms: dict[str, list[Arm]], steps: int, seeds: list[int]
+    metrics: dict[str, Any],
+    chosen: str | None,
+    arms: dict[str, list[Arm]],
+    steps: int,
+    seeds: list[int],
 ) -> dict[str, Any] | None:
-    """Say in one sentence what the first metric shows against the random subset."""
-    name, metric = next(iter(metrics.items()))
+    """Say what one metric shows against the random subset: the chosen one, or the first."""
+    name = chosen or next(iter(metrics))
+    metric = metrics[name]
     difference = metric["differences"].get("recipe - random")
     if difference is None:
         return None
@@ -148,6 +182,11 @@ def _answer(
         f"{verdict}: {name} {recipe:.3f} against {random:.3f}, difference "
         f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}] "
         f"(95 % t interval over {len(seeds)} seeds, {steps:,} steps each, "
-        f"{arms['recipe'][0].draws:,} draws)."
+        f"{arms['recipe'][0].draws:,} draws). "
+        + (
+            "The metric is that of [compare]."
+            if chosen
+            else "The metric is the first of the first [[evaluate]], as [compare] names none."
+        )
     )
     return {"text": text, "verdict": difference["verdict"], "metric": name}

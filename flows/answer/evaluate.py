@@ -2,49 +2,65 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contracts import methods
-from contracts.errors import ConfigError, DataError
+from contracts.errors import ConfigError, ContractError, DataError, nearest
 from contracts.params import parse
-from contracts.uid import uniform
+from contracts.uid import uid_of, uniform
+from curation._graph import components
+from evaluation import protocol as inputs
+from evaluation.features import Features
 from flows.answer.pretrain import Training, trained
 from flows.measure.runtime import Runtime
+from flows.measure.tasks import MeasuredRows, Task, Work, encoder, measure
 from flows.pool_reader import Mask
+from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, evaluate_expression
+from flows.recipe.plan import Method, Node
 from flows.recipe.sections import Problems, Recipe
 from storage import tables
 from storage.store import Object, Store, key_of
 
-# What a protocol is called to compare that looks at notes of the pool, not at an encoder.
-CLUSTERS = "cluster_N"
-# Metrics of which less is more; of all others more is better.
-LOWER_IS_BETTER = ("median_rank",)
+STREAM = "evaluate"
+HALVES: frozenset[Any] = frozenset({inputs.Train, inputs.Test})
+OF_IMAGES: frozenset[Any] = frozenset({inputs.Labelled, inputs.Images})
+OF_TEXTS: frozenset[Any] = frozenset({inputs.Classes, inputs.Texts})
+LABELS: frozenset[Any] = HALVES | {inputs.Labelled, inputs.Labels}
+Vectors = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """One [[evaluate]]: a protocol with its parameters.
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSection:
+    """One [[evaluate]]; the protocol's own parameters are checked by its signature.
 
     Attributes:
+        protocol: a file of evaluation/protocols, or a reference to one's own.
+        name: what its metrics are called by: `<name>.<metric>`.
         label: the expression that gives each record its label.
         cluster: the expression that gives each record its cluster, of a protocol over notes.
-        template: how a label becomes a text for `classes_CD`.
+        template: how a label becomes a text, for a protocol that compares with classes.
+        tower: whose vectors are probed; of an objective with images theirs where none is named.
+        parameters: the protocol's.
     """
 
+    protocol: str
     name: str
-    parameters: Mapping[str, Any]
     label: str | None = None
-    pool: str | None = None
-    template: str = "{}"
     cluster: str | None = None
+    template: str | None = None
+    tower: Literal["image", "text"] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,85 +68,175 @@ class Evaluation:
     """One encoder to be evaluated by every protocol.
 
     Attributes:
-        records: table (uid, image, text, label.0, label.1, …), one label column a protocol.
+        records: table (uid, part, row, image, text, group, label.0, …), see `records`.
+        parts: of the pool that holds them.
     """
 
     training: Training
-    protocols: tuple[Protocol, ...]
+    sections: tuple[EvaluateSection, ...]
     records: Object
+    parts: tuple[tables.Part, ...]
 
 
-def protocols(recipe: Recipe) -> tuple[Protocol, ...]:
-    """Return the [[evaluate]] sections, checked against the protocols' signatures.
+def sections(recipe: Recipe) -> tuple[EvaluateSection, ...]:
+    """Return the [[evaluate]] sections, checked against the protocols' declarations.
 
     Raises:
         ConfigError: with every problem found.
     """
     problems = Problems()
-    found = []
-    for i, section in enumerate(recipe.evaluate):
+    found: list[EvaluateSection] = []
+    taken = {str(table["name"]) for table in recipe.evaluate if "name" in table}
+    given: set[str] = set()
+    for i, table in enumerate(recipe.evaluate):
         where = f"evaluate[{i}]"
-        if "protocol" not in section:
+        if "protocol" not in table:
             continue  # Found when the recipe was read.
         with problems.at(where):
-            name = str(section["protocol"])
-            method = methods.load("evaluation.protocols", name, recipe_dir=recipe.recipe_dir)
-            own = ("protocol", "label", "pool", "template", "cluster")
-            rest = {k: v for k, v in section.items() if k not in own}
-            parameters = parse(method, rest, where=where)
-            if "pool" in section:
-                raise ConfigError(f"{where}.pool: evaluate on the hold-out; give [holdout].")
-            if _wants_labels(method) and "label" not in section:
-                raise ConfigError(f"{where}.label: {name} needs a label, such as meta.label.")
-            if (CLUSTERS in inspect.signature(method).parameters) != ("cluster" in section):
-                raise ConfigError(
-                    f"{where}.cluster: {name} compares "
-                    + ("vectors." if "cluster" in section else "clusters, such as near.cluster.")
-                )
-            found.append(
-                Protocol(
-                    name,
-                    parameters,
-                    section.get("label"),
-                    None,
-                    section.get("template", "{}"),
-                    section.get("cluster"),
-                )
-            )
-    if any(p.cluster is None for p in found) and "holdout" not in recipe.raw:
+            section = _section(table, where, recipe)
+            if "name" not in table:
+                section = replace(section, name=_free(section.name, taken))
+            elif section.name in given:
+                problems.add(f"{where}.name", f"{section.name!r} is taken: give another name.")
+            taken.add(section.name)
+            given.add(section.name)
+            found.append(section)
+    if any(s.cluster is None for s in found) and "holdout" not in recipe.raw:
         problems.add("evaluate", "needs [holdout]: the records to evaluate on.")
     problems.raise_any()
     return tuple(found)
 
 
-def over_notes(runtime: Runtime, protocols: Sequence[Protocol]) -> dict[str, dict[str, Any]]:
+def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSection:
+    known = ("protocol", "name", "label", "cluster", "template", "tower")
+    if "pool" in table:
+        raise ConfigError(f"{where}.pool: evaluate on the hold-out; give [holdout].")
+    name = str(table["protocol"])
+    method = load(name, recipe.recipe_dir)
+    parameters = parse(method, {k: v for k, v in table.items() if k not in known}, where=where)
+    own = {k: v for k, v in table.items() if k in known}
+    default = name.rpartition(":")[2]
+    if "cluster" in own:
+        # Of notes there is no name in a table of metrics: what is compared says more.
+        default = f"{own['cluster']}, {own.get('label')}"
+    section = EvaluateSection(
+        **parse(EvaluateSection, {"name": default, **own, "parameters": parameters}, where=where)
+    )
+    try:
+        asked = set(method.inputs)
+    except ContractError as error:
+        raise ConfigError(f"{where}.protocol: {error}") from None
+    problems = Problems()
+    if "name" in own and (not section.name or "." in section.name):
+        problems.add(f"{where}.name", "is a text without a dot: metrics are <name>.<metric>.")
+    if asked & LABELS and section.label is None:
+        problems.add(f"{where}.label", f"{name} needs a label, such as meta.label.")
+    if (inputs.Clusters in asked) != (section.cluster is not None):
+        what = "vectors." if section.cluster is not None else "clusters, such as near.cluster."
+        problems.add(f"{where}.cluster", f"{name} compares {what}")
+    if section.tower is not None and not asked & HALVES:
+        problems.add(f"{where}.tower", f"{name} has no one tower to choose.")
+    if section.template is not None and inputs.Classes not in asked:
+        problems.add(f"{where}.template", f"{name} makes no texts of labels.")
+    problems.raise_any()
+    if section.tower is None and asked & HALVES and recipe.pretrain is not None:
+        with suppress(ConfigError):  # Found when the objective is checked.
+            reads = methods.load(
+                "pretraining.objectives", recipe.pretrain.objective, recipe_dir=recipe.recipe_dir
+            ).reads
+            section = replace(section, tower="image" if "image" in reads else "text")
+    return section
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}#{number}"
+    return free
+
+
+def load(name: str, recipe_dir: Path) -> inputs.Protocol[Any]:
+    """Return a protocol by name or reference.
+
+    Raises:
+        ConfigError: there is none, or it declares no metrics.
+    """
+    method = methods.load("evaluation.protocols", name, recipe_dir=recipe_dir)
+    if not isinstance(method, inputs.Protocol):
+        raise ConfigError(
+            f"protocol: {name} declares no metrics: decorate it with "
+            "@evaluation.protocol.protocol({'accuracy': True})."
+        )
+    return method
+
+
+def metrics(recipe: Recipe, wanted: Sequence[EvaluateSection]) -> dict[str, bool | None]:
+    """Return every metric over vectors, in order, and whether more of it is better."""
+    return {
+        f"{section.name}.{metric}": way
+        for section in wanted
+        if section.cluster is None
+        for metric, way in load(section.protocol, recipe.recipe_dir)
+        .metrics(section.parameters)
+        .items()
+    }
+
+
+def check(recipe: Recipe, wanted: Sequence[EvaluateSection], objective: Any) -> None:
+    """Check that an objective exports the towers that the protocols compare.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    from embeddings.checkpoint import towers_of
+
+    problems = Problems()
+    with problems.at("pretrain.objective"):
+        towers = towers_of({name: objective.get_submodule(name) for name in objective.exports})
+        for section in wanted:
+            for tower in sorted(_towers(section, recipe.recipe_dir) - set(towers)):
+                problems.add(
+                    "evaluate",
+                    f"{section.name} compares vectors of the {tower} tower, which "
+                    f"{type(objective).__name__} does not export.{nearest(tower, towers)}",
+                )
+    problems.raise_any()
+
+
+def _towers(section: EvaluateSection, recipe_dir: Path) -> set[str]:
+    """Return the towers whose vectors a protocol compares."""
+    asked = set(load(section.protocol, recipe_dir).inputs)
+    towers = {tower for tower, of in (("image", OF_IMAGES), ("text", OF_TEXTS)) if asked & of}
+    return towers | {section.tower} if section.tower is not None else towers
+
+
+def over_notes(runtime: Runtime, wanted: Sequence[EvaluateSection]) -> dict[str, dict[str, Any]]:
     """Score the clusters of the whole pool against labels that the pool has.
 
     Returns:
-        Metrics by `near.cluster, meta.label`, of the records that have a label.
+        Metrics by the section's name, of the records that have a label.
     """
     found: dict[str, dict[str, Any]] = {}
-    for protocol in protocols:
-        if protocol.cluster is None or protocol.label is None:
+    for section in wanted:
+        if section.cluster is None or section.label is None:
             continue
-        sides = [Expression(text) for text in (protocol.cluster, protocol.label)]
-        flat = runtime.frame(list(dict.fromkeys(p for e in sides for p in e.paths)))
-        rows = flat.select(
-            "uid",
-            *[
-                evaluate_expression(flat, e.polars, e.text).alias(n)
-                for n, e in zip("cl", sides, strict=True)
-            ],
-        ).drop_nulls("l")
+        sides = {"cluster": Expression(section.cluster), "label": Expression(section.label)}
+        flat = runtime.frame(list(dict.fromkeys(p for e in sides.values() for p in e.paths)))
+        columns = [
+            evaluate_expression(flat, e.polars, e.text).alias(side) for side, e in sides.items()
+        ]
+        rows = flat.select("uid", *columns).drop_nulls("label")
         # A record that is in no cluster is alone.
-        alone = pl.struct("c", uid=pl.when(pl.col("c").is_null()).then("uid"))
-        numbers = rows.select(alone.rank("dense"), pl.col("l").rank("dense"))
-        method = methods.load(
-            "evaluation.protocols", protocol.name, recipe_dir=runtime.plan.recipe.recipe_dir
-        )
-        measured = method(numbers["c"].to_numpy(), numbers["l"].to_numpy(), **protocol.parameters)
-        name = f"{protocol.cluster}, {protocol.label}"
-        found[name] = {metric: of.to_dict() for metric, of in measured.items()}
+        alone = pl.struct("cluster", uid=pl.when(pl.col("cluster").is_null()).then("uid"))
+        numbers = rows.select(cluster=alone.rank("dense"), label=pl.col("label").rank("dense"))
+        sides_of = {
+            inputs.Clusters: numbers["cluster"].to_numpy(),
+            inputs.Labels: numbers["label"].to_numpy(),
+        }
+        method = load(section.protocol, runtime.plan.recipe.recipe_dir)
+        measured = method(*[sides_of[i] for i in method.inputs], **section.parameters)
+        found[section.name] = {metric: of.to_dict() for metric, of in measured.items()}
     return found
 
 
@@ -142,157 +248,296 @@ def text(scored: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def records(runtime: Runtime, holdout_masks: list[Mask], wanted: tuple[Protocol, ...]) -> Object:
-    """Write the held-out records, with their payload and labels, as one table of the store."""
-    labels = {f"label.{i}": p.label for i, p in enumerate(wanted) if p.label is not None}
-    paths = dict.fromkeys(p for text in labels.values() for p in Expression(text).paths)
-    flat = runtime.frame(["text", *paths], holdout_masks)
-    columns = [
-        evaluate_expression(flat, Expression(text).polars, text).cast(pl.String).alias(name)
-        for name, text in labels.items()
+def records(
+    runtime: Runtime, holdout_masks: Sequence[Mask], wanted: Sequence[EvaluateSection]
+) -> tuple[Object, dict[str, dict[str, int]]]:
+    """Write what the protocols must know of the held-out records, without their payload.
+
+    Returns:
+        A table uid, part, row, image and text (whether there is one), same_text (equal texts
+        share it), group (records of one group, near cluster or series share it) and `label.<i>`,
+        a column a section; and for each section how many records lack what it compares.
+
+    Raises:
+        DataError: nothing is held out, or a section can use nothing of it.
+    """
+    everyone = Runtime(
+        runtime.store, runtime.pool, plan=runtime.plan, workers=runtime.workers,
+        device=runtime.device, mixed=runtime.mixed,
+    )  # fmt: skip
+    paths = _grouping(runtime)
+    everyone.make([runtime.plan.columns[p] for p in paths if p in runtime.plan.columns])
+    frames = [
+        _of_part(runtime, everyone, part, holdout_masks, paths, wanted)
+        for part in range(len(holdout_masks))
     ]
-    rows = flat.select("uid", "text").with_columns(columns)
-    images = [pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary})]
-    for part, mask in zip(runtime.pool.parts, holdout_masks, strict=True):
-        if part.payload is not None:
-            groups = tables.payloads(runtime.store, part, "image", rows=mask.tolist())
-            images += [group.select("uid", "image") for group in groups]
-    rows = rows.join(pl.concat(images), on="uid", how="left", maintain_order="left")
+    rows = pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame()
     if not rows.height:
         raise DataError("[holdout] holds out no record: there is nothing to evaluate on.")
-    return tables.put(
-        runtime.store, rows.sort("uid"), pool=runtime.pool.name,
+    rows = rows.with_columns(group=_groups(rows, [f"group.{p}" for p in paths]))
+    rows = rows.drop([f"group.{p}" for p in paths])
+    passed_over = {}
+    for i, section in enumerate(wanted):
+        found, missing = usable(section, f"label.{i}", rows, runtime.plan.recipe.recipe_dir)
+        counts = {what: int(n) for what, n in missing.items() if n}
+        lacking = ", ".join(f"{n:,} {what}" for what, n in counts.items())
+        if not found.any():
+            raise DataError(
+                f"{section.name}: none of the {rows.height:,} held-out records can be used: "
+                f"{lacking}."
+            )
+        groups = rows.filter(pl.Series(found))["group"].n_unique()
+        if groups < 2 and HALVES & set(_inputs(section, runtime.plan.recipe.recipe_dir)):
+            raise DataError(
+                f"{section.name}: the {int(found.sum()):,} held-out records that it can use are "
+                "one group, which no two halves may share. Hold out more groups."
+            )
+        if counts:
+            passed_over[section.name] = counts
+    item = tables.put(
+        runtime.store, rows, pool=runtime.pool.name,
         table=f"holdout.{runtime.plan.recipe.name}", part="records",
     )  # fmt: skip
+    return item, passed_over
 
 
-def evaluated(task: Evaluation) -> dict[str, dict[str, float | int]]:
-    """Train where that was not done, evaluate where that was not done; return every metric."""
+def _inputs(section: EvaluateSection, recipe_dir: Path) -> tuple[Any, ...]:
+    return load(section.protocol, recipe_dir).inputs
+
+
+def _grouping(runtime: Runtime) -> list[str]:
+    """Return the columns by which held-out records belong together."""
+    holdout = runtime.plan.recipe.holdout
+    assert holdout is not None
+    by_group = [holdout.by_group] if holdout.by_group is not None else []
+    near = [f"{holdout.near}.cluster"] if holdout.near is not None else []
+    return list(dict.fromkeys([*by_group, *near, "series"]))
+
+
+def _of_part(
+    runtime: Runtime, everyone: Runtime, part: int, masks: Sequence[Mask],
+    paths: Sequence[str], wanted: Sequence[EvaluateSection],
+) -> pl.DataFrame:  # fmt: skip
+    """Return what is to be known of the held-out records of one part."""
+    labels = {
+        f"label.{i}": Expression(section.label)
+        for i, section in enumerate(wanted)
+        if section.label is not None
+    }
+    named = dict.fromkeys(p for e in labels.values() for p in e.paths)
+    flat = runtime.frame(list(dict.fromkeys(["width", "text", *named])), masks, part)
+    # Only a runtime in which nothing is held out has the clusters of what is held out.
+    groups = everyone.frame(paths, masks, part)
+    digests = [None if t is None else uid_of("text", t) for t in flat["text"]]
+    return flat.select(
+        "uid",
+        part=pl.lit(part, dtype=pl.UInt32),
+        row=pl.Series(np.flatnonzero(masks[part]), dtype=pl.UInt32),
+        # A picture has a width: it was decoded when it was read in.
+        image=pl.col("width").is_not_null(),
+        text=pl.col("text").is_not_null(),
+        same_text=pl.Series(digests, dtype=pl.UInt64),
+        **{f"group.{p}": groups[p].cast(pl.String) for p in paths},
+        **{
+            name: evaluate_expression(flat, e.polars, e.text).cast(pl.String)
+            for name, e in labels.items()
+        },
+    )
+
+
+def _groups(rows: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
+    """Return for each record the smallest uid of those that keys join it to, over any of them."""
+    ends = []
+    for key in keys:
+        first = pl.col("uid").min().over(key)
+        ends.append(rows.filter(pl.col(key).is_not_null()).select(a="uid", b=first))
+    edges = pl.concat(ends)
+    uids = rows["uid"].sort()
+    named = components(uids.to_numpy(), edges["a"].to_numpy(), edges["b"].to_numpy())
+    groups = pl.DataFrame({"uid": uids, "group": named})
+    return rows.select("uid").join(groups, on="uid", how="left", maintain_order="left")["group"]
+
+
+def usable(
+    section: EvaluateSection, label: str, rows: pl.DataFrame, recipe_dir: Path
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Return which records have what a protocol compares, and how many lack what first."""
+    needed = {
+        f"without {'an image' if tower == 'image' else 'a text'}": rows[tower]
+        for tower in sorted(_towers(section, recipe_dir))
+        # Of classes the texts are made from labels.
+        if not (tower == "text" and inputs.Classes in _inputs(section, recipe_dir))
+    }
+    if section.label is not None:
+        needed["without a label"] = rows[label].is_not_null()
+    left = np.ones(rows.height, dtype=bool)
+    missing = {}
+    for what, present in needed.items():
+        missing[what] = int((left & ~present.to_numpy()).sum())
+        left &= present.to_numpy()
+    return left, missing
+
+
+def halves(groups: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which records are in the first half.
+
+    Whole groups go there in the order of uniform(group, 0, "evaluate"), as near to half of the
+    records as groups allow; of two or more groups neither half is empty.
+    """
+    names, group_N, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.lexsort((names, uniform(names, 0, STREAM)))
+    middles = np.cumsum(sizes[order]) - sizes[order] / 2
+    first = np.zeros(len(names), dtype=bool)
+    first[order] = middles <= len(groups) / 2
+    return first[group_N]
+
+
+def evaluated(task: Evaluation) -> dict[str, Any]:
+    """Train where that was not done, evaluate where that was not done.
+
+    Returns:
+        metrics, by `<name>.<metric>`; unencoded: records whose vector is zero or not finite, by
+        tower.
+    """
     store = Store(task.training.root)
+    recipe_dir = task.training.recipe_dir
     made_by = {
         "method": "evaluate",
-        "version": 1,
+        "version": 2,
         "training": task.training.made_by(),
         "records": task.records.sha256,
-        "protocols": [{**vars(p), "parameters": dict(p.parameters)} for p in task.protocols],
+        "sections": [asdict(section) for section in task.sections],
+        "sources": [methods.source_hash(s.protocol, recipe_dir=recipe_dir) for s in task.sections],
     }
     made_by = json.loads(json.dumps(made_by))
     found = store.find(key_of(made_by))
     if found is None:
-        weights = trained(task.training)
-        metrics = _measure(task, store, weights)
-        frame = pl.DataFrame({"metrics": [json.dumps(metrics)]})
+        measured = _measure(task, store, trained(task.training))
+        frame = pl.DataFrame({"metrics": [json.dumps(measured)]})
         part = f"{task.training.arm.name}-{task.training.seed}"
         item = tables.put(store, frame, pool=task.training.pool, table="evaluations", part=part)
         found = store.publish_manifest(made_by, [item])
-    measured: dict[str, dict[str, float | int]] = json.loads(
-        tables.read(store, found.parts[0])["metrics"][0]
-    )
-    return measured
+    read: dict[str, Any] = json.loads(tables.read(store, found.parts[0])["metrics"][0])
+    return read
 
 
 def _measure(task: Evaluation, store: Store, weights: Object) -> dict[str, Any]:
-    from embeddings.checkpoint import Checkpoint
-    from pretraining.checkpoint import description_of, rebuild
-
-    data = store.path(weights).read_bytes()
-    own = [n for n in (task.training.section.objective, task.training.encoder_name) if ":" in n]
-    modules = rebuild(data, allow=own, recipe_dir=task.training.recipe_dir)
-    description = description_of(data)
+    recipe_dir = task.training.recipe_dir
     rows = tables.read(store, task.records)
+    towers = {
+        tower: Tower(task, store, weights, tower, rows)
+        for tower in sorted({t for s in task.sections for t in _towers(s, recipe_dir)})
+    }
+    metrics: dict[str, Any] = {}
+    for i, section in enumerate(task.sections):
+        label = f"label.{i}"
+        found, _ = usable(section, label, rows, recipe_dir)
+        method = load(section.protocol, recipe_dir)
+        arguments = _arguments(section, label, rows, found, towers)
+        measured = method(*[arguments[i]() for i in method.inputs], **section.parameters)
+        metrics |= {f"{section.name}.{metric}": of.to_dict() for metric, of in measured.items()}
+    return {
+        "metrics": metrics,
+        "unencoded": {name: tower.unencoded for name, tower in towers.items() if tower.unencoded},
+    }
 
-    def encode(tower: str, frame: pl.DataFrame) -> np.ndarray[Any, Any]:
-        encoder = Checkpoint(modules, description, task.training.device, tower=tower)  # type: ignore[arg-type]
-        return np.asarray(encoder(frame)["vector"].to_numpy(), dtype=np.float32)
 
-    vectors = _Vectors(rows, encode)
-    found: dict[str, Any] = {}
-    for i, protocol in enumerate(task.protocols):
-        method = methods.load(
-            "evaluation.protocols", protocol.name, recipe_dir=task.training.recipe_dir
-        )
-        inputs = vectors.inputs(protocol, f"label.{i}")
-        arguments = [inputs[name]() for name in _positional(method, inputs)]
-        prefix = protocol.name.rpartition(":")[2]
-        for metric, measured in method(*arguments, **protocol.parameters).items():
-            found[f"{prefix}.{metric}"] = measured.to_dict()
-    return found
+def _arguments(
+    section: EvaluateSection, label: str, rows: pl.DataFrame, found: NDArray[np.bool_],
+    towers: Mapping[str, Tower],
+) -> dict[Any, Any]:  # fmt: skip
+    """Return for each input how it is made of the records that can be used."""
+    here = rows.filter(pl.Series(found))
+
+    def labels() -> NDArray[Any]:
+        return np.asarray(here[label].to_list(), dtype=str)
+
+    def half(first: bool) -> Features:
+        assert section.tower is not None
+        chosen = halves(here["group"].to_numpy()) == first
+        return Features(towers[section.tower].vectors[found][chosen], labels()[chosen])
+
+    def numbered() -> Features:
+        return Features(towers["image"].vectors[found], np.unique(labels(), return_inverse=True)[1])
+
+    def classes() -> Vectors:
+        template = section.template or "{}"
+        return towers["text"].of([template.format(name) for name in np.unique(labels())])
+
+    def groups() -> NDArray[Any]:
+        column = label if section.label is not None else "same_text"
+        return np.asarray(here[column].rank("dense").to_numpy())
+
+    return {
+        inputs.Train: lambda: half(True),
+        inputs.Test: lambda: half(False),
+        inputs.Labelled: numbered,
+        inputs.Classes: classes,
+        inputs.Images: lambda: towers["image"].vectors[found],
+        inputs.Texts: lambda: towers["text"].vectors[found],
+        inputs.Groups: groups,
+    }
 
 
-class _Vectors:
-    """The vectors and labels that a protocol may ask for, by the name of its parameter."""
+class Tower:
+    """One tower of a trained encoder, over the held-out records.
+
+    Attributes:
+        unencoded: records that it gave a vector that is zero or not finite.
+    """
 
     def __init__(
-        self,
-        rows: pl.DataFrame,
-        encode: Callable[[str, pl.DataFrame], np.ndarray[Any, Any]],
+        self, task: Evaluation, store: Store, weights: Object, name: str, rows: pl.DataFrame
     ) -> None:
-        self._rows, self._encode = rows, encode
-        self._towers: dict[str, np.ndarray[Any, Any]] = {}
+        section, recipe_dir = task.training.section, task.training.recipe_dir
+        allow = tuple(n for n in (section.objective, task.training.encoder_name) if ":" in n)
+        self.name, self._task, self._rows = name, task, rows
+        self._node = Node(
+            table=f"evaluate.{name}", alias=name, kind="embed",
+            method=Method("embeddings", bootstrap.METHOD, recipe_dir), writes={"vector": None},
+            parameters={"tower": name, "allow": allow}, roles={name: Expression(name)},
+            file=store.path(weights),
+        )  # fmt: skip
+        self._encoder = encoder(self._node, task.training.device)
 
-    def inputs(self, protocol: Protocol, label: str) -> dict[str, Callable[[], Any]]:
-        """Return for each parameter's name how its value is made.
+    @cached_property
+    def vectors(self) -> Vectors:
+        """One row a record; zero where it has no such payload, or a vector that is not finite.
 
-        Records without what a protocol compares (a picture, a text, a label) are left out.
+        They are read and encoded a part at a time, in chunks of bounded bytes. A zero vector
+        scores nothing, so all arms are scored over the same records.
         """
-        from evaluation.features import Features
+        vectors = np.zeros((self._rows.height, self._encoder.writes["vector"]), dtype=np.float32)
+        for (index,), rows in self._rows.with_row_index("at").group_by("part"):
+            part = self._task.parts[int(str(index))]
+            mask = np.zeros(part.rows, dtype=bool)
+            mask[rows["row"].to_numpy()] = True
+            task = Task(
+                self._task.training.root, self._task.training.pool, part, {},
+                (Work(self._node, (), np.packbits(mask).tobytes()),), self._task.training.device,
+                (0, part.rows),
+            )  # fmt: skip
+            ((frames, _),) = cast(MeasuredRows, measure(task))
+            for frame in frames:
+                at = frame.join(rows, on="row", how="left", maintain_order="left")["at"]
+                vectors[at.to_numpy()] = _filled(frame["vector"], vectors.shape[1])
+        return vectors
 
-        rows = self._rows
-        pictured = rows["image"].is_not_null().to_numpy()
-        paired = pictured & rows["text"].is_not_null().to_numpy()
-        labelled = pictured
-        if label in rows.columns:
-            labelled = pictured & rows[label].is_not_null().to_numpy()
+    @property
+    def unencoded(self) -> int:
+        """The records that have the payload, but no vector."""
+        if "vectors" not in vars(self):
+            return 0  # Only class names were encoded.
+        return int((self._rows[self.name].to_numpy() & ~self.vectors.any(axis=1)).sum())
 
-        def labels() -> np.ndarray[Any, Any]:
-            return np.asarray(rows[label].to_numpy()[labelled])
-
-        def groups() -> np.ndarray[Any, Any]:
-            column = label if label in rows.columns else "text"
-            return np.asarray(rows[column].fill_null("").rank("dense").to_numpy()[paired])
-
-        def half(first: bool) -> Features:
-            chosen = (uniform(rows["uid"].to_numpy(), 0, "evaluate") < 0.5) == first
-            return Features(self._tower("image")[chosen & labelled], labels()[chosen[labelled]])
-
-        def classes() -> np.ndarray[Any, Any]:
-            texts = [protocol.template.format(name) for name in sorted(set(labels()))]
-            uids = pl.int_range(len(texts), dtype=pl.UInt64, eager=True)
-            return self._encode("text", pl.DataFrame({"uid": uids, "text": texts}))
-
-        def numbered() -> Features:
-            names = sorted(set(labels()))
-            return Features(self._tower("image")[labelled], np.searchsorted(names, labels()))
-
-        return {
-            "image_ND": lambda: self._tower("image")[paired],
-            "text_MD": lambda: self._tower("text")[paired],
-            "groups_N": groups,
-            "train": lambda: half(True),
-            "test": lambda: half(False),
-            "image": numbered,
-            "classes_CD": classes,
-        }
-
-    def _tower(self, name: str) -> np.ndarray[Any, Any]:
-        if name not in self._towers:
-            self._towers[name] = self._encode(name, self._rows)
-        return self._towers[name]
+    def of(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts that are no records; zero where there is none."""
+        found = self._encoder(pl.DataFrame({"text": texts}))["vector"]
+        return _filled(found, self._encoder.writes["vector"])
 
 
-def _positional(method: Any, known: Mapping[str, Any]) -> list[str]:
-    """Return the names of a protocol's positional parameters that it must be given."""
-    found = []
-    for name, parameter in inspect.signature(method).parameters.items():
-        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
-            continue
-        if name in known:
-            found.append(name)
-        elif parameter.default is parameter.empty:
-            raise ConfigError(f"a protocol may ask for {', '.join(known)}, not for {name!r}.")
-    return found
-
-
-def _wants_labels(method: Any) -> bool:
-    names = inspect.signature(method).parameters
-    return bool({"train", "test", "image", "classes_CD", "label_N"} & set(names))
+def _filled(column: pl.Series, dimension: int) -> Vectors:
+    """Return vectors as rows, zero where the column is null."""
+    vectors = np.zeros((len(column), dimension), dtype=np.float32)
+    vectors[column.is_not_null().to_numpy()] = column.drop_nulls().to_numpy()
+    return vectors

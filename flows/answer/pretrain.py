@@ -55,7 +55,7 @@ class Training:
     @property
     def encoder_name(self) -> str:
         """The encoder's file or reference."""
-        return _encoder(self.section)[0]
+        return encoder_name(self.section)
 
     def made_by(self) -> dict[str, Any]:
         """Return what the weights depend on."""
@@ -77,8 +77,8 @@ class Training:
 _INITIAL = ("objective", "encoder", "text_encoder", "own", "side_px")
 
 
-def check(section: PretrainSection, recipe_dir: Path) -> None:
-    """Build the objective once, to find what is wrong with its section before anything runs.
+def check(section: PretrainSection, recipe_dir: Path) -> Any:
+    """Return the objective, built to find what is wrong with its section before anything runs.
 
     Raises:
         ConfigError: with every problem, each with its key.
@@ -90,7 +90,7 @@ def check(section: PretrainSection, recipe_dir: Path) -> None:
         raise ConfigError(
             [Problem(f"pretrain.{k}", f"unknown key.{nearest(k, legal)}") for k in unknown]
         )
-    build(section, 0, recipe_dir)
+    return build(section, 0, recipe_dir)
 
 
 def build(section: PretrainSection, seed: int, recipe_dir: Path) -> Any:
@@ -107,6 +107,11 @@ def build(section: PretrainSection, seed: int, recipe_dir: Path) -> Any:
         seed=seed,
         recipe_dir=recipe_dir,
     )
+
+
+def encoder_name(section: PretrainSection) -> str:
+    """Return the encoder's file or reference."""
+    return _encoder(section)[0]
 
 
 def _encoder(section: PretrainSection) -> tuple[str, dict[str, Any]]:

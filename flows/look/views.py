@@ -567,7 +567,7 @@ def _anchored(content: Any, recipe_dir: Path, key: str = "") -> Any:
         return [_anchored(v, recipe_dir, key) for v in content]
     if not isinstance(content, str):
         return content
-    if key == "path":
+    if key in ("path", "recipe"):
         return content if "://" in content else str(recipe_dir / content)
     if content.startswith("file:"):
         return f"file:{recipe_dir / content.removeprefix('file:')}"

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from flows.pool_reader import flat_columns
+from flows.recipe import bootstrap
 from flows.recipe.expressions import bound_roles
 from flows.recipe.plan import Node
 from flows.workers import one_thread
@@ -166,6 +167,8 @@ def measurer(store: Store, work: Work, device: str | None) -> Callable[[pl.DataF
 def encoder(node: Node, device: str | None) -> Any:
     """Return a node's encoder, built once a process."""
     assert node.method is not None
+    if node.file is not None:
+        return bootstrap.load(node.file, device, node.method.recipe_dir, **node.parameters)
     return _built(node.method, _frozen(node.parameters), device)
 
 

@@ -144,6 +144,8 @@ class Plan:
         for node in self.nodes.values():
             section, _, alias = node.table.partition(".")
             content.setdefault(section, {})[alias] = _described(node)
+            if node.kind == "embed" and node.file is not None:
+                content[section][alias] |= self.recipe.embed[alias]
         content["select"] = [
             {"name": rule.name, "where": rule.where.text}
             if rule.where is not None
@@ -177,7 +179,7 @@ def _described(node: Node | None) -> dict[str, Any]:
         content["sample"] = node.sample
     if node.of_pool:
         content["of_pool"] = True
-    if node.file is not None:
+    if node.file is not None and node.kind == "file":
         content |= {"file": str(node.file), "key": node.key}
     if node.ids is not None:
         content["ids"] = str(node.ids)

@@ -6,12 +6,14 @@ import graphlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from contracts import methods
 from contracts.errors import ConfigError, nearest
 from contracts.params import names_of, parse
 from curation.step import Step, Table
+from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, read_expression
 from flows.recipe.plan import POOL_COLUMNS, Method, Node, Plan, needs
 from flows.recipe.sections import Problems, Recipe, Rule
@@ -158,6 +160,8 @@ class _Planner:
     def _encoder(self, table: str, alias: str, section: Mapping[str, Any]) -> Node:
         name = str(section.get("encoder", alias))
         method = Method("embeddings", name, self.recipe.recipe_dir)
+        if name == bootstrap.METHOD:
+            return self._checkpoint(table, alias, section)
         encoder = method.load()
         reads: Mapping[str, str] = encoder.reads
         roles, rest = {}, {}
@@ -184,6 +188,30 @@ class _Planner:
             parameters=parameters,
             roles=roles,
             gate=self._gate(section, table),
+        )
+
+    def _checkpoint(self, table: str, alias: str, section: Mapping[str, Any]) -> Node:
+        """Plan an encoder of our own, which `bootstrap.resolved` has found."""
+        if "reads" not in section:
+            self.broken.add(table)
+            known = any(p.key.startswith(table) for p in self.problems.found)
+            raise ConfigError([] if known else "is found in a store, by bootstrap.resolved.")
+        roles = {role: read_expression(section.get(role, role)) for role in section["reads"]}
+        for role, expression in roles.items():
+            bound = "recipe" if role in section else "default"
+            self.bindings.append((table, role, expression.text, bound))
+            self._need(expression.paths, f"{table}.{role}")
+        code_dir = bootstrap.code_dir(section, self.recipe.recipe_dir)
+        return Node(
+            table=table,
+            alias=alias,
+            kind="embed",
+            method=Method("embeddings", bootstrap.METHOD, code_dir),
+            writes=dict.fromkeys(roles if len(roles) > 1 else ("vector",)),
+            parameters={"tower": section.get("tower"), "allow": tuple(section.get("allow", ()))},
+            roles=roles,
+            gate=self._gate(section, table),
+            file=Path(section["path"]),
         )
 
     def _method(self, kind: str, table: str, alias: str, section: Mapping[str, Any]) -> Node:
@@ -351,6 +379,8 @@ class _Planner:
                 "image_vector": [f"{a}.image" for a in towers],
                 "text_vector": [f"{a}.text" for a in towers],
             }.get(role, [])
+            if len(choices) != 1 and any(t.startswith("embed.") for t in self.broken):
+                continue  # Its vectors may be those of the broken section.
             if len(choices) != 1:
                 found = f"there are {', '.join(choices)}" if choices else "nothing has that name"
                 self.problems.add(f"{table}.{role}", f"bind the role to a column: {found}.")
@@ -389,9 +419,9 @@ class _Planner:
             paths = [p for n in (node, *fits) for p in n.paths]
             embeds = {self.columns[p] for p in paths if self.columns.get(p, "")[:6] == "embed."}
             made = {
-                (self.nodes[t].method, tuple(sorted(map(str, self.nodes[t].parameters.items()))))
-                for t in embeds
-                if self.nodes[t].method is not None
+                (n.method, n.file, tuple(sorted(map(str, n.parameters.items()))))
+                for n in (self.nodes[t] for t in embeds)
+                if n.method is not None
             }
             if len(made) > 1:
                 self.problems.add(

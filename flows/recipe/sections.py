@@ -127,8 +127,13 @@ class PretrainSection:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSection:
-    """[compare]: the arms trained alike, and over how many seeds."""
+    """[compare]: the arms trained alike, and over how many seeds.
 
+    Attributes:
+        metric: that answers, as `<name>.<metric>`; the first of the first [[evaluate]] where None.
+    """
+
+    metric: str | None = None
     arms: Sequence[Arm] = ("recipe", "random", "all", "untrained")
     seeds: Count = 5
     steps: Count | None = None

@@ -11,6 +11,7 @@ from contracts.uid import uid_of, uniform
 from flows.measure.runtime import Runtime
 from flows.options import Options
 from flows.pool_reader import Mask
+from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, evaluate_expression
 from flows.recipe.plan import Plan
 from flows.recipe.sections import HoldoutSection
@@ -73,7 +74,9 @@ def holdout(everyone: Runtime, section: HoldoutSection) -> list[Mask]:
         )
     if section.near is not None:
         rows = rows.with_columns(picked=pl.col("picked").any().over(f"{section.near}.cluster"))
-    return everyone.where(rows.filter("picked")["uid"])
+    held_out = rows.filter("picked")["uid"]
+    bootstrap.refuse_trained(everyone.store, everyone.plan.recipe, held_out)
+    return everyone.where(held_out)
 
 
 def _picked(

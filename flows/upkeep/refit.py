@@ -7,6 +7,7 @@ from typing import Any
 
 from contracts.errors import ConfigError, DataError, nearest
 from flows.options import Options
+from flows.recipe import bootstrap
 from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
 from flows.recipe.types import check_types, pool_schema
@@ -28,6 +29,7 @@ def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[st
         ConfigError: the recipe has no such fit or embedding.
         DataError: there is no pool.
     """
+    recipe = bootstrap.resolved(recipe, store)
     planned = plan(recipe, options.given)
     fits = [n for n in planned.nodes.values() if n.kind in ("fit", "embed")]
     node = next((n for n in fits if n.alias == alias), None)

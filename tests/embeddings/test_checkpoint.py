@@ -65,6 +65,20 @@ def test_a_text_tower_is_chosen_by_name_and_brings_its_own_tokens() -> None:
     assert found["vector"].to_list() == expected
 
 
+def test_both_towers_write_a_column_each_and_either_alone_a_vector() -> None:
+    modules = {"image_encoder": MeanColour(), "text_encoder": Letters()}
+    both = Checkpoint(modules, {"side_px": 8}, "cpu")
+    assert dict(both.reads) == {"image": "image", "text": "text"}
+    assert dict(both.writes) == {"image": 3, "text": 3}
+    rows = pl.DataFrame({"image": [None], "text": ["ab"]}, schema_overrides={"image": pl.Binary})
+    assert both(rows)["image"].to_list() == [None]
+    assert both(rows)["text"][0].to_list() == pytest.approx([0.7071, 0.7071, 0], abs=1e-3)
+    for tower in ("image", "text"):
+        alone = Checkpoint(modules, {"side_px": 8}, "cpu", tower=tower)
+        assert alone(rows)["vector"].to_list() == both(rows)[tower].to_list()
+        assert alone.fingerprint != both.fingerprint
+
+
 def test_a_single_module_is_run_whatever_its_name() -> None:
     assert dict(Checkpoint({"encoder": Letters()}, {}, "cpu").reads) == {"text": "text"}
 
@@ -90,8 +104,10 @@ def test_dropout_and_batch_statistics_are_off(encode: Callable[..., bytes]) -> N
 
 
 def test_a_missing_tower_or_side_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigError, match=r"no text tower. There is: left, right"):
-        Checkpoint({"left": Letters(), "right": Letters()}, {}, "cpu", tower="text")
+    with pytest.raises(ConfigError, match=r"no image tower\. There is: text\."):
+        Checkpoint({"left": Letters()}, {}, "cpu", tower="image")
+    with pytest.raises(ConfigError, match="left and right both read text"):
+        Checkpoint({"left": Letters(), "right": Letters()}, {}, "cpu")
     with pytest.raises(ConfigError, match="names no side_px"):
         Checkpoint({"encoder": MeanColour()}, {"steps": 3}, "cpu")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,14 @@ import pytest
 import torch
 from torch import nn
 
+from contracts import methods
 from contracts.errors import ConfigError
 from contracts.params import schema_of
 from embeddings._inference import fingerprint_of
 from embeddings.checkpoint import Checkpoint
-from embeddings.color_layout import ColorLayout
 from embeddings.efficientnet_lite import EfficientnetLite
 from embeddings.encoder import pictures as decoded
 from embeddings.encoder import prefetched, square, unit_column
-from embeddings.hashed_ngrams import HashedNgrams
-from embeddings.minilm import MiniLM
 from embeddings.open_clip import OpenClip
 
 SENTENCE = "a brown dog runs over the wet green field while two children watch from afar"
@@ -49,31 +48,20 @@ class Conv(nn.Module):
         return self.layers(pixels_BCHW / 255).mean((2, 3))
 
 
+# Those that cannot be made of their defaults alone.
+MADE: dict[str, Callable[[Path], Any]] = {
+    "open_clip": lambda clip_folder: OpenClip("cpu", model=str(clip_folder)),
+    "checkpoint": lambda _: Checkpoint({"encoder": Conv()}, {"side_px": 32}, "cpu"),
+}
+
+
 def build(name: str, clip_folder: Path) -> Any:
-    if name == "open_clip":
-        return OpenClip("cpu", model=str(clip_folder))
-    if name == "checkpoint":
-        return Checkpoint({"encoder": Conv()}, {"side_px": 32}, "cpu")
-    classes = {
-        "color_layout": ColorLayout,
-        "efficientnet_lite": EfficientnetLite,
-        "hashed_ngrams": HashedNgrams,
-        "minilm": MiniLM,
-    }
-    return classes[name]("cpu")
+    made = MADE.get(name, lambda _: methods.load("embeddings", name)("cpu"))
+    return made(clip_folder)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "checkpoint",
-        "color_layout",
-        "efficientnet_lite",
-        "hashed_ngrams",
-        "minilm",
-        "open_clip",
-    ],
-)
+# The folder's files, without the one that says what an encoder is.
+@pytest.fixture(scope="module", params=[n for n in methods.names("embeddings") if n != "encoder"])
 def encoder(request: pytest.FixtureRequest, clip_folder: Path) -> Any:
     torch.set_num_threads(1)
     return build(request.param, clip_folder)
@@ -136,7 +124,7 @@ def test_an_encoder_says_what_made_its_vectors(encoder: Any) -> None:
 
 def test_the_device_is_no_parameter_of_a_recipe(encoder: Any) -> None:
     parameters = set(schema_of(type(encoder)).model_fields)
-    assert parameters <= {"model", "pretrained", "precision", "dimension", "tower", "side_px"}
+    assert "device" not in parameters
 
 
 @pytest.mark.gpu

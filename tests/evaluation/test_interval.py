@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -73,7 +75,8 @@ def test_the_verdict_is_the_sign_of_an_interval_that_excludes_zero() -> None:
         "worse",
         "no measurable difference",
     ]
-    assert [verdict(m, higher_is_better=False) for m in (up, down, open_)] == [
+    turned = [replace(m, higher_is_better=False) for m in (up, down, open_)]
+    assert [verdict(m) for m in turned] == [
         "worse",
         "better",
         "no measurable difference",
@@ -84,3 +87,9 @@ def test_the_verdict_is_the_sign_of_an_interval_that_excludes_zero() -> None:
 def test_an_interval_needs_two_seeds_that_both_arms_have(a: object, b: object) -> None:
     with pytest.raises(DataError, match="two or more seeds"):
         paired(a, b)
+
+
+def test_an_interval_that_is_not_a_number_shows_nothing() -> None:
+    nan = float("nan")
+    assert verdict(Metric(nan, 5, nan, nan)) == "no measurable difference"
+    assert verdict(paired([nan, 1.0], [0.0, 0.0])) == "no measurable difference"

@@ -1,4 +1,4 @@
-"""What holds of every protocol that scores labelled features."""
+"""What holds of every protocol of the folder, given what its parameters' annotations ask for."""
 
 from __future__ import annotations
 
@@ -9,74 +9,162 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contracts.errors import DataError
-from contracts.params import parse
+from contracts import methods
+from contracts.errors import ContractError, DataError
+from contracts.params import parse, schema_of
 from contracts.report import Metric
+from evaluation import protocol as inputs
 from evaluation.features import Features
+from evaluation.protocol import INPUTS, Protocol, Test, Train, protocol
 from evaluation.protocols.knn import knn
 from evaluation.protocols.linear_probe import linear_probe
 from evaluation.protocols.retrieval import retrieval
 from evaluation.protocols.zero_shot import zero_shot
 
-Score = Callable[[Features, Features], dict[str, Metric]]
+NAMES = methods.names("evaluation.protocols")
+DIMENSION = 16
+CLASSES = 5
 
 
-def prototypes(train: Features, test: Features) -> dict[str, Metric]:
-    """Zero-shot with the class means of the training set as class vectors."""
-    labels = np.asarray(train.y_N)
-    means = np.stack([train.x_ND[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
-    return zero_shot(test, means)
+def _load(name: str) -> Protocol[Any]:
+    found: Protocol[Any] = methods.load("evaluation.protocols", name)
+    return found
 
 
-@pytest.fixture(params=[knn, linear_probe, prototypes])
-def protocol(request: pytest.FixtureRequest) -> Score:
-    return request.param
+PROBES = [n for n in NAMES if {Train, Test} <= set(_load(n).inputs)]
+OF_VECTORS = [n for n in NAMES if inputs.Clusters not in _load(n).inputs]
 
 
-def blobs(n: int, *, spread: float, seed: int, classes: int = 5) -> Features:
-    centres = np.random.default_rng(99).normal(size=(classes, 16))
+def centres() -> np.ndarray:
+    return np.random.default_rng(99).normal(size=(CLASSES, DIMENSION))
+
+
+def blobs(n: int, *, spread: float, seed: int) -> Features:
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, n)
-    return Features(centres[labels] + spread * rng.normal(size=(n, 16)), labels)
+    labels = rng.integers(0, CLASSES, n)
+    return Features(centres()[labels] + spread * rng.normal(size=(n, DIMENSION)), labels)
 
 
-def shuffled(features: Features, seed: int) -> Features:
-    order = np.random.default_rng(seed).permutation(len(features))
-    return Features(features.x_ND[order], np.asarray(features.y_N)[order])
+def given(name: str, *, spread: float) -> list[Any]:
+    """Return a protocol's inputs: all that belongs together lies together, give or take."""
+    test = blobs(150, spread=spread, seed=1)
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(120, DIMENSION))
+    noise = spread * rng.normal(size=image.shape)
+    label = np.repeat(np.arange(50), 3)
+    moved = rng.random(150) < spread / 3
+    cluster = np.where(moved, rng.integers(0, 50, 150), label)
+    made = {
+        inputs.Train: blobs(200, spread=spread, seed=0), inputs.Test: test,
+        inputs.Labelled: test, inputs.Classes: centres(),
+        inputs.Images: image, inputs.Texts: image + noise, inputs.Groups: np.arange(120),
+        inputs.Clusters: cluster, inputs.Labels: label,
+    }  # fmt: skip
+    assert set(made) == set(INPUTS)
+    return [made[asked] for asked in _load(name).inputs]
 
 
-def test_separable_features_score_one(protocol: Score) -> None:
-    found = protocol(blobs(200, spread=0.05, seed=0), blobs(100, spread=0.05, seed=1))
-    assert found["accuracy"] == Metric(1.0, 100, 1.0, 1.0)
+def taken(value: Any, rows: Any) -> Any:
+    if isinstance(value, Features):
+        return Features(value.x_ND[rows], np.asarray(value.y_N)[rows])
+    return value[rows]
 
 
-def test_shuffled_labels_score_chance_within_three_sigma(protocol: Score) -> None:
-    train, test = blobs(300, spread=0.3, seed=0), blobs(1000, spread=0.3, seed=1)
-    wrong = np.random.default_rng(2).integers(0, 5, 1000)
-    found = protocol(train, Features(test.x_ND, wrong))["accuracy"]
-    assert abs(found.value - 0.2) < 3 * np.sqrt(0.2 * 0.8 / 1000)
+def shuffled(name: str, values: list[Any]) -> list[Any]:
+    """Return the inputs with their rows in another order; what is one record stays together."""
+    orders: dict[int, Any] = {}
+    found = []
+    for asked, value in zip(_load(name).inputs, values, strict=True):
+        if asked == inputs.Classes:
+            found.append(value)
+            continue
+        order = orders.setdefault(
+            len(value), np.random.default_rng(len(value)).permutation(len(value))
+        )
+        found.append(taken(value, order))
+    return found
 
 
-def test_the_order_of_rows_has_no_effect(protocol: Score) -> None:
-    train, test = blobs(200, spread=1.0, seed=0), blobs(150, spread=1.0, seed=1)
-    found = protocol(train, test)
-    assert 0.5 < found["accuracy"].value < 1
-    assert protocol(shuffled(train, 3), shuffled(test, 4)) == found
+def scaled(values: list[Any], change: Callable[[Any], Any]) -> list[Any]:
+    def one(value: Any) -> Any:
+        if isinstance(value, Features):
+            return Features(change(value.x_ND), value.y_N)
+        return change(value) if value.ndim == 2 else value
+
+    return [one(value) for value in values]
 
 
+every_protocol = pytest.mark.parametrize("name", NAMES)
+every_probe = pytest.mark.parametrize("name", PROBES)
+every_vectors = pytest.mark.parametrize("name", OF_VECTORS)
+
+
+@every_protocol
+def test_it_returns_exactly_the_metrics_that_it_declares_each_with_its_direction(name: str) -> None:
+    method = _load(name)
+    defaults = schema_of(method)().model_dump()
+    found = method.function(*given(name, spread=1.0))
+    declared = method.metrics(defaults)
+    assert list(found) == list(declared)
+    assert any(way is not None for way in declared.values())
+    for metric, of in method(*given(name, spread=1.0)).items():
+        assert of.higher_is_better is declared[metric]
+
+
+@every_protocol
+def test_what_lies_together_scores_no_worse_than_noise_in_every_metric(name: str) -> None:
+    near, far = (_load(name)(*given(name, spread=spread)) for spread in (0.02, 6.0))
+    better = 0
+    for metric, of in near.items():
+        if of.higher_is_better is None:
+            continue
+        gain = (of.value - far[metric].value) * (1 if of.higher_is_better else -1)
+        assert gain >= 0, metric
+        better += gain > 0
+    assert better
+
+
+@every_protocol
+def test_the_order_of_records_has_no_effect(name: str) -> None:
+    values = given(name, spread=1.0)
+    assert _load(name)(*shuffled(name, values)) == _load(name)(*values)
+
+
+@every_protocol
+def test_every_metric_has_n_and_an_interval_around_its_value(name: str) -> None:
+    for metric, of in _load(name)(*given(name, spread=1.2)).items():
+        assert of.n > 0, metric
+        assert of.low <= of.value <= of.high, metric
+        assert of.low < of.high or of.higher_is_better is None or of.value in (0, 1), metric
+
+
+@every_vectors
 @pytest.mark.parametrize("scale", [2.0**-6, 1000.0])
-def test_the_scale_of_features_has_no_effect(protocol: Score, scale: float) -> None:
-    train, test = blobs(200, spread=1.0, seed=0), blobs(150, spread=1.0, seed=1)
-    found = protocol(Features(train.x_ND * scale, train.y_N), Features(test.x_ND * scale, test.y_N))
-    assert found["accuracy"] == protocol(train, test)["accuracy"]
+def test_the_scale_of_vectors_has_no_effect(name: str, scale: float) -> None:
+    values = given(name, spread=1.0)
+    found, expected = (_load(name)(*v) for v in (scaled(values, lambda x: x * scale), values))
+    assert found == expected
 
 
-@pytest.mark.parametrize("protocol", [knn, partial(linear_probe, l2=0.01), prototypes])
-def test_a_rotation_of_features_has_no_effect(protocol: Score) -> None:
-    train, test = blobs(200, spread=1.0, seed=0), blobs(150, spread=1.0, seed=1)
-    turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(16, 16)))
-    found = protocol(Features(train.x_ND @ turn, train.y_N), Features(test.x_ND @ turn, test.y_N))
-    assert found["accuracy"] == protocol(train, test)["accuracy"]
+@pytest.mark.parametrize(
+    "score",
+    [*(_load(n) for n in OF_VECTORS if n not in PROBES), knn, partial(linear_probe, l2=0.01)],
+)
+def test_a_rotation_of_vectors_has_no_effect(score: Any) -> None:
+    turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(DIMENSION, DIMENSION)))
+    name = getattr(score, "func", score).__name__
+    values = given(name, spread=1.0)
+    found, expected = (score(*v) for v in (scaled(values, lambda x: x @ turn), values))
+    for metric, of in expected.items():
+        assert found[metric].value == pytest.approx(of.value), metric
+
+
+@every_vectors
+def test_other_dimensions_are_refused(name: str) -> None:
+    first, second, *rest = given(name, spread=1.0)
+    (narrow,) = scaled([second], lambda x: x[:, :3])
+    with pytest.raises(DataError, match=r"dimensions|do not fit"):
+        _load(name)(first, narrow, *rest)
 
 
 class Watched:
@@ -93,40 +181,70 @@ class Watched:
         return self.values
 
 
-@pytest.mark.parametrize("protocol", [knn, linear_probe])
-def test_the_labels_of_the_test_set_are_read_once_and_last(protocol: Score) -> None:
+@every_probe
+def test_the_labels_of_the_test_set_are_read_once_and_last(name: str) -> None:
     journal: list[str] = []
     train, test = blobs(100, spread=0.5, seed=0), blobs(50, spread=0.5, seed=1)
-    protocol(
+    _load(name)(
         Features(train.x_ND, Watched("train", train.y_N, journal)),
         Features(test.x_ND, Watched("test", test.y_N, journal)),
     )
     assert journal == ["train", "test"]
 
 
-@pytest.mark.parametrize("protocol", [knn, linear_probe])
-def test_labels_may_be_names(protocol: Score) -> None:
+@every_probe
+def test_shuffled_labels_score_chance_within_three_sigma(name: str) -> None:
+    train, test = blobs(300, spread=0.3, seed=0), blobs(1000, spread=0.3, seed=1)
+    wrong = np.random.default_rng(2).integers(0, CLASSES, 1000)
+    found = _load(name)(train, Features(test.x_ND, wrong))["accuracy"]
+    assert abs(found.value - 0.2) < 3 * np.sqrt(0.2 * 0.8 / 1000)
+
+
+@every_probe
+def test_labels_may_be_names(name: str) -> None:
     train, test = blobs(200, spread=0.8, seed=0), blobs(100, spread=0.8, seed=1)
     names = np.array(["ant", "bee", "cat", "dog", "elk"])
-    named = protocol(Features(train.x_ND, names[train.y_N]), Features(test.x_ND, names[test.y_N]))
-    assert named == protocol(train, test)
+    named = _load(name)(
+        Features(train.x_ND, names[train.y_N]), Features(test.x_ND, names[test.y_N])
+    )
+    assert named == _load(name)(train, test)
 
 
-def test_every_metric_has_n_and_an_interval_around_its_value(protocol: Score) -> None:
-    found = protocol(blobs(200, spread=1.2, seed=0), blobs(120, spread=1.2, seed=1))
-    accuracy = found["accuracy"]
-    assert accuracy.n == 120
-    assert accuracy.low < accuracy.value < accuracy.high
-
-
-def test_other_dimensions_are_refused(protocol: Score) -> None:
-    train, test = blobs(100, spread=1.0, seed=0), blobs(50, spread=1.0, seed=1)
-    with pytest.raises(DataError, match="dimensions"):
-        protocol(train, Features(test.x_ND[:, :3], test.y_N))
+@every_protocol
+def test_the_first_line_says_what_it_is_and_the_docstring_where_it_is_from(name: str) -> None:
+    assert methods.first_line("evaluation.protocols", name).endswith(".")
+    assert "Reference:" in (_load(name).__doc__ or "")
+    assert "Returns:" in (_load(name).__doc__ or "")
 
 
 def test_a_recipe_may_set_what_stands_after_the_star() -> None:
     assert parse(knn, {"k": 5}, where="")["k"] == 5
     assert parse(retrieval, {"k": [1, 10]}, where="")["k"] == [1, 10]
+    assert next(iter(retrieval.metrics({"k": [10]}))) == "image_to_text.recall@10"
     assert parse(linear_probe, {"l2": 0.1}, where="")["seed"] == 0
     assert parse(zero_shot, {}, where="") == {}
+
+
+def test_a_protocol_that_returns_what_it_does_not_declare_is_refused() -> None:
+    @protocol({"accuracy": True})
+    def other(train: Train, test: Test) -> dict[str, Metric]:
+        return {"acuracy": Metric(1.0, len(test), 1.0, 1.0)}
+
+    @protocol({"loss": False})
+    def infinite(train: Train, test: Test) -> dict[str, Metric]:
+        return {"loss": Metric(float("nan"), len(test), 0.0, 0.0)}
+
+    features = blobs(10, spread=1.0, seed=0)
+    with pytest.raises(ContractError, match=r"declares \['accuracy'\], returns \['acuracy'\]"):
+        other(features, features)
+    with pytest.raises(ContractError, match="loss is nan"):
+        infinite(features, features)
+
+
+def test_a_protocol_may_ask_only_for_what_there_is() -> None:
+    @protocol({"accuracy": True})
+    def other(train: Features) -> dict[str, Metric]:
+        return {}
+
+    with pytest.raises(ContractError, match=r"train is annotated .*Features.*such as Train"):
+        _ = other.inputs

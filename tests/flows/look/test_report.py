@@ -167,8 +167,8 @@ def _with_evaluation(run: RunView, evaluation: Mapping[str, Any]) -> RunView:
 
 def _evaluation(verdict: str = "better", name: str = "recall", seeds: int = 2) -> dict[str, Any]:
     values = {
-        "untrained": [0.01, 0.03][:seeds], "all": [0.52, 0.54][:seeds],
-        "random": [0.41, 0.45][:seeds], "recipe": [0.5, 0.58][:seeds],
+        "untrained": ([0.01, 0.03] * seeds)[:seeds], "all": ([0.52, 0.54] * seeds)[:seeds],
+        "random": ([0.41, 0.45] * seeds)[:seeds], "recipe": ([0.5, 0.58] * seeds)[:seeds],
     }  # fmt: skip
     gap = {"value": 0.11, "n": 2, "low": 0.0465, "high": 0.1735, "verdict": verdict}
     compared = {"recipe - random": gap, "all - random": {**gap, "value": 0.1}} if seeds > 1 else {}
@@ -546,6 +546,30 @@ def test_a_dot_stands_at_its_value_and_zero_is_on_the_axis_of_differences(pictur
     assert f'cx="{first.value_axis.at(0.58)}"' in html
     assert first.difference_axis is not None
     assert first.difference_axis.low < 0 < 0.1735 < first.difference_axis.high
+
+
+def test_a_verdict_of_few_seeds_is_called_a_hint_beside_the_answer(pictures):
+    few, many = (_page(_with_evaluation(pictures, _evaluation(seeds=n))) for n in (2, 12))
+    top = few.text[: few.text.index("Rules are applied in order")]
+    assert "A verdict of 2 seeds is a hint" in top
+    assert "twelve give +0.021 [+0.010, +0.032]" in top
+    assert "is a hint" not in many.text
+
+
+def test_the_metric_that_answers_what_is_passed_over_and_what_is_no_score_are_said(pictures):
+    evaluation = _evaluation()
+    evaluation["metrics"]["l2"] = {
+        **evaluation["metrics"]["recall"], "higher_is_better": None, "differences": {},
+    }  # fmt: skip
+    evaluation |= {
+        "passed_over": {"knn": {"without a text": 3, "without a label": 1}},
+        "unencoded": {"untrained": [{"image": 9}, {}]},
+    }
+    text = _page(_with_evaluation(pictures, evaluation)).part("evaluation").text
+    assert "The answer rests on one of them, recall" in text
+    assert "knn passes over held-out records 3 without a text, 1 without a label." in text
+    assert "no vector, which score nothing; by seed: 9 image; none." in text
+    assert "no score" in text
 
 
 def test_one_seed_gives_no_verdict_but_its_values_and_bootstraps(pictures):

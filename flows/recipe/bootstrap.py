@@ -1,0 +1,259 @@
+"""Bootstrap encoders: a recipe embeds with the encoder that another recipe's run trained.
+
+Which towers such an encoder has, and which records it was trained on, no section says: the store
+and the weights do. So `resolved` looks before a recipe is planned, and writes what it found into
+the section: `path`, `run`, `reads`, `allow`. A plan needs neither store nor weights then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contracts import methods
+from contracts.errors import ConfigError, DataError, Problem, nearest
+from contracts.params import parse
+from flows.recipe import sections
+from flows.recipe.sections import HoldoutSection, Problems, Recipe
+from storage import tables
+from storage.store import Object, Store
+
+METHOD = "checkpoint"
+OWN = ("encoder", "recipe", "run", "path", "reads", "allow")
+
+
+def resolved(recipe: Recipe, store: Store) -> Recipe:
+    """Return a recipe whose bootstrap encoders are found, with the hold-out that it inherits.
+
+    What is wrong with a section is added to the recipe's problems, under its key.
+
+    Raises:
+        DataError: weights are damaged, or none of this trainer.
+    """
+    problems = Problems()
+    embed = dict(recipe.embed)
+    for alias, section in recipe.embed.items():
+        if section.get("encoder", alias) != METHOD:
+            continue
+        with problems.at(f"embed.{alias}"):
+            embed[alias], trained = _found(section, f"embed.{alias}", recipe, store)
+            if trained is not None:
+                recipe = _with_holdout(recipe, trained, f"embed.{alias}.recipe")
+    return replace(recipe, embed=embed, problems=(*recipe.problems, *problems.found))
+
+
+def cautions(recipe: Recipe) -> list[str]:
+    """Return a line for each encoder of which nobody knows what it was trained on."""
+    return [
+        f"embed.{alias}: on which records {section['path']} was trained is not known here: "
+        "held-out records may be among them"
+        for alias, section in recipe.embed.items()
+        if recipe.holdout is not None and "reads" in section and "run" not in section
+    ]
+
+
+def refuse_trained(store: Store, recipe: Recipe, held_out: pl.Series) -> None:
+    """Refuse a bootstrap encoder that was trained on records which this recipe holds out.
+
+    Equal [holdout] sections are not enough: `near` may name another annotation, and a pool that
+    grew may bring a new record to an old one's group.
+
+    Raises:
+        ConfigError: with how many there are.
+    """
+    for alias, section in recipe.embed.items():
+        ref = _run(store, str(section["run"])) if "reads" in section and "run" in section else None
+        if ref is None:
+            continue  # A dry run's own small store has no runs.
+        seen = sum(
+            int(held_out.is_in(kept.implode()).sum()) for kept in _kept(store, ref["verdict"])
+        )
+        if seen:
+            raise _refused(
+                f"embed.{alias}.recipe",
+                f"{section['run']} was trained on {seen:,} of the "
+                f"{len(held_out):,} records that are held out here: its vectors would know them. "
+                "Run that recipe again on the pool as it is, with the same [holdout].",
+            )
+
+
+def load(
+    path: Path, device: str | None, recipe_dir: Path | None, *, tower: Any, allow: Sequence[str]
+) -> Any:
+    """Return the encoder of an exported checkpoint, built once a process for each state of it.
+
+    Raises:
+        DataError: the file is damaged, or none of this trainer.
+    """
+    state = path.stat()
+    known = (state.st_mtime_ns, state.st_size)
+    return _built(path, known, device, recipe_dir, tower, tuple(allow))
+
+
+@lru_cache(maxsize=4)
+def _built(
+    path: Path, _state: tuple[int, int], device: str | None, recipe_dir: Path | None,
+    tower: Any, allow: tuple[str, ...],
+) -> Any:  # fmt: skip
+    from embeddings.checkpoint import Checkpoint
+    from pretraining.checkpoint import description_of
+
+    data = path.read_bytes()
+    # One's own code decides about the vectors too.
+    code = [methods.source_hash(name, recipe_dir=recipe_dir) for name in allow]
+    description = {**description_of(data), "code": code}
+    return Checkpoint(_modules(path, data, allow, recipe_dir), description, device, tower=tower)
+
+
+def _modules(
+    path: Path, data: bytes, allow: Sequence[str], recipe_dir: Path | None
+) -> dict[str, Any]:
+    from pretraining.checkpoint import rebuild
+
+    try:
+        return rebuild(data, allow=allow, recipe_dir=recipe_dir)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _found(
+    section: Mapping[str, Any], where: str, recipe: Recipe, store: Store
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Return the section with what was found, and the run that trained the encoder."""
+    from embeddings.checkpoint import Checkpoint, towers_of
+
+    legal = (*OWN, "only", "tower", "image", "text")
+    unknown = [key for key in section if key not in legal]
+    if unknown:
+        raise _refused(f"{where}.{unknown[0]}", f"unknown key.{nearest(unknown[0], legal)}")
+    given = [key for key in ("recipe", "run", "path") if key in section]
+    if not given:
+        raise ConfigError(
+            'give recipe = "boot.toml", whose last run trained the encoder, or path = "<file>", '
+            "an exported checkpoint."
+        )
+    for key in given:
+        if not isinstance(section[key], str):
+            raise _refused(f"{where}.{key}", f"is a text (got {section[key]!r}).")
+    trained: Mapping[str, Any] | None = None
+    if "recipe" in section or "run" in section:
+        trained = _trained(section, where, recipe, store)
+        # Runs of before said where the weights lie, not which object they are.
+        known = trained.get("checkpoint")
+        path = store.path(Object(**known)) if known else Path(trained["result"]["checkpoint"])
+        pretrain = trained["recipe"]["pretrain"]
+        allow = _references(pretrain)
+    else:
+        path = (recipe.recipe_dir / str(section["path"])).resolve()
+        allow = list(section.get("allow", ()))
+    if not path.is_file():
+        raise _refused(f"{where}.path", f"there is no {path}.")
+    modules = _modules(path, path.read_bytes(), allow, code_dir(section, recipe.recipe_dir))
+    tower = parse(Checkpoint, {k: v for k, v in section.items() if k == "tower"}, where=where)
+    towers = towers_of(modules)
+    chosen = tower["tower"]
+    if chosen is not None and chosen not in towers:
+        raise _refused(
+            f"{where}.tower", f"the encoder has no {chosen} tower.{nearest(chosen, towers)}"
+        )
+    found = {k: v for k, v in section.items() if k not in OWN or k == "recipe"}
+    found |= {"encoder": METHOD, "path": str(path), "reads": [chosen] if chosen else list(towers)}
+    found |= {"allow": allow} if allow else {}
+    if trained is not None:
+        found["run"] = f"{trained['run']}@{trained['version']}"
+    return found, trained
+
+
+def code_dir(section: Mapping[str, Any], recipe_dir: Path) -> Path:
+    """Return the folder to which the references of the encoder's own code are relative."""
+    return (recipe_dir / str(section["recipe"])).parent if "recipe" in section else recipe_dir
+
+
+def _trained(
+    section: Mapping[str, Any], where: str, recipe: Recipe, store: Store
+) -> Mapping[str, Any]:
+    """Return the run that is named, or the last of a recipe that trained an encoder."""
+    if "run" in section:
+        ref = _run(store, str(section["run"]))
+        if ref is None or "checkpoint" not in ref["result"]:
+            raise _refused(
+                f"{where}.run",
+                f"there is no run {section['run']!r} that trained an encoder in {store.root}.",
+            )
+        return ref
+    what, where = str(section["recipe"]), f"{where}.recipe"
+    with _under(where):
+        other = sections.read((recipe.recipe_dir / what).resolve())
+    if other.name == recipe.name:
+        raise _refused(where, f"{what} has the name of this recipe: it would embed with itself.")
+    if "pretrain" not in other.raw:
+        raise _refused(where, f"{what} trains no encoder: it has no [pretrain].")
+    for version in reversed(store.versions("run", other.name)):
+        ref = store.ref("run", other.name, version)
+        if ref is not None and "checkpoint" in ref["result"]:
+            return ref
+    raise _refused(
+        where, f"{what} has trained no encoder in {store.root}: winnow run {what} first."
+    )
+
+
+def _with_holdout(recipe: Recipe, trained: Mapping[str, Any], where: str) -> Recipe:
+    """Return the recipe with the hold-out under which an encoder was trained."""
+    theirs, name = trained["recipe"].get("holdout"), trained["run"]
+    if "holdout" not in recipe.raw:
+        if theirs is None:
+            return recipe
+        raw = {**recipe.raw, "holdout": theirs}
+        return replace(recipe, raw=raw, holdout=_section(theirs))
+    if recipe.holdout is None or (theirs is not None and _section(theirs) == recipe.holdout):
+        return recipe
+    under = f"under another [holdout], {dict(theirs)}" if theirs else "without a [holdout]"
+    advice = "Leave [holdout] out here to inherit it, or give" if theirs else "Give"
+    raise _refused(
+        where,
+        f"{name} was trained {under}: on records that this recipe holds out. "
+        f"{advice} {name} the same and run it again.",
+    )
+
+
+def _refused(key: str, message: str) -> ConfigError:
+    return ConfigError([Problem(key, message)])
+
+
+@contextmanager
+def _under(key: str) -> Iterator[None]:
+    """Give what another file has wrong the key that names the file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise _refused(key, str(error)) from None
+
+
+def _section(raw: Mapping[str, Any]) -> HoldoutSection:
+    return HoldoutSection(**parse(HoldoutSection, raw, where="holdout"))
+
+
+def _references(pretrain: Mapping[str, Any]) -> list[str]:
+    encoder = pretrain.get("encoder")
+    names = [
+        pretrain["objective"],
+        encoder.get("name") if isinstance(encoder, Mapping) else encoder,
+    ]
+    return [name for name in names if isinstance(name, str) and ":" in name]
+
+
+def _run(store: Store, reference: str) -> Mapping[str, Any] | None:
+    name, _, version = reference.partition("@")
+    return store.ref("run", name, int(version)) if version.isdigit() else None
+
+
+def _kept(store: Store, verdict: Sequence[Mapping[str, Any]]) -> Iterator[pl.Series]:
+    for part in verdict:
+        rows = tables.read(store, Object(**part), ["uid", "dropped_by"])
+        yield rows.filter(pl.col("dropped_by").is_null())["uid"]

@@ -1,0 +1,151 @@
+"""Break the part that gives the answer, and see that its tests say so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flows.answer import compare, evaluate, pretrain
+from tests.flows.answer import facts, mutants, small
+from tests.flows.answer.facts import Evidence
+from tests.flows.answer.mutants import Mutant, planted
+
+pytestmark = pytest.mark.xdist_group("answer")
+SOAK = bool(os.environ.get("WINNOW_SOAK"))
+DRAWN = 20
+
+PLANTED: dict[str, tuple[Any, str, str, str]] = {
+    "the arms of the paired difference are swapped": (
+        compare, "_metrics",
+        'paired(values[arm], values["random"]', 'paired(values["random"], values[arm]',
+    ),
+    "every arm is trained on the kept records": (
+        compare, "_arm", 'if name == "recipe" else', "if True else",
+    ),
+    "the random arm is drawn once for all seeds": (
+        compare, "_arm", 'if before and name != "random":', "if before:",
+    ),
+    "the weights begin as those of another seed": (
+        pretrain, "_train", "build(section, task.seed,", "build(section, section.seed,",
+    ),
+    "a tower is taken for the other": (
+        evaluate, "_arguments", "towers[section.tower].vectors", "towers[min(towers)].vectors",
+    ),
+    "the direction of a metric is turned": (
+        compare, "_metrics", "higher_is_better=higher", "higher_is_better=not higher",
+    ),
+    "held-out records are in an arm": (
+        compare, "arm_records", "runtime.visible", "runtime.live",
+    ),
+    "the halves of a probe split a group": (
+        evaluate, "halves",
+        "np.unique(groups,", "np.unique(np.arange(len(groups), dtype=np.uint64),",
+    ),
+    "the random arm has as many records, not as many draws": (
+        compare, "arm_records", 'int(kept["repeats"].sum())', "kept.height",
+    ),
+    "the random arm has the draws of a selection": (
+        compare, "random_arm", "seed, STREAM", 'seed, "random_sample"',
+    ),
+    "the whole pool stands for the random arm": (
+        compare, "arm_records", 'name == "random"', 'name == "rand"',
+    ),
+    "the evaluation of one arm is found for another": (
+        pretrain, "Training.made_by", "self.arm.content if self.steps else", "",
+    ),
+    "the evaluation of one seed is found for another": (
+        pretrain, "Training.made_by", '"seed": self.seed', '"seed": 0',
+    ),
+    "an arm sees its records in the order of another seed": (
+        pretrain, "_train", "batch=section.batch,\n                seed=task.seed",
+        "batch=section.batch,\n                seed=0",
+    ),
+    "the untrained arm is trained": (
+        compare, "compare", '0 if name == "untrained" else steps', "steps",
+    ),
+    "repeats are forgotten": (
+        pretrain, "export_arm", 'kept = kept.sort("uid")',
+        'kept = kept.sort("uid").with_columns(repeats=pl.lit(1, dtype=pl.UInt16))',
+    ),
+    "vectors are those of other records": (
+        evaluate, "Tower.vectors", '_filled(frame["vector"],', '_filled(frame["vector"].reverse(),',
+    ),
+    "classes stand in another order than their numbers": (
+        evaluate, "_arguments", "for name in np.unique(labels())]",
+        "for name in np.unique(labels())[::-1]]",
+    ),
+    "texts are grouped by nothing": (
+        evaluate, "_arguments", 'here[column].rank("dense")', 'here["uid"].rank("dense")',
+    ),
+    "the answer is that of another metric than was chosen": (
+        compare, "_answer", "chosen or next(iter(metrics))", "next(iter(metrics))",
+    ),
+    "the answer is that of the whole pool": (
+        compare, "_answer", '.get("recipe - random")', '.get("all - random")',
+    ),
+}  # fmt: skip
+
+
+# Texts alone do not show them.
+OF_PAIRS = {
+    "a tower is taken for the other",
+    "classes stand in another order than their numbers",
+    "texts are grouped by nothing",
+}
+
+
+def survives(mutant: Mutant, measured: Callable[[str], Any], *, pairs_first: bool = False) -> bool:
+    """Whether every check holds although a mutant is planted; the quickest are tried first."""
+    runs: list[tuple[str, Callable[[Evidence], None]]] = [
+        (small.PAIRS, facts.check_both),
+        (small.TEXTS, facts.check_texts),
+    ]
+    if not pairs_first:
+        runs.reverse()
+    for recipe, _ in runs:
+        measured(recipe)  # Made without the mutant.
+    with mutant.planted():
+        try:
+            for plain in facts.PLAIN:
+                plain()
+            for recipe, check in runs:
+                check(Evidence(measured(recipe), recipe))
+        except (Exception, pytest.fail.Exception):
+            return False
+    return True
+
+
+def test_a_planted_mutant_of_the_answer_is_caught(
+    measured: Callable[[str], Any], record_property: Callable[[str, object], None]
+):
+    # Unchanged code survives: it is the mutants that are caught.
+    assert survives(planted(compare, "_arm", "return before[0]", "return before[0]"), measured)
+    survivors = [
+        name
+        for name, how in PLANTED.items()
+        if survives(planted(*how), measured, pairs_first=name in OF_PAIRS)
+    ]
+    caught = len(PLANTED) - len(survivors)
+    record_property("says", f"{caught}/{len(PLANTED)} planted mutants of the answer caught")
+    assert not survivors
+
+
+@pytest.mark.skipif(not SOAK, reason="the drawn mutants of the answer are run by make soak")
+def test_a_drawn_mutant_of_the_answer_is_caught(
+    measured: Callable[[str], Any], record_property: Callable[[str, object], None]
+):
+    found = mutants.drawn(DRAWN, seed=0)
+    survivors = [m.where for m in found if survives(m, measured)]
+    record_property(
+        "says",
+        f"{DRAWN - len(survivors)}/{DRAWN} drawn mutants of the answer caught"
+        + "".join(f"\n  survived: {where}" for where in survivors),
+    )
+    unexplained = [where for where in survivors if where not in EQUIVALENT]
+    assert not unexplained
+
+
+EQUIVALENT: dict[str, str] = {}
