@@ -29,7 +29,8 @@ from flows.select.holdout import run_reader
 from flows.select.verdict import Verdict, judge
 from flows.workers import Workers
 from storage import commit, tables
-from storage.store import Object, Store, canonical, key_of
+from storage.runs import commit_run, content_of, load_run
+from storage.store import Object, Store, canonical
 
 
 @dataclass(kw_only=True)
@@ -159,22 +160,13 @@ def _keep_verdict(this: Run) -> None:
     assert verdict is not None
     if not verdict.kept.height:
         raise DataError(_nothing_kept(this.pool, verdict))
-    this.stored = parts, evidence = _store_verdict(this, verdict)
-    this.content = key_of(
-        {
-            "pool": [this.pool.name, this.pool.digest],
-            "recipe": this.plan.resolved(),
-            "notes": {t: [o.sha256 for o in found] for t, found in this.runtime.notes.items()},
-            "models": {t: o.sha256 for t, o in this.runtime.models.items()},
-            "verdict": [p.sha256 for p in parts],
-            "evidence": {name: item.sha256 for name, item in evidence.items()},
-            "canaries": this.canaries,
-            "stages": [s for s in STAGES if this.options.reaches(s)],
-            **_own_code(this.recipe),
-        }
-    )
-    last = this.store.ref("run", this.recipe.name)
-    if last is not None and last["content"] == this.content and _complete(last):
+    this.stored = _store_verdict(this, verdict)
+    stages = [s for s in STAGES if this.options.reaches(s)]
+    own_code = _own_code(this.recipe)
+    this.content = content_of(_facts(this), this.pool.digest, stages, own_code)
+    last = load_run(this.store, this.recipe.name)
+    exports = destination.folder_of(this.store, this.recipe)
+    if last is not None and last["content"] == this.content and _complete(last, exports):
         _publish_outputs(this.store, last, this.options.given)
         this.result = {**last["result"], "changed": False}
         this.unchanged = True
@@ -190,6 +182,27 @@ def _keep_verdict(this: Run) -> None:
     }
     if this.canaries is not None:
         this.result["canaries"] = this.canaries
+
+
+def _facts(this: Run) -> dict[str, Any]:
+    """Return what a run's ref says of what its outputs rest on."""
+    assert this.verdict is not None
+    parts, evidence = this.stored
+    return {
+        "run": this.recipe.name,
+        "pool": this.pool.name,
+        "pool_version": this.pool.version,
+        "recipe": this.plan.resolved(),
+        "recipe_dir": str(this.recipe.recipe_dir),
+        "funnel": [asdict(result) for result in this.verdict.results],
+        "verdict": [asdict(p) for p in parts],
+        "evidence": {name: asdict(item) for name, item in evidence.items()},
+        "notes": {t: [asdict(o) for o in objects] for t, objects in this.runtime.notes.items()},
+        "models": {t: asdict(o) for t, o in this.runtime.models.items()},
+        "manifests": this.runtime.made_by,
+        "holdout": this.runtime.holdout_masks is not None,
+        "result": {} if this.canaries is None else {"canaries": this.canaries},
+    }
 
 
 def _own_code(recipe: Recipe) -> dict[str, Any]:
@@ -217,21 +230,10 @@ def _publish(this: Run) -> None:
     if this.options.reaches("report"):
         reports = this.store.root / "reports" / this.recipe.name
         this.result["report"] = str(reports / f"v{this.version:04d}.html")
-    parts, evidence = this.stored
     ref = {
-        "run": this.recipe.name,
+        **_facts(this),
         "version": this.version,
         "content": this.content,
-        "pool": this.pool.name,
-        "pool_version": this.pool.version,
-        "recipe": this.plan.resolved(),
-        "beside": str(this.recipe.recipe_dir),
-        "funnel": [asdict(result) for result in this.verdict.results],
-        "verdict": [asdict(p) for p in parts],
-        "evidence": {name: asdict(item) for name, item in evidence.items()},
-        "notes": {t: [asdict(o) for o in objects] for t, objects in this.runtime.notes.items()},
-        "models": {t: asdict(o) for t, o in this.runtime.models.items()},
-        "held": this.runtime.holdout_masks is not None,
         # Of each arm every file of its export: what a rerun and `verify` compare with.
         "exports": this.promised,
         **({} if this.checkpoint is None else {"checkpoint": asdict(this.checkpoint)}),
@@ -239,7 +241,7 @@ def _publish(this: Run) -> None:
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
     ref = json.loads(canonical(ref))
-    this.store.create_ref("run", this.recipe.name, this.version, ref)
+    commit_run(this.store, ref)
     commit.failpoint("run.version")
     _publish_outputs(this.store, ref, this.options.given)
 
@@ -280,7 +282,7 @@ def _export(this: Run) -> None:
     this.options.reporter.stage("export")
     on_line = this.options.reporter.line
     folder = destination.folder_of(this.store, recipe) / f"v{this.version:04d}"
-    last = this.store.ref("run", recipe.name)
+    last = load_run(this.store, recipe.name)
     facts = {
         "run": recipe.name,
         "version": this.version,
@@ -366,12 +368,17 @@ STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (
 """What a run does with a pool, in order, each with the stage that it belongs to."""
 
 
-def _complete(last: Mapping[str, Any]) -> bool:
-    """Whether what a version promised is still there; its bytes are for `verify` to read."""
+def _complete(last: Mapping[str, Any], exports: Path) -> bool:
+    """Whether what a version promised is still there; its bytes are for `verify` to read.
+
+    A project that was copied with its store exports beside the copy, not into its original.
+    """
     if last["result"].get("export") is None:
         return True
-    exports = [exporting.Previous.of_run(last, arm) for arm in last.get("exports", ["recipe"])]
-    return all(export is not None and export.is_there() for export in exports)
+    if Path(last["result"]["export"]).parent.resolve() != exports:
+        return False
+    found = [exporting.Previous.of_run(last, arm) for arm in last.get("exports", ["recipe"])]
+    return all(export is not None and export.is_there() for export in found)
 
 
 def _nothing_kept(pool: tables.Pool, verdict: Verdict) -> str:

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -94,14 +95,20 @@ class Staged:
         size_bytes: written so far.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, beside: str | None = None) -> None:
+        """Open it under a name of its own.
+
+        Args:
+            folder: on the same file system as the file's final place.
+            beside: the final name, where the folder is not ours to empty: the temporary name says
+                what it belongs to, and a lock says that its writer lives.
+        """
         make_folder(folder)
-        self.path = folder / secrets.token_hex(8)
         self.size_bytes = 0
         self._sha256 = hashlib.sha256()
         self.closed = False
-        with reporting(self.path):
-            self._file: IO[bytes] = self.path.open("xb")
+        with reporting(folder):
+            self.path, self._file = _opened(folder, beside)
         failpoint("staged.open")
 
     def __enter__(self) -> Staged:
@@ -158,21 +165,46 @@ class Staged:
             self.closed = True
 
 
+def _opened(folder: Path, beside: str | None) -> tuple[Path, IO[bytes]]:
+    while True:
+        token = secrets.token_hex(8)
+        path = folder / (token if beside is None else f".{_mark(beside)}.{token}.writing")
+        file = path.open("xb")
+        if beside is None:
+            return path, file
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return path, file
+        # Another writer took it for a leftover, before it was locked.
+        file.close()
+
+
+def _mark(name: str) -> str:
+    return hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
+
+
 def write(path: Path, data: bytes, *, temporary: Path | None = None) -> None:
     """Write a small file whole, replacing what is there.
 
-    Without a temporary folder it is staged beside its place, in a folder that is emptied first
-    and removed after: two writers need a temporary folder on the same file system.
+    Without a temporary folder it is staged beside its place, under a name of its own; what a
+    killed writer of the same file left there is removed, what another still writes is not.
     """
-    beside = path.parent / ".writing"
     if temporary is None:
-        empty(beside)
-    with Staged(temporary or beside) as staged:
+        _remove_leftovers(path)
+    with Staged(temporary or path.parent, beside=None if temporary else path.name) as staged:
         staged.write(data)
         staged.publish(path)
-    if temporary is None:
-        with suppress(OSError):
-            beside.rmdir()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of a path whose writers are dead: nobody holds their lock."""
+    names = re.compile(rf"\.{_mark(path.name)}\.[0-9a-f]{{16}}\.writing")
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
+        if not names.fullmatch(left.name):
+            continue
+        with suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def create(path: Path, data: bytes, *, temporary: Path) -> bool:

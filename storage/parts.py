@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from datetime import date
 from typing import Any, Protocol
 
 import polars as pl
@@ -13,7 +11,7 @@ import pyarrow as pa
 from storage import tables
 from storage.meta import widened
 from storage.source import Record
-from storage.store import Store, canonical
+from storage.store import Store
 
 PART_ROWS = 100_000
 PART_BYTES = 256 << 20
@@ -38,7 +36,6 @@ FILES = {
 }
 REMOVED = {"uid": pl.UInt64, "part": pl.String, "reason": pl.String}
 TEXTS = pl.List(pl.Struct({"text": pl.String, "lang": pl.String, "origin": pl.String}))
-LOCATION = pl.Struct({"path": pl.String, "offset": pl.Int64, "length": pl.Int64})
 # The columns of a pool before meta; those of no record of a part are left out.
 RECORD: dict[str, Any] = {
     "uid": pl.UInt64,
@@ -46,7 +43,7 @@ RECORD: dict[str, Any] = {
     "source_id": pl.String,
     "digest": pl.Binary,
     "record": pl.Binary,
-    "location": LOCATION,
+    "location": tables.LOCATION,
     "text": pl.String,
     "texts": TEXTS,
     "series": pl.String,
@@ -188,22 +185,3 @@ class PartWriter:
             )
         self._payload.write(table)
         self._images, self._images_bytes = [], 0
-
-
-def record_hash(row: dict[str, Any], meta: dict[str, Any]) -> bytes:
-    """Return 16 bytes over all ingested columns, wherever the payload lies."""
-    columns = {c: row.get(c) for c in RECORD if c not in ("uid", "record", "location", "digest")}
-    text = canonical({**columns, "meta": {k: _jsonable(v) for k, v in meta.items()}})
-    return hashlib.blake2b(row["digest"] + text, digest_size=16).digest()
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, float):
-        return repr(value)
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def member(uid: int, record: bytes) -> int:
-    """Return what a record adds to the digest of its pool."""
-    digest = hashlib.blake2b(uid.to_bytes(8, "big") + record, digest_size=16)
-    return int.from_bytes(digest.digest(), "big")

@@ -2,11 +2,17 @@
 
     objects/<pool>/<table>/<part>.<sha16>.parquet   readable by anything, with nothing of ours
     manifests/<key>.json                            what a table is made of, by what it is made from
-    refs/{pool,run,fit}/<name>/<n>.json             version n; a version is created, never moved
+    refs/{pool,run,fit,embed,export}/<name>/<n>.json   version n, which is created, never moved
+    store.json                                      the format of all this
+    moved.json                                      where what lies outside has gone, if it has
     tmp/                                            what a killed run left; emptied by the next
 
 A key is the sha256 of the canonical JSON of everything that a table's content depends on, so the
 keys are the cache: what was made once is found by whoever needs the same.
+
+A store is one movable thing: a path in it is relative to it. Three lead outside and are absolute:
+roots of sources (and what records refer to below them), an `[export] path` elsewhere, and the
+folder of a recipe, unless the store lies in it: that is `..`, so that a project moves as one.
 """
 
 from __future__ import annotations
@@ -14,17 +20,24 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from contracts.errors import BusyError, ConfigError, DataError, StorageError
 from storage import commit
 
-FORMAT = 1
+FORMAT = 2
+MARK = "store.json"
+MOVED = "moved.json"
+KINDS = ("pool", "run", "fit", "embed", "export")
+FIRST_KEY = "key before the upgrade"
 # Files whose content was checked, whichever Store of this process did: each task opens one.
 _VERIFIED: set[tuple[Path, str, int, int, int]] = set()
 
@@ -55,6 +68,11 @@ class Manifest:
     made_by: Mapping[str, Any]
     parts: tuple[Object, ...]
     recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pinned_as(self) -> str:
+        """The key that what rests on a fit knows it by: an upgrade renames, and unpins nothing."""
+        return str(self.recorded.get(FIRST_KEY, self.key))
 
 
 def canonical(value: Any) -> bytes:
@@ -96,10 +114,90 @@ class Store:
 
     @contextmanager
     def lease(self) -> Iterator[None]:
-        """Hold the store for writing, after removing what a killed run left behind."""
+        """Hold the store for writing, after removing what a killed run left behind.
+
+        Raises:
+            BusyError: another process holds it.
+            ConfigError: it was written by an older winnow.
+        """
         with commit.lease(self.root / "lease"):
+            if self.format < FORMAT:
+                raise ConfigError(
+                    f"{self.root}: is a store of format {self.format}, which can be read, not "
+                    f"written. Bring it to format {FORMAT}: winnow upgrade --store "
+                    f"{shlex.quote(str(self.root))}"
+                )
             commit.empty(self.temporary)
+            self.mark()
             yield
+
+    @property
+    def format(self) -> int:
+        """The format of what is in the store; this winnow's where nothing is."""
+        mark = self._read_json(self.root / MARK)
+        if mark is not None:
+            return int(mark["format"])
+        return 1 if (self.root / "refs").is_dir() else FORMAT
+
+    def mark(self) -> None:
+        """Write down the store's format, once."""
+        path = self.root / MARK
+        if not path.is_file():
+            self.write_sealed(path, {"format": FORMAT})
+
+    def recorded(self, path: Path) -> str:
+        """Return a path as the store's files hold it.
+
+        It is relative to the store where it lies in it, absolute where it leads outside.
+        """
+        full, root = path.resolve(), self.root.resolve()
+        return full.relative_to(root).as_posix() if full.is_relative_to(root) else str(full)
+
+    def located(self, recorded: str) -> Path:
+        """Return where a path is now that one of the store's files holds."""
+        root = self.root.absolute()
+        full = os.path.normpath(root / recorded)
+        return Path(full) if Path(full).is_relative_to(root) else self.outside(full)
+
+    def outside(self, path: str) -> Path:
+        """Return where something outside of the store is now, by what `move` was told."""
+        known = [old for old in self.moved if Path(path).is_relative_to(old)]
+        if not known:
+            return Path(path)
+        old = max(known, key=len)
+        return Path(self.moved[old]) / Path(path).relative_to(old)
+
+    @cached_property
+    def moved(self) -> dict[str, str]:
+        """What lay outside and has gone elsewhere: old path to new."""
+        content = self._read_json(self.root / MOVED) or {"moved": {}}
+        return dict(content["moved"])
+
+    def move(self, old: Path, new: Path) -> None:
+        """Note that what lay below a path outside of the store is now elsewhere.
+
+        The caller holds the lease. Where something was said to be that moves now, that follows.
+
+        Raises:
+            ConfigError: the new path lies below the old one, so that one could not be told from
+                the other.
+        """
+        before, after = (Path(os.path.normpath(p.absolute())) for p in (old, new))
+        if after.is_relative_to(before):
+            raise ConfigError(f"--moved {old}={new}: the new path lies below the old one.")
+        moved: dict[str, str] = {}
+        for known, target in self.moved.items():
+            moved[known] = target
+            if Path(target).is_relative_to(before):
+                moved[known] = str(after / Path(target).relative_to(before))
+            elif before.is_relative_to(target):
+                # A part of what had moved before goes elsewhere.
+                moved.setdefault(str(known / before.relative_to(target)), str(after))
+        moved[str(before)] = str(after)
+        moved = {known: target for known, target in moved.items() if known != target}
+        content = {"format": FORMAT, "moved": dict(sorted(moved.items()))}
+        self.write_sealed(self.root / MOVED, content)
+        del self.moved
 
     def stage(self) -> commit.Staged:
         """Return a file to write an object into."""
@@ -198,6 +296,11 @@ class Store:
             version = known[-1]
         return self._read_json(self.root / "refs" / kind / name / f"{version}.json")
 
+    def replace_ref(self, kind: str, name: str, version: int, content: Mapping[str, Any]) -> None:
+        """Write a version that exists in this format; only an upgrade does."""
+        path = self.root / "refs" / kind / name / f"{version}.json"
+        self.write_sealed(path, {**content, "format": FORMAT})
+
     def create_ref(self, kind: str, name: str, version: int, content: Mapping[str, Any]) -> None:
         """Create a version: of two writers of the same number, one is told that it lost.
 
@@ -213,8 +316,12 @@ class Store:
     def _read_json(self, path: Path) -> dict[str, Any] | None:
         return self.sealed(path) if path.is_file() else None
 
+    def write_sealed(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write a JSON file of the store with the sha256 of its own other bytes."""
+        commit.write(path, _sealed(content), temporary=self.temporary)
+
     def sealed(self, path: Path) -> dict[str, Any]:
-        """Return a manifest or ref, checked against its own sha256.
+        """Return a JSON file of the store, checked against its own sha256.
 
         Raises:
             DataError: it is damaged.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +25,7 @@ from storage.store import Object, Store
 
 Note = tuple[Object, str]
 PAYLOAD = ("image", "audio", "volume")
+LOCATION = pl.Struct({"path": pl.String, "offset": pl.Int64, "length": pl.Int64})
 ROW_GROUP_BYTES = 8 << 20
 ROW_GROUP_ROWS = 10_000
 
@@ -308,30 +308,47 @@ def payloads(
         frame = records[here].with_row_index("row", offset=here.start).hstack(values)
         if mask is not None:
             frame = frame.filter(mask)
-        yield _checked(frame, column, gone)
+        yield _checked(store, frame, column, gone)
 
 
-def _checked(frame: pl.DataFrame, column: str, gone: str) -> pl.DataFrame:
+def _checked(store: Store, frame: pl.DataFrame, column: str, gone: str) -> pl.DataFrame:
     values = frame[column].to_list()
     if "location" in frame.columns:
         for index, location in enumerate(frame["location"]):
-            if location is not None and (gone == "refuse" or Path(location["path"]).is_file()):
-                values[index] = _referenced(location)
+            if location is None:
+                continue
+            if gone == "refuse" or store.outside(location["path"]).is_file():
+                values[index] = referenced(store, location)
     for value, digest, uid in zip(values, frame["digest"], frame["uid"], strict=True):
         if value is not None and digest_of(value) != digest:
             raise DataError(f"record {uid:016x}: its payload is not what was ingested.")
     return frame.select("row", "uid").with_columns(pl.Series(column, values, dtype=pl.Binary))
 
 
-def _referenced(location: Mapping[str, Any]) -> bytes:
+def references(store: Store, part: Part) -> pl.DataFrame:
+    """Return what a part's records refer to outside of the store: uid, digest, location."""
+    if "location" not in schema(store, part.records):
+        return pl.DataFrame(schema={"uid": pl.UInt64, "digest": pl.Binary, "location": LOCATION})
+    rows = read(store, part.records, ["uid", "digest", "location"])
+    return rows.filter(pl.col("location").is_not_null())
+
+
+def referenced(store: Store, location: Mapping[str, Any]) -> bytes:
+    """Return the bytes that a record refers to.
+
+    Raises:
+        DataError: SOURCE_GONE, they cannot be read.
+    """
+    path = store.outside(location["path"])
     try:
-        with Path(location["path"]).open("rb") as file:
+        with path.open("rb") as file:
             file.seek(location["offset"])
             data = file.read(location["length"])
     except OSError as error:
         raise DataError(
-            f"SOURCE_GONE: {location['path']}: {error.strerror}. Put the file back, or ingest the "
-            'source with payload = "copy".'
+            f"SOURCE_GONE: {path}: {error.strerror}. Put the file back, say where it is now "
+            "(winnow ls --outside --moved OLD=NEW), or ingest the source with payload = "
+            '"copy".'
         ) from error
     return data
 

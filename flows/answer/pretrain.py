@@ -18,7 +18,7 @@ from flows.export import export as exporting
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection, PretrainSection
 from flows.workers import one_thread
-from storage import commit, shards
+from storage import commit, seals, shards
 from storage.store import Object, Store, key_of
 
 SAVE_EVERY = 200
@@ -188,7 +188,7 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
         return exported(objective, description), {}
     assert task.arm.folder is not None
     state = store.root / "training" / f"{key}.safetensors"
-    resume = Checkpoint.from_bytes(state.read_bytes()) if state.is_file() else None
+    resume = Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
     device = task.device or _device()
     with closing(shards.ShardSamples(task.arm.folder)) as samples:
         done = train(
@@ -203,7 +203,7 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
                 steps=task.steps,
                 tokenize=getattr(objective, "tokenize", None),
             ),
-            lambda checkpoint: _save(store, state, checkpoint.to_bytes()),
+            lambda checkpoint: _save(store, state, seals.sealed(checkpoint.to_bytes())),
             resume,
             device,
             steps=task.steps,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from contracts.errors import INTERRUPTED, CurationError
+from contracts.errors import INTERRUPTED, ConfigError, CurationError
 
 if TYPE_CHECKING:
     from flows.reporter import Progress, Reporter
@@ -378,14 +378,15 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that everything that the store promises is there and unchanged."""
+    from flows.upkeep.verify import unknown
     from flows.upkeep.verify import verify as check
 
     opened = _store(store, Path.cwd())
-    damaged = check(opened, deep=deep)
+    damaged, strays = check(opened, deep=deep), unknown(opened)
     if as_json:
-        _json({"damaged": damaged})
+        _json({"damaged": damaged, "unknown": strays})
     else:
-        for line in damaged:
+        for line in (*damaged, *strays):
             _out(line)
         if not damaged:
             _out("everything is as it was written.")
@@ -394,15 +395,46 @@ def verify(
 
 
 @app.command()
+def upgrade(store: StorePath = None, as_json: Json = False) -> None:
+    """Bring a store of an older winnow to this one's format; nothing is measured again."""
+    from flows.upkeep.upgrade import upgrade as bring
+
+    done = bring(_store(store, Path.cwd()))
+    if as_json:
+        _json(done)
+        return
+    if done["from"] == done["to"]:
+        _out(f"the store is of format {done['to']}.")
+        return
+    _out(
+        f"the store is of format {done['to']} now: {done['pools']} pool versions, "
+        f"{done['runs']} run versions and {done['manifests']} manifests were rewritten."
+    )
+
+
+@app.command()
 def ls(
     files: Annotated[bool, typer.Option(help="The Parquet files of each table.")] = False,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="What the store needs that does not lie in it.")
+    ] = False,
+    moved: Annotated[
+        list[str] | None,
+        typer.Option("--moved", help="OLD=NEW: with --outside, where something is now."),
+    ] = None,
     store: StorePath = None,
     as_json: Json = False,
 ) -> None:
     """List pools, versions, runs and their sizes."""
     from flows.look import views
+    from flows.upkeep import outside as beyond
 
-    items = views.listing(_store(store, Path.cwd()), files=files)
+    opened = _store(store, Path.cwd())
+    if moved and not outside:
+        raise ConfigError("--moved: goes with --outside.")
+    if moved:
+        beyond.moved(opened, moved)
+    items = beyond.outside(opened) if outside else views.listing(opened, files=files)
     if as_json:
         _json(items)
         return

@@ -90,12 +90,16 @@ def show(store: Store, building: Path, folder: Path, facts: Mapping[str, Any]) -
 
 def point_latest(folder: Path) -> None:
     """Make `latest.json` name a version's folder."""
-    content = {"version": folder.name, "path": folder.name}
-    data = json.dumps(content).encode() + b"\n"
-    path = folder.parent / "latest.json"
+    data, path = latest(folder), folder.parent / "latest.json"
     if not path.is_file() or path.read_bytes() != data:
         commit.write(path, data)
     commit.failpoint("export.latest")
+
+
+def latest(folder: Path) -> bytes:
+    """Return what `latest.json` says of a version's folder."""
+    content = {"version": folder.name, "path": folder.name}
+    return json.dumps(content).encode() + b"\n"
 
 
 def manifest(folder: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +23,8 @@ from flows.reporter import Progress
 from flows.workers import Workers
 from storage import tables
 from storage.commit import failpoint, free_bytes
-from storage.parts import FILES, QUARANTINE, REMOVED, PartWriter, member, record_hash
+from storage.parts import FILES, QUARANTINE, REMOVED, PartWriter
+from storage.records import member, record_hash
 from storage.rows import META_COLUMNS, REST, folded
 from storage.source import (
     PASSING,
@@ -175,9 +177,13 @@ class _Ingest:
         self.known = Known(store, old)
         self.root = str(spec.found.root.resolve())
         self.before: Mapping[str, Any] = old.sources.get(spec.name, {})
-        self.roots: list[str] = list(self.before.get("roots", []))
+        self.recorded_roots: list[str] = list(self.before.get("roots", []))
+        # Where a root lies now is what `ls --outside --moved` said of it.
+        self.roots = [str(store.located(root)) for root in self.recorded_roots]
         self.new_root = None if self.root in self.roots else self.root
         if self.new_root is not None:
+            _check_stays(store, self.new_root)
+            self.recorded_roots.append(store.recorded(Path(self.new_root)))
             self.roots.append(self.new_root)
         self.types = MetaTypes(self.before, old, spec.name)
         self.folded = Tally()
@@ -278,7 +284,7 @@ class _Ingest:
         row |= {"uid": uid, "source": self.spec.name, "source_id": record.source_id}
         if self.spec.payload == "copy":
             row["location"] = None
-        row["record"] = record_hash(row, record.meta)
+        row["record"] = record_hash(row["digest"], row["text_digest"], row, record.meta)
         meta = folded(record.meta, self.types.kinds)
         if meta is not record.meta:
             reason = f"columns beyond the first {META_COLUMNS:,}: in meta.{REST}"
@@ -413,7 +419,7 @@ class _Ingest:
             read = (*read, put)
         source = {
             "kind": self.kind,
-            "roots": self.roots,
+            "roots": self.recorded_roots,
             "read_by": self.spec.read_by(),
             **self.types.entry(),
             "passed_over": passed_over,
@@ -505,3 +511,17 @@ def _age(unit: Unit, now: float) -> float:
         return now - Path(unit.path).stat().st_mtime
     except OSError:  # the reader says what is wrong with it
         return math.inf
+
+
+def _check_stays(store: Store, root: str) -> None:
+    """Check that a new root would be found again where it lies.
+
+    Raises:
+        ConfigError: what lies there is said to be elsewhere.
+    """
+    there = str(store.located(root))
+    if there != root:
+        raise ConfigError(
+            f"{root}: the store was told that it is now {there}. Read it there, or take that back: "
+            f"winnow ls --outside --moved {shlex.quote(f'{there}={root}')}"
+        )

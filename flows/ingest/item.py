@@ -52,8 +52,9 @@ class Item:
                 return
             row["width"], row["height"] = seen.inspected.width, seen.inspected.height
             notes += seen.inspected.notes
+            row["text_digest"] = None if record.text is None else digest_of(record.text)
         elif record.text is not None:
-            row["digest"] = digest_of(record.text)
+            row["digest"] = row["text_digest"] = digest_of(record.text)
         else:
             self.code, self.detail = "NO_CONTENT", "neither an image nor a text"
             return

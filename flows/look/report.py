@@ -26,7 +26,7 @@ from flows.recipe.expressions import Expression
 from flows.recipe.sections import SECTIONS
 from flows.recipe.toml import dumps
 from flows.select.verdict import HOLDOUT
-from storage import commit
+from storage import commit, seals
 
 LIMIT_BYTES = 20_000_000
 PLACES, BINS = 5, 40
@@ -56,7 +56,7 @@ _CREDENTIALS = re.compile(r'(?<=://)[^/@\s"]+(?=@)')
 
 def write(run: RunView, path: Path) -> None:
     """Write the report of a run as one file."""
-    commit.write(path, render(run).encode())
+    commit.write(path, seals.sealed(render(run).encode()))
 
 
 def render(run: RunView) -> str:

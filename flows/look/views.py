@@ -24,6 +24,7 @@ from flows.recipe.planner import plan
 from flows.recipe.toml import dumps
 from flows.select.verdict import HOLDOUT, Verdict, clause_values, judge
 from storage import shards, tables
+from storage.runs import load_run
 from storage.store import Object, Store
 
 UID_COLUMNS = ("uid", "cluster", "nearest", "twin", "target")
@@ -68,7 +69,7 @@ class Winnow:
             name = names[0]
         if name is None:
             raise ConfigError(f"name the run (--run): there is {', '.join(names) or 'none'}.")
-        ref = self.store.ref("run", name, version)
+        ref = load_run(self.store, name, version)
         if ref is None:
             raise ConfigError(f"there is no run {name!r}.{nearest(name, names)}")
         return RunView(self.store, ref, self._given)
@@ -253,7 +254,7 @@ class RunView:
         return None if item is None else tables.read(self._store, Object(**item))
 
     def _holdout_masks(self) -> list[Mask] | None:
-        if not self._ref["held"]:
+        if not self._ref["holdout"]:
             return None
         masks = []
         for part in self._ref["verdict"]:
@@ -264,8 +265,25 @@ class RunView:
     def _planned(self, changes: Mapping[str, Any]) -> Plan:
         raw = dict(self._ref["recipe"])
         raw["select"] = _changed(raw["select"], changes)
-        recipe_dir = Path(self._ref["beside"])
-        return plan(recipes.parsed(raw, recipe_dir=recipe_dir, name=self.name), self._given)
+        recipe_dir = Path(self._ref["recipe_dir"])
+        recipe = recipes.parsed(raw, recipe_dir=recipe_dir, name=self.name)
+        return plan(recipe, self._given, self._brought())
+
+    def _brought(self) -> dict[str, dict[str, Any]]:
+        """Return the columns of the tables that were files of values, as the store has them."""
+        found = {}
+        for table, objects in self._ref["notes"].items():
+            section, _, alias = table.partition(".")
+            if "file" not in self._ref["recipe"].get(section, {}).get(alias, {}) or not objects:
+                continue
+            columns = tables.schema(self._store, Object(**objects[0]))
+            structs = {c for c, dtype in columns.items() if isinstance(dtype, pl.Struct)}
+            found[table] = {
+                c: dtype
+                for c, dtype in columns.items()
+                if c != "uid" and c.partition(".")[0] not in structs - {c}
+            }
+        return found
 
     def _runtime_of(self, planned: Plan, holdout_masks: list[Mask] | None) -> Runtime:
         pool = tables.load_pool(self._store, self._ref["pool"], self._ref["pool_version"])
@@ -482,7 +500,7 @@ def _rules_of(run: RunView, uid: int) -> list[dict[str, Any]]:
     runtime = run.runtime
     fate = run.verdict.filter(pl.col("uid") == uid).row(0, named=True)["dropped_by"]
     found: list[dict[str, Any]] = []
-    if run._ref["held"]:
+    if run._ref["holdout"]:
         found.append({"rule": HOLDOUT, "clause": None, "value": None, "passed": fate != HOLDOUT})
     reached = fate != HOLDOUT
     mask = runtime.where([uid])
@@ -567,7 +585,7 @@ def _anchored(content: Any, recipe_dir: Path, key: str = "") -> Any:
         return [_anchored(v, recipe_dir, key) for v in content]
     if not isinstance(content, str):
         return content
-    if key in ("path", "recipe"):
+    if key in ("path", "recipe", "file", "ids"):
         return content if "://" in content else str(recipe_dir / content)
     if content.startswith("file:"):
         return f"file:{recipe_dir / content.removeprefix('file:')}"

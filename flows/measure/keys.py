@@ -54,6 +54,8 @@ def fingerprint_of(
         content |= {} if generation is None else {"measured_anew": generation}
     if node.file is not None:
         content |= {"file": file_hash(node.file), "key": node.key}
+        if node.ids is not None:
+            content["ids"] = file_hash(node.ids)
     content["slots"] = {
         slot: {"name": m.name, "fingerprint": scorer(node, slot, device).fingerprint}
         for slot, (m, _) in sorted(node.slots.items())

@@ -375,13 +375,17 @@ class Runtime(PoolReader):
         return step.model(self.roles(node.roles, narrowed), *arguments)
 
     def _pin_key(self, node: Node) -> str:
-        needs = {}
+        needs: dict[str, Any] = {}
         for table in sorted(self.plan.needs(node)):
             other = self.plan.nodes[table]
-            needs[table] = self.made_by[table] if other.kind == "fit" else self._pin_key(other)
+            needs[table] = self._fit_key(table) if other.kind == "fit" else self._pin_key(other)
         return keys.pin_key(
             node, self.fingerprint_of(node), needs, self.pool.name, self.plan.recipe.holdout
         )
+
+    def _fit_key(self, table: str) -> list[str]:
+        manifests = [(key, self.store.find(key)) for key in self.made_by[table]]
+        return [key if manifest is None else manifest.pinned_as for key, manifest in manifests]
 
     def _file(self, node: Node) -> None:
         """Bring values of one's own beside the pool, matched by uid, source id or a meta column."""

@@ -22,6 +22,7 @@ from contracts.params import parse
 from flows.recipe import sections
 from flows.recipe.sections import HoldoutSection, Problems, Recipe
 from storage import tables
+from storage.runs import load_run
 from storage.store import Object, Store
 
 METHOD = "checkpoint"
@@ -195,7 +196,7 @@ def _trained(
     if "pretrain" not in other.raw:
         raise _refused(where, f"{what} trains no encoder: it has no [pretrain].")
     for version in reversed(store.versions("run", other.name)):
-        ref = store.ref("run", other.name, version)
+        ref = load_run(store, other.name, version)
         if ref is not None and "checkpoint" in ref["result"]:
             return ref
     raise _refused(
@@ -250,7 +251,7 @@ def _references(pretrain: Mapping[str, Any]) -> list[str]:
 
 def _run(store: Store, reference: str) -> Mapping[str, Any] | None:
     name, _, version = reference.partition("@")
-    return store.ref("run", name, int(version)) if version.isdigit() else None
+    return load_run(store, name, int(version)) if version.isdigit() else None
 
 
 def _kept(store: Store, verdict: Sequence[Mapping[str, Any]]) -> Iterator[pl.Series]:

@@ -17,6 +17,7 @@ from contracts import methods
 from curation.step import Step
 from flows.recipe.expressions import Expression
 from flows.recipe.sections import Recipe, Rule
+from storage.runs import seen_from
 
 POOL_COLUMNS: Mapping[str, Any] = {
     "uid": pl.UInt64,
@@ -143,13 +144,13 @@ class Plan:
         content |= {k: v for k, v in self.recipe.raw.items() if k not in _METHODS}
         for node in self.nodes.values():
             section, _, alias = node.table.partition(".")
-            content.setdefault(section, {})[alias] = _described(node)
+            content.setdefault(section, {})[alias] = _described(node, self.recipe.recipe_dir)
             if node.kind == "embed" and node.file is not None:
                 content[section][alias] |= self.recipe.embed[alias]
         content["select"] = [
             {"name": rule.name, "where": rule.where.text}
             if rule.where is not None
-            else {"name": rule.name, "by": rule.by, **_described(node)}
+            else {"name": rule.name, "by": rule.by, **_described(node, self.recipe.recipe_dir)}
             for rule, node in self.rules
             if rule.where is not None or node is not None
         ]
@@ -166,7 +167,7 @@ def needs(node: Node, columns: Mapping[str, str], nodes: Mapping[str, Node]) -> 
 _METHODS = ("embed", "annotate", "fit", "select")
 
 
-def _described(node: Node | None) -> dict[str, Any]:
+def _described(node: Node | None, recipe_dir: Path) -> dict[str, Any]:
     if node is None:
         return {}
     content: dict[str, Any] = dict(node.parameters)
@@ -180,8 +181,8 @@ def _described(node: Node | None) -> dict[str, Any]:
     if node.of_pool:
         content["of_pool"] = True
     if node.file is not None and node.kind == "file":
-        content |= {"file": str(node.file), "key": node.key}
+        content |= {"file": seen_from(recipe_dir, node.file), "key": node.key}
     if node.ids is not None:
-        content["ids"] = str(node.ids)
+        content["ids"] = seen_from(recipe_dir, node.ids)
     content |= {slot: {"name": m.name, **p} for slot, (m, p) in node.slots.items()}
     return content

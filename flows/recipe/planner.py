@@ -23,22 +23,33 @@ from storage import files
 KINDS = {"annotate": ("rowwise", "groupwise", "poolwise"), "fit": ("fit",), "select": ("selector",)}
 
 
-def plan(recipe: Recipe, given: Mapping[str, Any] | None = None) -> Plan:
+def plan(
+    recipe: Recipe,
+    given: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Plan:
     """Resolve a recipe.
 
     Args:
         recipe: as read.
         given: steps by name that a notebook brings.
+        columns: of tables whose values were brought as a file before, so that the file, which may
+            be gone or another by now, is not opened.
 
     Raises:
         ConfigError: with every problem found.
     """
-    return _Planner(recipe, given or {}).plan()
+    return _Planner(recipe, given or {}, columns or {}).plan()
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, given: Mapping[str, Any]) -> None:
-        self.recipe, self.given = recipe, given
+    def __init__(
+        self,
+        recipe: Recipe,
+        given: Mapping[str, Any],
+        brought: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.recipe, self.given, self.brought = recipe, given, brought
         self.problems = Problems()
         self.problems.found += recipe.problems
         self.nodes: dict[str, Node] = {}
@@ -135,12 +146,17 @@ class _Planner:
         if unknown:
             raise ConfigError(f"unknown key {unknown[0]!r}.{nearest(unknown[0], ['file', 'key'])}")
         path = (self.recipe.recipe_dir / str(section["file"])).resolve()
-        if not path.exists():
-            raise ConfigError(f"file: there is no {path}.")
         key = str(section.get("key", "uid"))
         if key not in ("uid", "source_id", "row") and not key.startswith("meta."):
             raise ConfigError(f"key is uid, source_id, row or meta.<column> (got {key!r}).")
         ids = (self.recipe.recipe_dir / str(section["ids"])).resolve() if "ids" in section else None
+        if table in self.brought:
+            return Node(
+                table, alias, "file", None, self.brought[table], file=path, key=key, ids=ids
+            )
+        for named, wanted in (("file", path), ("ids", ids)):
+            if wanted is not None and not wanted.exists():
+                raise ConfigError(f"{named}: there is no {wanted}.")
         held = files.columns(path)
         column = key.removeprefix("meta.")
         if key != "row" and column not in held and "ids" not in section:

@@ -10,7 +10,8 @@ import polars as pl
 from contracts.errors import ConfigError, nearest
 from flows.ingest import quarantine
 from storage import tables
-from storage.parts import FILES, REMOVED, member
+from storage.parts import FILES, REMOVED
+from storage.records import member
 from storage.store import Object, Store
 
 

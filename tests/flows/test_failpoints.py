@@ -109,7 +109,9 @@ def test_a_run_killed_at_any_failpoint_shows_nothing_half_and_ends_with_the_same
         if runner.run(failpoint) != -signal.SIGKILL:
             faults.append(f"{failpoint} was not hit")
             continue
-        if damage := verify(Store(runner.store), deep=True):
+        # A report or `latest.json` not written yet is as one that was lost: a rerun makes it.
+        found = verify(Store(runner.store), deep=True)
+        if damage := [line for line in found if "This makes it" not in line]:
             faults.append(f"{failpoint}: {damage}")
         if runner.run() != 0 or runner.tree() != want:
             faults.append(f"{failpoint}: another end than without the kill")
@@ -131,9 +133,7 @@ def test_verify_finds_every_kind_of_damage(runner: Runner):
     assert runner.run() == 0
     store = Store(runner.store)
     assert verify(store, deep=True) == []
-    latest = runner.store / "shards/web/latest.json"
-    files = [p for p in runner.store.rglob("*") if p.is_file() and "lease" not in p.name]
-    told = [p for p in files if p != latest and "reports" not in p.parts]
+    told = [p for p in runner.store.rglob("*") if p.is_file() and "lease" not in p.name]
     assert len(told) > 20
     missed = []
     for path in told:
@@ -149,8 +149,8 @@ def test_verify_finds_every_kind_of_damage(runner: Runner):
             if not verify(store, deep=True):
                 missed.append(f"{path.relative_to(runner.store)}: {what}")
         path.unlink()
-        # What a ref or a manifest promised is not known once it is gone itself.
-        promised = not {"refs", "manifests"} & set(path.parts)
+        # What the last ref of its name promised is not known once it is gone itself.
+        promised = not {"run", "fit"} & set(path.parts)
         if promised and not verify(store, deep=True):
             missed.append(f"{path.relative_to(runner.store)}: gone")
         path.write_bytes(whole)

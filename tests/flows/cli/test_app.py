@@ -206,10 +206,10 @@ def test_ls_lists_pools_and_runs_and_files(done: Any, winnow: Command):
 
 
 def test_verify_lists_what_is_damaged(done: Any, winnow: Command):
-    assert _json(winnow("verify", "--deep", "--json")) == {"damaged": []}
+    assert _json(winnow("verify", "--deep", "--json")) == {"damaged": [], "unknown": []}
     (path,) = done.store.root.glob("objects/winnow/records/*.parquet")
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert _json(winnow("verify", "--json")) == {"damaged": []}
+    assert _json(winnow("verify", "--json")) == {"damaged": [], "unknown": []}
     code, out, _ = winnow("verify", "--deep", "--json")
     assert code == 65
     (line,) = json.loads(out)["damaged"]
@@ -217,7 +217,9 @@ def test_verify_lists_what_is_damaged(done: Any, winnow: Command):
     path.unlink()
     code, out, _ = winnow("verify")
     assert code == 65
-    assert out.splitlines() == [f"{path}: is missing."]
+    assert out.splitlines() == [
+        f"{path}: is missing. It cannot be made again from the store: put back a copy of it."
+    ]
 
 
 def test_methods_lists_and_describes(winnow: Command, project: Any):

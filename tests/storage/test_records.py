@@ -1,0 +1,66 @@
+"""A record's hash: the same from a source and from the pool, another where anything differs."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date, datetime
+from typing import Any
+
+import pytest
+
+from contracts.uid import digest_of
+from storage.records import member, record_hash
+
+PAYLOAD, TEXT = digest_of(b"a picture"), digest_of("a text")
+COLUMNS = {"source": "s", "source_id": "1", "normalised": []}
+
+
+def test_a_record_hash_is_blake2b_of_both_digests_and_the_other_columns():
+    """Its definition, by hand."""
+    data = PAYLOAD + TEXT + b'{"meta":{"n":"1"},"normalised":[],"source":"s","source_id":"1"}'
+    want = hashlib.blake2b(data, digest_size=16).digest()
+    assert record_hash(PAYLOAD, TEXT, COLUMNS, {"n": 1, "none": None}) == want
+    without = data.replace(TEXT, bytes(16))
+    want = hashlib.blake2b(without, digest_size=16).digest()
+    assert record_hash(PAYLOAD, None, {**COLUMNS, "licence": None, "text": "?"}, {"n": 1}) == want
+
+
+@pytest.mark.parametrize(
+    ("raw", "stored"),
+    [
+        (1, 1.0),
+        (2**60, float(2**60)),
+        (0.1, 0.1),
+        (True, "true"),
+        ([1, {"k": None}], '[1,{"k":null}]'),
+        (7, "7"),
+        (2**70, str(2**70)),
+        (float("nan"), float("nan")),
+        (date(2024, 1, 2), "2024-01-02"),
+        (datetime(2024, 1, 2, 3), "2024-01-02T03:00:00"),
+    ],
+)
+def test_a_value_counts_as_the_column_holds_it(raw: Any, stored: Any):
+    hashes = [record_hash(PAYLOAD, TEXT, COLUMNS, {"v": v}) for v in (raw, stored)]
+    assert hashes[0] == hashes[1]
+
+
+def test_anything_that_differs_gives_another_hash():
+    one = {"source": "s", "source_id": "1", "texts": [{"text": "a", "lang": None}], "width": 3}
+    hashes = [
+        record_hash(PAYLOAD, TEXT, one, {"v": 1}),
+        record_hash(TEXT, TEXT, one, {"v": 1}),
+        record_hash(PAYLOAD, PAYLOAD, one, {"v": 1}),
+        record_hash(PAYLOAD, None, one, {"v": 1}),
+        record_hash(PAYLOAD, TEXT, one, {"v": 1.5}),
+        record_hash(PAYLOAD, TEXT, one, {"w": 1}),
+        record_hash(PAYLOAD, TEXT, {**one, "width": 4}, {"v": 1}),
+        record_hash(PAYLOAD, TEXT, {**one, "texts": [{"text": "b"}]}, {"v": 1}),
+        record_hash(PAYLOAD, TEXT, {**one, "source_id": "2"}, {"v": 1}),
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert record_hash(PAYLOAD, TEXT, {**one, "texts": [{"text": "a"}]}, {"v": 1}) == hashes[0]
+
+
+def test_a_pools_digest_tells_which_record_has_which_hash():
+    assert member(1, PAYLOAD) + member(2, TEXT) != member(1, TEXT) + member(2, PAYLOAD)
