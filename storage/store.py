@@ -285,7 +285,9 @@ class Store:
     def names(self, kind: str) -> list[str]:
         """Return the names that have versions."""
         folder = self.root / "refs" / kind
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        # A run that was killed leaves a folder without a version.
+        found = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path.name for path in found if self.versions(kind, path.name))
 
     def ref(self, kind: str, name: str, version: int | None = None) -> dict[str, Any] | None:
         """Return a version's content, the latest where none is given; None where there is none."""

@@ -326,7 +326,12 @@ def _checked(store: Store, frame: pl.DataFrame, column: str, gone: str) -> pl.Da
 
 
 def references(store: Store, part: Part) -> pl.DataFrame:
-    """Return what a part's records refer to outside of the store: uid, digest, location."""
+    """Return what a part's records refer to outside of the store: uid, digest, location.
+
+    Raises:
+        DataError: the records are damaged.
+    """
+    store.path(part.records)
     if "location" not in schema(store, part.records):
         return pl.DataFrame(schema={"uid": pl.UInt64, "digest": pl.Binary, "location": LOCATION})
     rows = read(store, part.records, ["uid", "digest", "location"])
