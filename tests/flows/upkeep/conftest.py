@@ -16,6 +16,7 @@ import pytest
 from flows import run as runs
 from flows.answer.pretrain import export_arm
 from flows.cli import app as cli
+from flows.upkeep.refit import refit
 from storage import seals
 from storage.store import Store
 
@@ -92,7 +93,7 @@ def _made(projects: Callable[[], Any], captioned: dict[str, bytes]) -> Made:
     made.write(20)
     made.run("web")
     recipe = runs.read_recipe(made.folder / "web.toml")
-    runs.refit(recipe, made.store, "grams", runs.Options())
+    refit(recipe, made.store, "grams", runs.Options())
     made.write(30)
     made.run("web")
     made.run("pictures")
