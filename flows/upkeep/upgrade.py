@@ -29,6 +29,7 @@ from contracts.uid import digest_of
 from flows.export.export import Exported
 from storage import commit, seals, shards, tables
 from storage.commit import failpoint
+from storage.meta import EXACT
 from storage.records import member, record_hash
 from storage.runs import content_of, from_format_1, load_run, on_disk
 from storage.store import FIRST_KEY, FORMAT, KINDS, Object, Store, key_of
@@ -94,7 +95,9 @@ def _noted(store: Store) -> Note:
     path = store.root / NOTE
     if path.is_file():
         return store.sealed(path)
-    note: Note = {"format": FORMAT, "records": {}, "digests": {}, "keys": {}, "contents": {}}
+    note: Note = {
+        "format": FORMAT, "records": {}, "digests": {}, "longs": {}, "keys": {}, "contents": {},
+    }  # fmt: skip
     for name in store.names("pool"):
         _note_pool(store, name, note)
     new_of = {old["sha256"]: new["sha256"] for old, new in note["records"].values()}
@@ -124,6 +127,10 @@ def _note_pool(store: Store, name: str, note: Note) -> None:
             if old.path in sums:
                 continue
             frame = _rehashed(tables.read(store, old))
+            for source, column in _longs(frame):
+                longs = note["longs"].setdefault(name, {}).setdefault(source, [])
+                if column not in longs:
+                    longs.append(column)
             hashes[old.path] = frame.select("uid", "record")
             sums[old.path] = sum(member(u, h) for u, h in hashes[old.path].iter_rows())
             new = tables.put(store, frame, pool=name, table="records", part=part.name)
@@ -147,6 +154,20 @@ def _rehashed(frame: pl.DataFrame) -> pl.DataFrame:
         text_digest = None if text is None else digest_of(text)
         hashes.append(record_hash(row["digest"], text_digest, row, row.get("meta") or {}))
     return frame.with_columns(record=pl.Series(hashes, dtype=pl.Binary))
+
+
+def _longs(frame: pl.DataFrame) -> list[tuple[str, str]]:
+    """Return source and column of integers that a float would not hold, a type of its own now."""
+    if "meta" not in frame.columns:
+        return []
+    metas = frame["meta"].struct.unnest()
+    found = []
+    for column in metas.columns:
+        if metas[column].dtype == pl.Int64:
+            far = (metas[column] > EXACT) | (metas[column] < -EXACT)
+            sources = frame["source"].filter(far.fill_null(False)).unique().sort()
+            found += [(source, column) for source in sources]
+    return found
 
 
 def _renamed(value: Any, new_of: Mapping[str, str]) -> Any:
@@ -215,9 +236,13 @@ def _pool(content: Mapping[str, Any], note: Note) -> dict[str, Any]:
     ]
     # Canaries come from the store itself, wherever it lay.
     sources = {
-        source: {**entry, "roots": ["."]} if entry["kind"] == CANARIES else entry
+        source: {**entry, "roots": ["."]} if entry["kind"] == CANARIES else dict(entry)
         for source, entry in content["sources"].items()
     }
+    for source, columns in note["longs"].get(content["name"], {}).items():
+        if source in sources:
+            meta = sources[source]["meta"]
+            sources[source]["meta"] = {c: "long" if c in columns else k for c, k in meta.items()}
     return {**content, "digest": digest, "parts": parts, "sources": sources}
 
 
