@@ -11,7 +11,7 @@ import pytest
 from contracts.errors import DataError
 from flows.upkeep.verify import unknown, verify
 from storage import shards
-from storage.store import KINDS, canonical
+from storage.store import canonical
 
 LOCKS = ("lease", ".export.lease")
 
