@@ -149,8 +149,9 @@ def test_verify_finds_every_kind_of_damage(runner: Runner):
             if not verify(store, deep=True):
                 missed.append(f"{path.relative_to(runner.store)}: {what}")
         path.unlink()
-        # What the last ref of its name promised is not known once it is gone itself.
-        promised = not {"run", "fit"} & set(path.parts)
+        # What the last ref of its name promised is not known once it is gone itself, nor is a
+        # manifest that no run names: the hold-out is taken by tables of its own.
+        promised = not {"run", "fit", "export", "manifests"} & set(path.parts)
         if promised and not verify(store, deep=True):
             missed.append(f"{path.relative_to(runner.store)}: gone")
         path.write_bytes(whole)
