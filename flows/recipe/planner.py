@@ -390,12 +390,14 @@ class _Planner:
             node = self.nodes.get(table)
             if node is None:
                 continue
-            choices = {
+            by_role = {
                 "vector": single or [f"{a}.image" for a in towers],
                 "image_vector": [f"{a}.image" for a in towers],
                 "text_vector": [f"{a}.text" for a in towers],
-            }.get(role, [])
-            if len(choices) != 1 and any(t.startswith("embed.") for t in self.broken):
+            }
+            choices = by_role.get(role, [])
+            broken = any(t.startswith("embed.") for t in self.broken)
+            if role in by_role and len(choices) != 1 and broken:
                 continue  # Its vectors may be those of the broken section.
             if len(choices) != 1:
                 found = f"there are {', '.join(choices)}" if choices else "nothing has that name"
