@@ -197,11 +197,12 @@ def test_a_resolved_recipe_plans_to_itself_through_toml_too(name: str):
         assert second.resolved() == resolved
 
 
-def test_files_of_values_resolve_to_themselves(tmp_path: Path):
+def test_files_of_values_stay_relative_to_the_recipe(tmp_path: Path):
     pl.DataFrame({"source_id": ["a"], "taste": [2.0]}).write_parquet(tmp_path / "taste.parquet")
     text = '[annotate.x]\nfile = "taste.parquet"\nkey = "source_id"'
     planned = _plan(text, tmp_path)
-    again = plan(recipes.parsed(planned.resolved(), recipe_dir=Path("/elsewhere"), name="web"))
+    assert planned.resolved()["annotate"]["x"]["file"] == "taste.parquet"
+    again = plan(recipes.parsed(planned.resolved(), recipe_dir=tmp_path, name="web"))
     assert again.nodes == planned.nodes
 
 
