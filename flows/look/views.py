@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
-from contracts.uid import digest_of, hex_uid, parse_uid
+from contracts.uid import digest_of, hex_uid, parse_uid, parse_uids
 from flows.ingest import quarantine
 from flows.measure.runtime import Runtime
 from flows.pool_reader import Mask, PoolReader
@@ -127,13 +128,20 @@ class PoolView:
         """Return `uid` and `text`, null where the pool has none."""
         return self.reader.frame(["text"])
 
-    def images(self, uids: Sequence[int]) -> pl.DataFrame:
+    def images(self, uids: Sequence[int | str]) -> pl.DataFrame:
         """Return `uid` and `image` (encoded bytes) of some records, in pool order.
 
         The image is null where there is none, or where the file that it refers to is gone.
+
+        Args:
+            uids: as integers or as 16 hexadecimal digits.
         """
+        kind = pl.String if any(isinstance(uid, str) for uid in uids) else pl.UInt64
+        named = parse_uids(pl.Series(list(uids), dtype=kind))
         frames = [pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary})]
-        frames += [g.select("uid", "image") for g in self.reader.pictures(uids, gone="null")]
+        frames += [
+            g.select("uid", "image") for g in self.reader.pictures(named.drop_nulls(), gone="null")
+        ]
         return pl.concat(frames)
 
     def quarantine(self) -> pl.DataFrame:
@@ -450,10 +458,11 @@ def listing(store: Store, *, files: bool = False) -> list[dict[str, Any]]:
 
 def _resolve(run: RunView, key: str) -> tuple[int, str]:
     runtime = run.runtime
-    uid = parse_uid(key)
     everyone = runtime.frame([])["uid"]
-    if uid is not None and uid in everyone:
-        return uid, "uid"
+    # 16 digits may be either; the whole column decides that in a file, here the pool does.
+    for uid in (parse_uid(key), int(key) if re.fullmatch("[0-9]{1,20}", key) else None):
+        if uid is not None and uid < 2**64 and uid in everyone:
+            return uid, "uid"
     known = _columns(run._store, run.pool._pool)
     for column in ("source_id", "meta.url"):
         if column in known:

@@ -228,7 +228,8 @@ def test_a_rule_that_needed_a_target_pool_is_recut(project: Any):
 
 def test_why_finds_a_record_by_uid_source_id_and_url(run: Any):
     for key, found_by in (
-        (hex_uid(_u(4)), "uid"), ("r4", "source_id"), ("http://x/4", "meta.url"),
+        (hex_uid(_u(4)), "uid"), (str(_u(4)), "uid"), ("r4", "source_id"),
+        ("http://x/4", "meta.url"),
     ):  # fmt: skip
         answer = why(run, key)
         assert (answer["uid"], answer["found_by"]) == (hex_uid(_u(4)), found_by)
@@ -369,6 +370,7 @@ def test_the_pictures_of_a_pool_come_in_pool_order(pictures: Any, captioned: dic
     ids = pool.frame("source_id").collect()
     names = ids["source_id"].to_list()
     found = pool.images(ids["uid"].to_list()[::-1])
+    assert found.equals(pool.images([hex_uid(uid) for uid in ids["uid"]]))
     assert found["uid"].to_list() == ids["uid"].to_list()
     assert found["image"].to_list() == [captioned[name] for name in names]
 
