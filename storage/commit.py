@@ -57,11 +57,14 @@ def free_bytes(path: Path) -> int:
 
 
 def _explained(path: Path, error: OSError, needed: int) -> str:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    # polars raises an OSError that says its number in its text alone.
+    said = re.search(r"os error (\d+)", str(error)) if error.errno is None else None
+    number = int(said[1]) if said else error.errno
+    if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"{path}: {error.strerror or error}."
     return (
-        f"{path}: {error.strerror}: {needed:,} bytes needed so far, {free_bytes(path):,} free. "
-        "Free some space and run again: it resumes."
+        f"{path}: {os.strerror(number)}: {needed:,} bytes needed so far, {free_bytes(path):,} "
+        "free. Free some space and run again: it resumes."
     )
 
 

@@ -17,7 +17,7 @@ from curation._groups import repeated
 from flows.measure.tasks import Task, rows_of
 from flows.recipe.plan import Node
 from flows.workers import Workers
-from storage.commit import make_folder
+from storage import commit
 
 BUCKET_BYTES = 256 << 20
 
@@ -77,7 +77,7 @@ def run(
     """
     step = node.step
     shutil.rmtree(folder, ignore_errors=True)
-    make_folder(folder)
+    commit.make_folder(folder)
     try:
         count = _count(node, tasks, len(uids))
         scatters = [Scatter(task, folder, count) for task in tasks]
@@ -179,4 +179,5 @@ def _part(part: Part) -> pl.DataFrame:
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
-    frame.write_ipc(path, compression="uncompressed")
+    with commit.reporting(path, needed=int(frame.estimated_size())):
+        frame.write_ipc(path, compression="uncompressed")

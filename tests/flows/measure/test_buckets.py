@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import collections
+import resource
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from contracts.errors import StorageError
 from flows.measure import buckets
 from storage import parts
 
@@ -176,3 +179,16 @@ from winnow import groupwise
 def first(groups):
     return groups.select(first=pl.col("uid").min().over("group"))
 """
+
+
+def test_a_disk_that_is_full_inside_a_groupwise_step_is_named_with_what_is_needed(tmp_path: Path):
+    frame = pl.DataFrame({"key": range(10_000)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"0\.rows: File too large: 80,000 bytes needed"):
+            buckets._write(frame, tmp_path / "0.rows")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
