@@ -116,14 +116,15 @@ class PoolReader:
             rows = self.roles(roles, masks, index)
             for column in rows.iter_columns():
                 if isinstance(column.dtype, pl.Array) and len(of):
-                    found = vectors.setdefault(
-                        column.name, _Vectors(len(order), column.dtype, self.store.temporary)
-                    )
-                    found.put(place[start : start + len(of)], column)
+                    if column.name not in vectors:
+                        vectors[column.name] = _Vectors(
+                            len(order), column.dtype, self.store.temporary
+                        )
+                    vectors[column.name].put(place[start : start + len(of)], column)
             narrow.append(rows.drop(vectors, strict=False))
             start += len(of)
-        if not vectors:
-            return self.roles(roles, masks).sort("uid")
+        if not narrow:
+            return self.roles(roles, masks)
         # A part in which nothing was measured has the column without a type, before it has one.
         rest = [rows.drop(vectors, strict=False) for rows in narrow]
         flat = pl.concat(rest, how="vertical_relaxed")

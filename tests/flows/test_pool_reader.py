@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,25 @@ def test_candidates_come_sorted_by_uid_and_their_vectors_lie_on_disk(lines: Any)
     assert narrow.equals(found.select("uid", "x"))
     nobody = reader.candidates(ROLES, [np.zeros(len(m), dtype=bool) for m in masks])
     assert nobody.height == 0
+
+
+def test_candidates_read_each_part_and_make_a_file_of_vectors_once(
+    lines: Any, monkeypatch: pytest.MonkeyPatch
+):
+    vectors = [pl.Series([[1.0, 2.0]] * rows, dtype=HALF) for rows in (3, 3, 1)]
+    reader = _with_vectors(lines(*"abcdefg"), *vectors)
+    read, made = PoolReader.roles, tempfile.TemporaryFile
+    parts: list[int | None] = []
+    files: list[Any] = []
+    monkeypatch.setattr(
+        PoolReader, "roles",
+        lambda self, roles, masks, part=None: parts.append(part) or read(self, roles, masks, part),
+    )  # fmt: skip
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **at: files.append(at) or made(**at))
+    reader.candidates(ROLES, reader.live)
+    assert (parts, len(files)) == ([0, 1, 2], 1)
+    reader.candidates({"x": ROLES["x"]}, reader.live)
+    assert (parts[3:], len(files)) == ([0, 1, 2], 1)
 
 
 def test_vectors_of_two_lengths_are_no_column(lines: Any):
