@@ -35,6 +35,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from contracts import decode
+from contracts.decode import square
 from contracts.errors import ConfigError
 from contracts.report import Metric
 from contracts.uid import digest_of, shuffled, uid_of
@@ -54,7 +55,7 @@ from evaluation.interval import paired, verdict
 from evaluation.protocols.duplicates import duplicates
 from evaluation.protocols.linear_probe import linear_probe
 from flows.select.canaries import CORRUPT, IMAGES, NEAR_MISS, TEXTS, Planted
-from pretraining.batches import batches, square
+from pretraining.batches import batches
 from pretraining.build import build
 from pretraining.train import train
 from storage.source import Columns, Record, find

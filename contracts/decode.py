@@ -129,6 +129,24 @@ def reduced(data: bytes, side_px: int, mode: Mode = "RGB") -> Pixels:
     return _remembered(data, mode, side_px)
 
 
+def square(pixels_HWC: Pixels, side_px: int) -> Pixels:
+    """Return the centre square of the shorter side, scaled to (side_px, side_px, 3).
+
+    Shrinking averages areas, enlarging is bilinear. A batch of pretraining and an encoder see a
+    picture alike because both call this.
+    """
+    import cv2
+
+    height, width = pixels_HWC.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    crop = pixels_HWC[top : top + side, left : left + side]
+    if side == side_px:
+        return crop
+    method = cv2.INTER_AREA if side > side_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(crop, (side_px, side_px), interpolation=method), dtype=np.uint8)
+
+
 def picture(data: bytes) -> Image.Image:
     """Return frame 0 as it is stored, in Pillow's mode: not rotated, alpha and 16 bits kept.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from contracts import decode
+from contracts.decode import Pixels, square
 from contracts.errors import ConfigError, nearest
 from embeddings._inference import (
     encode_images,
@@ -20,7 +21,6 @@ from embeddings._inference import (
     fingerprint_of,
     numerics_of,
 )
-from embeddings.encoder import Pixels, square
 
 Tower = Literal["image", "text"]
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from contracts import decode
+from contracts.decode import Pixels, square
 from contracts.errors import ConfigError
 from embeddings._inference import (
     encode_images,
@@ -19,7 +20,6 @@ from embeddings._inference import (
     fingerprint_of,
     numerics_of,
 )
-from embeddings.encoder import Pixels, square
 
 
 class EfficientnetLite:

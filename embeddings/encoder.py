@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -85,23 +85,6 @@ def pictures(
 
     known: list[int] = images.is_not_null().arg_true().to_list()
     return (found for found in prefetched(one, known, ahead=ahead) if found is not None)
-
-
-def square(picture_HWC: Pixels, side_px: int) -> Pixels:
-    """Return the centre square of the shorter side, resized to (side_px, side_px, 3).
-
-    Shrinking averages areas (cv2 INTER_AREA), enlarging is bilinear: as the batches of pretraining.
-    """
-    import cv2
-
-    height, width = picture_HWC.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    crop = picture_HWC[top : top + side, left : left + side]
-    if side == side_px:
-        return crop
-    method = cv2.INTER_AREA if side > side_px else cv2.INTER_LINEAR
-    return cast(Pixels, cv2.resize(crop, (side_px, side_px), interpolation=method))
 
 
 def unit(x_ND: NDArray[Any]) -> NDArray[np.float16]:

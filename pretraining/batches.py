@@ -185,7 +185,7 @@ class _Records:
         images_BHWC = np.empty((len(data), side_px, side_px, 3), dtype=np.uint8)
         for image, row, encoded in zip(images_BHWC, rows, data, strict=True):
             try:
-                image[:] = square(decode.reduced(encoded, side_px), side_px)
+                image[:] = decode.square(decode.reduced(encoded, side_px), side_px)
             except decode.Undecodable as error:
                 raise DataError(
                     f"record {hex_uid(int(self.samples.uids[row]))} cannot be decoded ({error}): "
@@ -201,16 +201,3 @@ class _Records:
                     "drop such records with a rule, text IS NOT NULL."
                 )
         return tokenize([text for text in texts if text is not None])
-
-
-def square(pixels_HWC: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Return the middle square of an image, scaled to `side_px`: by area down, linearly up."""
-    import cv2
-
-    height, width, _ = pixels_HWC.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    middle = pixels_HWC[top : top + side, left : left + side]
-    method = cv2.INTER_AREA if side > side_px else cv2.INTER_LINEAR
-    scaled = cv2.resize(middle, (side_px, side_px), interpolation=method)
-    return np.asarray(scaled, dtype=np.uint8)

@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from contracts import methods
+from contracts.decode import square
 from contracts.errors import ConfigError
 from contracts.params import schema_of
 from embeddings._inference import fingerprint_of
 from embeddings.checkpoint import Checkpoint
 from embeddings.efficientnet_lite import EfficientnetLite
 from embeddings.encoder import pictures as decoded
-from embeddings.encoder import prefetched, square, unit_column
+from embeddings.encoder import prefetched, unit_column
 from embeddings.open_clip import OpenClip
 
 SENTENCE = "a brown dog runs over the wet green field while two children watch from afar"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from contracts.decode import square
 from contracts.errors import ConfigError, DataError
-from pretraining.batches import batches, order, square
+from pretraining.batches import batches, order
 from pretraining.encoders.words import Words
 
 

@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import normalize
 
 from contracts import decode
-from pretraining.batches import batches, square
+from contracts.decode import square
+from pretraining.batches import batches
 from pretraining.build import build
 from pretraining.train import train
 
