@@ -17,23 +17,14 @@ from contracts import methods
 from curation.step import Step
 from flows.recipe.expressions import Expression
 from flows.recipe.sections import Recipe, Rule
+from storage.parts import RECORD
 from storage.runs import seen_from
 
 POOL_COLUMNS: Mapping[str, Any] = {
-    "uid": pl.UInt64,
-    "source": pl.String,
-    "source_id": pl.String,
-    "digest": pl.Binary,
-    "payload": None,
+    **{name: dtype for name, dtype in RECORD.items() if name not in ("record", "location")},
     "image": pl.Binary,
-    "text": pl.String,
-    "texts": pl.List,
-    "series": pl.String,
-    "position": pl.Int64,
-    "width": pl.UInt32,
-    "height": pl.UInt32,
-    "licence": pl.String,
-    "normalised": pl.List,
+    # The image, or the text where there is none.
+    "payload": None,
 }
 
 
