@@ -284,7 +284,7 @@ class Processes(Executor):
                 if late == deaths:
                     results.append(lost(items[len(results)], ended))
                     late = 0
-            except BaseException:
+            except BaseException:  # whatever it is, the pipe may hold the rest of an answer
                 self._end(worker)
                 raise
             else:
@@ -349,6 +349,7 @@ class _Worker:
             _Ended: the worker died, or the answer did not begin within the limit.
         """
         (size,) = _SIZE.unpack(self._read(_SIZE.size, limit_s))
+        # A worker has this process's own rights: isolation limits what it uses, not what it may.
         result, error = pickle.loads(self._read(size, STALL_S))
         if error is not None:
             raise error

@@ -464,9 +464,6 @@ class _Rows:
         self._latest: list[tuple[Any, ...]] = []
         self._frames = [pl.DataFrame(schema=schema)]
 
-    def __bool__(self) -> bool:
-        return bool(self._latest) or len(self._frames) > 1
-
     def add(self, row: tuple[Any, ...]) -> None:
         self._latest.append(row)
         if len(self._latest) == RUN_RECORDS:

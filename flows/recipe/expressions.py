@@ -24,6 +24,7 @@ _UNSTEADY = (
     exp.CurrentDate, exp.CurrentDatetime, exp.CurrentTime, exp.CurrentTimestamp,
     exp.Localtime, exp.Localtimestamp, exp.Rand, exp.Uuid,
 )  # fmt: skip
+_NAN = exp.cast(exp.Literal.string("NaN"), "double")
 # Whose value may be NaN where every operand is a number.
 _PARTIAL = (exp.Div, exp.Mod, exp.Pow, exp.Sqrt, exp.Ln, exp.Log, exp.Acos, exp.Asin)
 SMALL_INTEGERS = (pl.UInt8, pl.UInt16, pl.UInt32, pl.Int8, pl.Int16, pl.Int32)
@@ -183,9 +184,6 @@ def _polars(text: str) -> pl.Expr:
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{_short(text)}: {str(error)[:300]}") from None
     return expression
-
-
-_NAN = exp.cast(exp.Literal.string("NaN"), "double")
 
 
 def nan_as_null(values: pl.Series) -> pl.Series:

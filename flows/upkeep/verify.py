@@ -1,8 +1,8 @@
 """Verify: everything that the store's refs and manifests promise is there and unchanged.
 
 Refs and manifests carry the sha256 of their own bytes and of the objects that they name; a run's
-ref that of each export's manifest, which has that of each file beside it; reports and states of
-trainings are sealed. So one changed byte is found, whoever made it fit a neighbour's hash.
+ref that of every file of each arm's export, the manifest too; reports and states of trainings are
+sealed. So one changed byte is found, whoever made it fit a neighbour's hash.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class _Check:
     named: set[Path] = field(default_factory=set)
     exports: set[Path] = field(default_factory=set)
     format: int = FORMAT
+    _objects: dict[str, tuple[Object, str]] = field(default_factory=dict)
 
     def everything(self) -> None:
         self._own_files()
@@ -99,10 +100,6 @@ class _Check:
                     found.append(f"{path}: {_why_unknown(path.relative_to(folder))}")
                     self.named.add(path)
         return found
-
-    @cached_property
-    def _objects(self) -> dict[str, tuple[Object, str]]:
-        return {}
 
     def _expect(self, item: Mapping[str, Any] | Object, remedy: str) -> None:
         item = item if isinstance(item, Object) else Object(**item)

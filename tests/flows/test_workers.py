@@ -407,7 +407,7 @@ def test_no_worker_outlives_a_killed_parent(
     pids = _until(lambda: len(found := _pids(tmp_path)) >= wanted and found)
     parent.kill()
     parent.communicate()
-    _until(lambda: not [pid for pid in pids if _lives(pid)], 5.0)
+    assert _until(lambda: not [pid for pid in pids if _lives(pid)], 5.0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

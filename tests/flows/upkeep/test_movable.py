@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from contracts.errors import ConfigError
+from flows.look.views import Winnow
 from flows.upkeep.outside import moved, outside
 from flows.upkeep.verify import verify
 from storage.store import Store
@@ -119,9 +120,14 @@ def test_a_moved_project_is_found_as_it_was(made: Any, winnow: Any, tmp_path: Pa
 
 
 def test_a_store_alone_is_read_without_its_recipe_and_files(made: Any, winnow: Any, tmp_path: Path):
+    before = Winnow(made.store).run("web")
+    funnel, kept = before.funnel(), before.kept().collect()
     shutil.move(made.store.root, tmp_path / "store")
     shutil.rmtree(made.folder)
     _read_all(winnow, tmp_path / "store")
+    after = Winnow(Store(tmp_path / "store")).run("web")
+    assert after.funnel().equals(funnel)
+    assert after.kept().collect().equals(kept)
 
 
 def test_no_path_of_the_machine_is_in_a_ref_or_a_manifest_but_what_leads_outside(original: Any):
