@@ -65,7 +65,7 @@ def overview(context: typer.Context, store: StorePath = None) -> None:
     """Without a command: the last run's funnel and the next useful command."""
     if context.invoked_subcommand is not None:
         return
-    from flows.look import views
+    from flows.look import render, views
 
     opened = _store(store, Path.cwd())
     names = opened.names("run")
@@ -79,7 +79,7 @@ def overview(context: typer.Context, store: StorePath = None) -> None:
     for name in names:
         last = view.run(name)
         _out(f"{last.name} version {last.version}, pool {last.pool.name}@{last.pool.version}")
-        _out(views.funnel_text(last))
+        _out(render.funnel_text(last.funnel()))
     _out("Next: `winnow why KEY`, `winnow show --dropped RULE`, `winnow report`.")
 
 
@@ -298,14 +298,16 @@ def why(
 ) -> None:
     """Say why a record is in or out: every rule with its clauses' values."""
     from flows.look import views
+    from flows.look.why import why as ask
+    from flows.look.why import why_text
 
     opened = views.Winnow(_store(store, Path.cwd()))
-    answers = [views.why(opened.run(run_name), key) for key in keys]
+    answers = [ask(opened.run(run_name), key) for key in keys]
     if as_json:
         _json(answers[0] if len(answers) == 1 else answers)
         return
     for answer in answers:
-        _out(views.why_text(answer))
+        _out(why_text(answer))
 
 
 class _Show(TyperCommand):
@@ -426,7 +428,7 @@ def ls(
     as_json: Json = False,
 ) -> None:
     """List pools, versions, runs and their sizes."""
-    from flows.look import views
+    from flows.look import render
     from flows.upkeep import outside as beyond
 
     opened = _store(store, Path.cwd())
@@ -434,7 +436,7 @@ def ls(
         raise ConfigError("--moved: goes with --outside.")
     if moved:
         beyond.moved(opened, moved)
-    items = beyond.outside(opened) if outside else views.listing(opened, files=files)
+    items = beyond.outside(opened) if outside else render.listing(opened, files=files)
     if as_json:
         _json(items)
         return
@@ -482,7 +484,7 @@ def methods(
 
 
 def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool) -> None:
-    from flows.look import views
+    from flows.look import render, views
 
     if as_json:
         _json(result)
@@ -491,7 +493,7 @@ def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool)
         _out(f"pool {result['pool']} version {result['version']}: {result['records']:,} records")
         return
     last = views.Winnow(opened).run(name, version=result["version"])
-    _out(views.funnel_text(last))
+    _out(render.funnel_text(last.funnel()))
     changed = "" if result["changed"] else " (nothing new: everything was found)"
     _out(
         f"{name} version {result['version']}{changed}: {result['kept']:,} of "

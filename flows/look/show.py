@@ -13,7 +13,8 @@ from contracts import encode
 from contracts.errors import ConfigError
 from contracts.uid import hex_uid
 from flows.ingest import quarantine
-from flows.look.views import PoolView, Winnow, readable
+from flows.look.render import readable
+from flows.look.views import PoolView, Winnow
 from flows.recipe.expressions import Expression, evaluate_expression
 from flows.select.canaries import SHADOW
 from storage import commit

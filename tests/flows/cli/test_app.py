@@ -13,7 +13,7 @@ import pytest
 
 from contracts.uid import hex_uid, uid_of
 from flows.cli import app as cli
-from flows.look import views
+from flows.look import render
 
 RECIPE = """
 [[source]]
@@ -357,7 +357,7 @@ def test_an_interrupted_run_is_75(done: Any, winnow: Command, monkeypatch: pytes
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(views, "listing", interrupted)
+    monkeypatch.setattr(render, "listing", interrupted)
     code, _, err = winnow("ls")
     assert code == 75
     assert "run it again and it resumes" in err

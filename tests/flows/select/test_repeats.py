@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from flows.look.views import funnel_text
+from flows.look.render import funnel_text
 
 RECIPE = """
 [[source]]
@@ -64,4 +64,4 @@ def test_a_later_budget_counts_draws(project: Any):
     draws = run.kept().select("often.repeats").collect()["often.repeats"].sum()
     assert 5 <= draws <= 9
     assert run.funnel().filter(pl.col("rule") == "rehydrate")["draws"].to_list() == [14]
-    assert "(14 draws)" in funnel_text(run)
+    assert "(14 draws)" in funnel_text(run.funnel())

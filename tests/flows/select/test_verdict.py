@@ -230,7 +230,7 @@ def test_repeats_are_kept_and_counted_in_the_funnel(rows: Any):
     rows.run(HEAD + rule("again", by="./mine.py:by_number", n="meta.n"))
     kept = rows.last().kept().select("source_id", "repeats").collect()
     assert dict(kept.iter_rows()) == {f"r{i}": i for i in range(1, 20)}
-    assert rows.last()._ref["funnel"][0]["repeats"] == sum(range(20))
+    assert rows.last().ref["funnel"][0]["repeats"] == sum(range(20))
 
 
 def test_a_later_budget_counts_draws(rows: Any):

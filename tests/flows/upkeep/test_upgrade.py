@@ -14,7 +14,8 @@ import pytest
 
 from contracts.errors import ConfigError, DataError
 from flows import run as runs
-from flows.look.views import Winnow, why
+from flows.look.views import Winnow
+from flows.look.why import why
 from flows.upkeep import upgrade as upgrading
 from flows.upkeep.outside import moved
 from flows.upkeep.upgrade import upgrade
