@@ -24,7 +24,7 @@ import winnow
 from contracts import methods
 from contracts.errors import CurationError
 from curation import properties
-from flows.cli import app as cli
+from flows.cli.commands import app
 from flows.recipe import sections as recipes
 from flows.recipe.planner import plan
 from tests import index
@@ -177,7 +177,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_every_command_of_the_readme_is_one_that_there_is(line: str):
-    program = typer.main.get_command(cli.app)
+    program = typer.main.get_command(app)
     _, *words = shlex.split(line)
     if not words:
         return

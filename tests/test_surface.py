@@ -35,9 +35,9 @@ print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
     [
         "import winnow",
         "import winnow, contracts, curation, embeddings, storage, pretraining, evaluation, flows",
-        "import flows.cli.app",
+        "import flows.cli.commands",
         "import winnow; winnow.rowwise; winnow.method",
-        "import flows.cli.app; from contracts import methods; "
+        "import flows.cli.commands; from contracts import methods; "
         "[methods.first_line(f, n) for f in methods.CURATION for n in methods.names(f)]",
     ],
 )

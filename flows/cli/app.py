@@ -1,24 +1,18 @@
-"""The command `winnow`: parse, call, print; exit codes as contracts.errors has them."""
+"""The command `winnow`: its exit codes, as contracts.errors has them, and how it prints."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import Any
 
 import typer
-from typer.core import TyperCommand
 
-from contracts.errors import INTERRUPTED, ConfigError, CurationError
-
-if TYPE_CHECKING:
-    from flows.reporter import Progress, Reporter
-    from storage.store import Store
+from contracts.errors import INTERRUPTED, CurationError
+from flows.cli import progress
+from flows.reporter import Reporter
 
 CTRL_C = 130  # What typer makes of a KeyboardInterrupt.
 
@@ -30,22 +24,12 @@ app = typer.Typer(
     help="Measure a pool of raw data, select, export shards, prove what the selection is worth.",
 )
 
-StorePath = Annotated[Path | None, typer.Option("--store", help="The store's folder.")]
-WorkerCount = Annotated[int, typer.Option("--workers", min=1, help="Processes to work in.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value, nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1; found by itself.")]
-Accept = Annotated[
-    bool, typer.Option("--accept", help="Take an ingest of which much cannot be used.")
-]
-AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Go on where members of a range are missing.")
-]
-Dask = Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler.")]
-
 
 def main() -> None:
     """Run the command; an error of ours is one message and its exit code, never a traceback."""
+    # Each command adds itself to `app` when it is imported; they print with what stands here.
+    from flows.cli import commands  # noqa: F401
+
     # A scheduler's polite stop is an interruption like any other: exit 75, resumed by a rerun.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -60,555 +44,22 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-@app.callback(invoke_without_command=True)
-def overview(context: typer.Context, store: StorePath = None) -> None:
-    """Without a command: the last run's funnel and the next useful command."""
-    if context.invoked_subcommand is not None:
-        return
-    from flows.look import render, views
-
-    opened = _store(store, Path.cwd())
-    names = opened.names("run")
-    if not names:
-        _out(
-            "Nothing was run here yet. `winnow init FOLDER` writes a recipe, "
-            "`winnow demo` shows it all."
-        )
-        return
-    view = views.Winnow(opened)
-    for name in names:
-        last = view.run(name)
-        _out(f"{last.name} version {last.version}, pool {last.pool.name}@{last.pool.version}")
-        _out(render.funnel_text(last.funnel()))
-    _out("Next: `winnow why KEY`, `winnow show --dropped RULE`, `winnow report`.")
-
-
-@app.command()
-def init(
-    sources: Annotated[list[str], typer.Argument(help="Folder, file, glob or brace range.")],
-    like: Annotated[
-        str | None, typer.Option(help="A packaged recipe to take the rules of.")
-    ] = None,
-    target: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("winnow.toml"),
-    as_json: Json = False,
-) -> None:
-    """Look at some records and write a short recipe that runs as it is."""
-    from flows.recipe.init import init as write
-
-    written = write(sources, target, like=like)
-    if as_json:
-        _json(written)
-        return
-    for found in written["found"]:
-        _out(
-            f"{found['source']}: {found['kind']}; of {found['looked_at']} records looked at "
-            f"{found['images']} have a picture, {found['texts']} a text"
-        )
-    _out(f"{written['recipe']} is written. Next: winnow run {target}")
-
-
-@app.command()
-def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Folder, file, glob or brace range.")],
-    pool: Annotated[str | None, typer.Option(help="Default: the source's name.")] = None,
-    source: Annotated[str | None, typer.Option(help="The source's name.")] = None,
-    id: Annotated[
-        str | None, typer.Option(help="Column that names a record; `key` in tars.")
-    ] = None,
-    text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
-    image: Annotated[str | None, typer.Option(help="Column of the image.")] = None,
-    series: Annotated[str | None, typer.Option(help="Column of the series.")] = None,
-    position: Annotated[str | None, typer.Option(help="Column of the place in a series.")] = None,
-    slices: Annotated[bool, typer.Option(help="Volumes: each axial slice is a record.")] = False,
-    payload: Annotated[str, typer.Option(help="copy or reference.")] = "copy",
-    update: Annotated[bool, typer.Option(help="Take changed records.")] = False,
-    rehash: Annotated[bool, typer.Option(help="Read unchanged files too.")] = False,
-    settle: Annotated[float, typer.Option(help="Let files younger than this wait, seconds.")] = 0.0,
-    follow_links: Annotated[
-        Path | None, typer.Option(help="Follow links to what lies below this folder.")
-    ] = None,
-    allow_missing: AllowMissing = False,
-    accept: Accept = False,
-    max_quarantined: Annotated[
-        float | None, typer.Option(help="The share of new records that may be unusable.")
-    ] = None,
-    store: StorePath = None,
-    workers: WorkerCount = 1,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Read raw sources into a pool; again adds only what is new."""
-    from flows.ingest.ingest import SourceSpec
-    from flows.ingest.ingest import ingest as read
-    from flows.ingest.sources import report_ingest
-    from flows.reporter import Reporter
-    from storage import source as sources
-
-    opened = _store(store, Path.cwd())
-    results = []
-    with opened.lease():
-        for path in paths:
-            found = sources.find(path, follow_links, allow_missing=allow_missing)
-            columns = sources.Columns(id, text, image, series, position, slices)
-            spec = SourceSpec(
-                found, source or found.name, columns, payload,
-                update=update, rehash=rehash, settle_s=settle,
-                max_quarantined_ratio=1.0 if accept else max_quarantined,
-            )  # fmt: skip
-            reporter = _reporter(quiet or as_json)
-            with reporter.ingest(spec.name) as progress:
-                result = read(opened, pool or spec.name, spec, workers=workers, progress=progress)
-            results.append(result)
-            if not as_json:
-                report_ingest(result, Reporter(line=_out, warning=_warn))
-    if as_json:
-        _json(results[0] if len(results) == 1 else results)
-
-
-@app.command()
-def run(
-    recipe: Annotated[Path, typer.Argument(help="The recipe.")] = Path("winnow.toml"),
-    until: Annotated[str, typer.Option(help="The last stage to do.")] = "report",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
-    sample: Annotated[int, typer.Option(min=1, help="Records that a dry run measures.")] = 1000,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the recipe.")
-    ] = None,
-    at: Annotated[int | None, typer.Option(help="The pool version to use.")] = None,
-    store: StorePath = None,
-    workers: WorkerCount = 1,
-    dask: Dask = None,
-    device: Device = None,
-    mixed: Annotated[
-        bool, typer.Option("--mixed", help="Let a table hold vectors of several machine types.")
-    ] = False,
-    allow_missing: AllowMissing = False,
-    accept: Accept = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Do everything a recipe names; what was done before is found, not done again."""
-    from flows import run as runs
-    from flows.options import Options
-
-    read = runs.read_recipe(recipe, set_ or [])
-    opened = _store(store, read.recipe_dir)
-    reporter = _reporter(quiet or as_json)
-    options = Options(
-        workers=workers, dask=dask, device=device, until=until, at=at, mixed=mixed,
-        accept=accept, allow_missing=allow_missing, reporter=reporter,
-    )  # fmt: skip
-    if dry_run:
-        from flows import dry
-
-        foreseen = dry.dry_run(read, opened, options, sample)
-        _json(foreseen) if as_json else _out(dry.text(foreseen))
-        return
-    if os.environ.get("PREFECT_API_URL"):
-        from flows import deployments
-
-        result = deployments.run(recipe, opened, options, set_ or [])
-    else:
-        result = runs.run(read, opened, options)
-    _report_run(result, opened, read.name, as_json)
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo is put.")] = Path("demo"),
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Default: the cores, at most 4.")
-    ] = None,
-    device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Run the built-in pool and recipe end to end: images in, a compared encoder out."""
-    from flows import run as runs
-    from flows.demo import prepare
-    from flows.options import Options
-
-    reporter = _reporter(quiet or as_json)
-    recipe = prepare(folder, reporter)
-    read = runs.read_recipe(recipe)
-    opened = _store(None, read.recipe_dir)
-    options = Options(
-        workers=workers or min(4, os.cpu_count() or 1),
-        device=device,
-        reporter=reporter,
-    )
-    _report_run(runs.run(read, opened, options), opened, read.name, as_json)
-
-
-@app.command()
-def refit(
-    alias: Annotated[str, typer.Argument(help="A [fit.ALIAS] or [embed.ALIAS] of the recipe.")],
-    recipe: Annotated[Path, typer.Argument(help="The recipe.")] = Path("winnow.toml"),
-    store: StorePath = None,
-    workers: WorkerCount = 1,
-    dask: Dask = None,
-    device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Fit anew on the pool as it is now, or embed anew on this machine; the next run uses it."""
-    from flows import run as runs
-    from flows.options import Options
-    from flows.upkeep.refit import refit as remake
-
-    read = runs.read_recipe(recipe)
-    options = Options(
-        workers=workers, dask=dask, device=device, reporter=_reporter(quiet or as_json)
-    )
-    result = remake(read, _store(store, read.recipe_dir), alias, options)
-    if as_json:
-        _json(result)
-        return
-    _out(f"{result['table']} is made anew on {result['pool']}@{result['version']}")
-
-
-@app.command()
-def forget(
-    source: Annotated[str, typer.Option(help="The source to start anew.")],
-    pool: Annotated[str | None, typer.Option(help="Where several pools have it.")] = None,
-    store: StorePath = None,
-    as_json: Json = False,
-) -> None:
-    """Take a source out of a pool, so that the next ingest reads it anew."""
-    from flows.upkeep.forget import forget as forgetting
-
-    opened = _store(store, Path.cwd())
-    with opened.lease():
-        result = forgetting(opened, source, pool)
-    if as_json:
-        _json(result)
-        return
-    _out(
-        f"{result['pool']} version {result['version']}: {result['forgotten']:,} records of source "
-        f"{result['source']} are forgotten; the next ingest reads it anew."
-    )
-
-
-@app.command()
-def why(
-    keys: Annotated[list[str], typer.Argument(help="uid, source id, URL or a file.")],
-    run_name: Annotated[str | None, typer.Option("--run", help="Which run.")] = None,
-    store: StorePath = None,
-    as_json: Json = False,
-) -> None:
-    """Say why a record is in or out: every rule with its clauses' values."""
-    from flows.look import views
-    from flows.look.why import why as ask
-    from flows.look.why import why_text
-
-    opened = views.Winnow(_store(store, Path.cwd()))
-    answers = [ask(opened.run(run_name), key) for key in keys]
-    if as_json:
-        _json(answers[0] if len(answers) == 1 else answers)
-        return
-    for answer in answers:
-        _out(why_text(answer))
-
-
-class _Show(TyperCommand):
-    """`--quarantined` may stand without a code."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        given = list(args)
-        for index, arg in enumerate(args):
-            following = args[index + 1 : index + 2]
-            if arg == "--quarantined" and (not following or following[0].startswith("-")):
-                given[index] = "--quarantined="
-        return super().parse_args(ctx, given)
-
-
-@app.command(cls=_Show)
-def show(
-    name: Annotated[str | None, typer.Argument(help="A run or a pool; the only run.")] = None,
-    where: Annotated[str | None, typer.Option(help="SQL over the records' columns.")] = None,
-    dropped: Annotated[str | None, typer.Option(help="What a rule dropped.")] = None,
-    quarantined: Annotated[
-        str | None,
-        typer.Option(
-            help="What is not in the pool, of a reason code; without one the codes with counts."
-        ),
-    ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 20,
-    images: Annotated[Path | None, typer.Option(help="Write the pictures to this folder.")] = None,
-    store: StorePath = None,
-    as_json: Json = False,
-) -> None:
-    """Show records: of a pool, kept or dropped by a run, or quarantined."""
-    from flows.look import views
-    from flows.look.show import records_as_rows
-
-    opened = views.Winnow(_store(store, Path.cwd()))
-    rows = records_as_rows(
-        opened, name, where=where, dropped=dropped, quarantined=quarantined, n=n, images=images
-    )
-    if as_json:
-        _json(rows)
-        return
-    for row in rows:
-        _out("  ".join(f"{k}={str(v)[:80]}" for k, v in row.items() if v not in (None, [], {})))
-    if not rows and quarantined is not None:
-        _out("nothing is quarantined" + (f" as {quarantined}." if quarantined else "."))
-
-
-@app.command()
-def report(
-    name: Annotated[str | None, typer.Argument(help="The run; may be left out.")] = None,
-    version: Annotated[int | None, typer.Option(help="The last by default.")] = None,
-    to: Annotated[Path | None, typer.Option(help="Where to write it.")] = None,
-    store: StorePath = None,
-    as_json: Json = False,
-) -> None:
-    """Write the HTML report of a run."""
-    from flows.look import report as reports
-    from flows.look import views
-
-    view = views.Winnow(_store(store, Path.cwd())).run(name, version)
-    path = to or Path(f"{view.name}-v{view.version:04d}.html")
-    reports.write(view, path)
-    _json({"report": str(path.resolve())}) if as_json else _out(str(path.resolve()))
-
-
-@app.command()
-def verify(
-    deep: Annotated[bool, typer.Option(help="Read and hash every byte.")] = False,
-    store: StorePath = None,
-    as_json: Json = False,
-) -> None:
-    """Check that everything that the store promises is there and unchanged."""
-    from flows.upkeep.verify import unknown
-    from flows.upkeep.verify import verify as check
-
-    opened = _store(store, Path.cwd())
-    damaged, strays = check(opened, deep=deep), unknown(opened)
-    if as_json:
-        _json({"damaged": damaged, "unknown": strays})
-    else:
-        for line in (*damaged, *strays):
-            _out(line)
-        if not damaged:
-            _out("everything is as it was written.")
-    if damaged:
-        raise typer.Exit(65)
-
-
-@app.command()
-def upgrade(store: StorePath = None, as_json: Json = False) -> None:
-    """Bring a store of an older winnow to this one's format; nothing is measured again."""
-    from flows.upkeep.upgrade import upgrade as bring
-
-    done = bring(_store(store, Path.cwd()))
-    if as_json:
-        _json(done)
-        return
-    if done["from"] == done["to"]:
-        _out(f"the store is of format {done['to']}.")
-        return
-    _out(
-        f"the store is of format {done['to']} now: {done['pools']} pool versions, "
-        f"{done['runs']} run versions and {done['manifests']} manifests were rewritten."
-    )
-
-
-@app.command()
-def ls(
-    files: Annotated[bool, typer.Option(help="The Parquet files of each table.")] = False,
-    outside: Annotated[
-        bool, typer.Option("--outside", help="What the store needs that does not lie in it.")
-    ] = False,
-    moved: Annotated[
-        list[str] | None,
-        typer.Option("--moved", help="OLD=NEW: with --outside, where something is now."),
-    ] = None,
-    store: StorePath = None,
-    as_json: Json = False,
-) -> None:
-    """List pools, versions, runs and their sizes."""
-    from flows.look import render
-    from flows.upkeep import outside as beyond
-
-    opened = _store(store, Path.cwd())
-    if moved and not outside:
-        raise ConfigError("--moved: goes with --outside.")
-    if moved:
-        beyond.moved(opened, moved)
-    items = beyond.outside(opened) if outside else render.listing(opened, files=files)
-    if as_json:
-        _json(items)
-        return
-    for item in items:
-        _out("  ".join(str(value) for value in item.values()))
-
-
-@app.command()
-def methods(
-    name: Annotated[str | None, typer.Argument(help="One method.")] = None,
-    check: Annotated[str | None, typer.Option(help="Property tests on ./file.py:name.")] = None,
-    json_schema: Annotated[bool, typer.Option(help="The parameters' JSON schema.")] = False,
-    as_json: Json = False,
-) -> None:
-    """List the methods; describe one; check one's own."""
-    from contracts import methods as registry
-
-    if check is not None:
-        from curation import properties
-
-        for held in properties.check(registry.find(check, recipe_dir=Path.cwd())):
-            _out(f"holds: {held}")
-        return
-    if name is not None:
-        method = registry.find(name)
-        if json_schema or as_json:
-            from contracts.params import schema_of
-
-            _json(schema_of(getattr(method, "function", method)).model_json_schema())
-            return
-        _out(f"{method!r}\n\n{method.__doc__}")
-        return
-    folders = (*registry.CURATION, "embeddings", "pretraining.objectives", "evaluation.protocols")
-    rows = [
-        {"folder": folder, "name": n, "does": registry.first_line(folder, n)}
-        for folder in folders
-        for n in registry.names(folder)
-        if not (folder == "embeddings" and n == "encoder")
-    ]
-    if as_json:
-        _json(rows)
-        return
-    for row in rows:
-        _out(f"{row['folder']:24} {row['name']:24} {row['does']}")
-
-
-def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool) -> None:
-    from flows.look import render, views
-
-    if as_json:
-        _json(result)
-        return
-    if "kept" not in result:
-        _out(f"pool {result['pool']} version {result['version']}: {result['records']:,} records")
-        return
-    last = views.Winnow(opened).run(name, version=result["version"])
-    _out(render.funnel_text(last.funnel()))
-    changed = "" if result["changed"] else " (nothing new: everything was found)"
-    _out(
-        f"{name} version {result['version']}{changed}: {result['kept']:,} of "
-        f"{result['records']:,} records kept"
-    )
-    answer = (result.get("evaluation") or {}).get("answer")
-    if answer:
-        _out(answer["text"])
-    for key in ("export", "checkpoint", "report"):
-        if result.get(key):
-            _out(f"{key}: {result[key]}")
-
-
-def _store(path: Path | None, recipe_dir: Path) -> Store:
-    from flows.run import open_store
-
-    return open_store(path, recipe_dir, os.environ)
-
-
-def _reporter(silent: bool) -> Reporter:
-    from flows.reporter import Reporter
-
-    if silent:
-        return Reporter()
-    return Reporter(
-        stage=lambda stage: _say(f"{stage} …"),
-        table=lambda table, count: _say(
-            f"  {table}: {count.found:,} found, {count.computed:,} to measure"
-        ),
-        ingest=_ingest_bar,
-        bar=_bar,
-        line=_say,
-        warning=_warned,
-    )
-
-
-@contextmanager
-def _ingest_bar(source: str) -> Iterator[Progress]:
-    """Say what is needed and free; show bytes done, rate and time left on a terminal only."""
-    from flows.reporter import Progress
-
-    def say(_todo: int, needed: int, free: int) -> None:
-        _say(f"  {source}: {needed:,} bytes needed, {free:,} free")
-
-    if not sys.stderr.isatty():
-        yield Progress(plan=say)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(f"reading {source}", total=None)
-
-        def plan(todo: int, needed: int, free: int) -> None:
-            say(todo, needed, free)
-            bars.update(task, total=todo)
-
-        def show(done: int, records: int) -> None:
-            bars.update(task, completed=done, description=f"reading {source}: {records:,}")
-
-        yield Progress(show, plan)
-
-
-@contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how much of long work is done, its rate and the time left, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda _done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what[:60], total=total, rate="")
-
-        def advance(done: int) -> None:
-            bars.advance(task, done)
-            speed = bars.tasks[0].finished_speed or bars.tasks[0].speed
-            bars.update(task, rate=f"{speed:,.1f}/s" if speed else "")
-
-        yield advance
-
-
-def _visible(text: str) -> str:
-    """Show control characters of data instead of sending them to the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
-
-
-def _out(text: str) -> None:
+def out(text: str) -> None:
+    """Print a line of result."""
     print(_visible(text))  # noqa: T201
 
 
-def _warn(text: str, *, to_error: bool = False) -> None:
+def out_json(value: Any) -> None:
+    """Print a result as one JSON value."""
+    print(json.dumps(value, ensure_ascii=False, default=str))  # noqa: T201
+
+
+def say(text: str) -> None:
+    """Print a line about the work, on stderr."""
+    print(_visible(text), file=sys.stderr)  # noqa: T201
+
+
+def warn(text: str, *, to_error: bool = False) -> None:
     """Print a line in colour where a person sees it."""
     from rich.console import Console
 
@@ -616,13 +67,22 @@ def _warn(text: str, *, to_error: bool = False) -> None:
     console.print(_visible(text), style="bold red")
 
 
-def _warned(text: str) -> None:
-    _warn(text, to_error=True)
+def reporter_for(silent: bool) -> Reporter:
+    """Return what says on stderr what a run does, or nothing."""
+    if silent:
+        return Reporter()
+    return Reporter(
+        stage=lambda stage: say(f"{stage} …"),
+        table=lambda table, count: say(
+            f"  {table}: {count.found:,} found, {count.computed:,} to measure"
+        ),
+        ingest=partial(progress.ingest_bar, say),
+        bar=progress.bar,
+        line=say,
+        warning=partial(warn, to_error=True),
+    )
 
 
-def _say(text: str) -> None:
-    print(_visible(text), file=sys.stderr)  # noqa: T201
-
-
-def _json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str))  # noqa: T201
+def _visible(text: str) -> str:
+    """Show control characters of data instead of sending them to the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
