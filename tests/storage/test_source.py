@@ -5,17 +5,13 @@ import os
 import socket
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from contracts.errors import ConfigError, DataError, StorageError
-from storage import walk
 from storage.source import (
     CAPTION_BYTES,
     BadText,
     Columns,
-    Refused,
     Rejected,
     clean_text,
     detect,
@@ -292,80 +288,6 @@ def test_a_failure_that_may_pass_is_told_from_what_the_content_is():
     codes = ["SOURCE_GONE", "UNREADABLE", "CHANGED_WHILE_READING", "DECODE_TIMEOUT"]
     assert all(Rejected("a", code).passing for code in codes)
     assert not any(Rejected("a", code).passing for code in ("TRUNCATED", "SYMLINK", "TOO_LARGE"))
-
-
-SOURCES = [
-    ("csv_text", "a.csv"),
-    ("image_folder", "a.jpg"),
-    ("json_lines", "a.jsonl"),
-    ("parquet", "a.parquet"),
-    ("text_folder", "a.txt"),
-    ("volumes", "a.nii"),
-    ("volumes", "a.dcm"),
-    ("webdataset", "a.tar"),
-]
-
-
-def test_a_disk_that_fails_under_pyarrow_is_no_damage_of_its_file(tmp_path, monkeypatch):
-    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "a.parquet")
-    source = open_source(find(tmp_path), Columns(), "parquet")
-
-    def failing(*_):
-        raise Refused("UNREADABLE", "Input/output error")
-
-    monkeypatch.setattr(walk._File, "readinto", failing)
-    [item] = (item for unit in source.units() for item in source.records(unit))
-    assert (item.code, item.passing) == ("UNREADABLE", True)
-
-
-@pytest.mark.parametrize(("kind", "name"), [s for s in SOURCES if s[0] != "parquet"])
-def test_every_source_tells_a_disk_that_does_not_answer_from_damage(
-    tmp_path, monkeypatch, kind, name
-):
-    _tree(tmp_path, name)
-    real = os.open
-
-    def failing(path, *args, **options):
-        # Its first byte cannot be read: a true EIO.
-        return real("/proc/self/mem" if path == name else path, *args, **options)
-
-    source = open_source(find(tmp_path), Columns(slices=kind == "volumes"), kind)
-    units = list(source.units())
-    monkeypatch.setattr(os, "open", failing)
-    items = [item for unit in units for item in source.records(unit)]
-    assert [(item.code, item.detail) for item in items] == [("UNREADABLE", "Input/output error")]
-
-
-@pytest.mark.parametrize(("kind", "name"), SOURCES)
-def test_every_source_follows_a_link_below_the_named_folder_and_else_says_what_it_is(
-    tmp_path, kind, name
-):
-    _tree(tmp_path, "hub/blob", f"plain/{name}", "snap/b.xyz")
-    (tmp_path / "snap" / name).symlink_to("../hub/blob")
-    for file in ("hub/blob", f"plain/{name}"):
-        (tmp_path / file).write_text("text\na cat\n")
-
-    def codes(folder, follow_links=None):
-        found = find(tmp_path / folder, follow_links)
-        source = open_source(found, Columns(slices=kind == "volumes"), kind)
-        items = [item for unit in source.units() for item in source.records(unit)]
-        return [getattr(item, "code", "a record") for item in items]
-
-    assert codes("snap") == ["SYMLINK"]
-    assert codes("snap", tmp_path / "plain") == ["SYMLINK"]
-    assert codes("snap", tmp_path / "hub") == codes("plain") != ["SYMLINK"]
-
-
-@pytest.mark.parametrize(("kind", "name"), SOURCES)
-def test_every_source_refuses_a_pipe_unread_and_counts_what_is_no_file_of_its_kind(
-    tmp_path, kind, name
-):
-    _tree(tmp_path, "b.xyz")
-    os.mkfifo(tmp_path / name)
-    source = open_source(find(tmp_path), Columns(slices=kind == "volumes"), kind)
-    items = [item for unit in source.units() for item in source.records(unit)]
-    assert [item.code for item in items] == ["SPECIAL_FILE"]
-    assert source.passed_over.rows() == [(".xyz", "not read", 1, ["b.xyz"])]
 
 
 def test_a_huge_folder_is_not_walked_whole(tmp_path, monkeypatch):

@@ -24,6 +24,14 @@ GOOD = [b"good %d,%d\n" % (n, n) for n in range(20)]
 QUOTED = [b'"good %d","%d"\n' % (n, n) for n in range(20)]
 
 
+def make_source(folder: Path) -> None:
+    """Write a source of nothing but records, for test_contract.py."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.csv").write_bytes(b"".join([HEADER, *GOOD[:10], b'"two\nlines, ""quoted""",7\n']))
+    packed = gzip.compress(b"".join([HEADER, *QUOTED]).replace(b",", b"\t"), mtime=0)
+    (folder / "b.tsv.gz").write_bytes(packed)
+
+
 def read(
     folder: Path, content: bytes, name: str = "a.csv", columns: Columns = ALIASES
 ) -> list[Record | Rejected]:

@@ -25,6 +25,13 @@ def _encoded(format: str = "JPEG", colour: int = 0) -> bytes:
 JPEG = _encoded()
 
 
+def make_source(folder: Path) -> None:
+    """Write a source of nothing but records, for test_contract.py."""
+    files = {"1.jpg": JPEG, "1.txt": "a cat", "2.png": _encoded("PNG"), "2.json": '{"text": "a"}'}
+    _write(folder, {f"cats/{name}": content for name, content in files.items()})
+    _write(folder, {"dogs/1.jpg": JPEG, "dogs/2.jpg": JPEG})
+
+
 def _read(path: Path | str, **columns) -> list[Record | Rejected]:
     found = find(path)
     source = ImageFolder(found.root, found.paths, Columns(**columns))

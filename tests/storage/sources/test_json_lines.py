@@ -25,6 +25,13 @@ ALIASES = Columns()
 GOOD = [json.dumps({"text": f"good {n}", "n": n}).encode() + b"\n" for n in range(20)]
 
 
+def make_source(folder: Path) -> None:
+    """Write a source of nothing but records, for test_contract.py."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.jsonl").write_bytes(b"".join(GOOD[:10]))
+    (folder / "b.ndjson.zst").write_bytes(zstandard.compress(b"".join(GOOD)))
+
+
 def read(
     folder: Path, content: bytes, name: str = "a.jsonl", columns: Columns = ALIASES
 ) -> list[Record | Rejected]:

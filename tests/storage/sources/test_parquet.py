@@ -13,12 +13,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.errors import ConfigError, DataError
-from storage.source import Columns, Record, Rejected, find
+from storage import walk
+from storage.source import Columns, Record, Refused, Rejected, find
 from storage.sources import parquet
 from storage.sources.parquet import Parquet
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def make_source(folder: Path) -> None:
+    """Write a source of nothing but records, for test_contract.py."""
+    image = pa.array([{"bytes": PNG, "path": f"{n}.png"} for n in range(9)], IMAGE)
+    columns = {"image": image, "text": [f"text {n}" for n in range(9)], "n": list(range(9))}
+    _write(folder / "a.parquet", columns, write_page_checksum=True)
+    _write(folder / "b.parquet", columns | {"x": [[0.5, None]] * 9}, row_group_size=4)
 
 
 def _read(path: Path | str, **columns) -> list[Record | Rejected]:
@@ -268,6 +277,18 @@ def test_a_damaged_file_is_rejected_among_many_and_an_error_alone(tmp_path, kind
     with pytest.raises(DataError, match=r"1\.parquet: is no sound Parquet file") as error:
         _read(tmp_path / "1.parquet")
     assert error.value.exit_code == 65
+
+
+def test_a_disk_that_fails_under_pyarrow_is_no_damage_of_its_file(tmp_path, monkeypatch):
+    _write(tmp_path / "a.parquet", {"text": ["a", "b"]})
+    source = Parquet(tmp_path, [tmp_path], Columns())
+
+    def failing(*_):
+        raise Refused("UNREADABLE", "Input/output error")
+
+    monkeypatch.setattr(walk._File, "readinto", failing)
+    [item] = (item for unit in source.units() for item in source.records(unit))
+    assert (item.code, item.passing) == ("UNREADABLE", True)
 
 
 def test_a_flipped_bit_is_found_where_pages_have_checksums(tmp_path):

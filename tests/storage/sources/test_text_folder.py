@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from contracts.errors import ConfigError
 from storage.source import Columns, Record, Rejected, find
 from storage.sources.text_folder import TextFolder
+
+
+def make_source(folder: Path) -> None:
+    """Write a source of nothing but records, for test_contract.py."""
+    (folder / "b").mkdir(parents=True)
+    for name, text in {"1.txt": "one", "2.md": "# two", "b/3.txt": "漢字", "b/4.txt": "4"}.items():
+        (folder / name).write_text(text)
 
 
 def _read(path, **columns) -> list[Record | Rejected]:

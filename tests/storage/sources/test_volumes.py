@@ -31,6 +31,14 @@ from storage.sources import _nifti
 from storage.sources.volumes import Volumes
 
 
+def make_source(folder: Path) -> None:
+    """Write a source of nothing but records, for test_contract.py."""
+    nifti(folder / "a.nii", cube(np.int16, 3000))
+    nifti(folder / "b.nii.gz", cube(np.uint8))
+    for number in range(3):
+        dicom(folder / f"ct/{number}.dcm", plane(number), ImagePositionPatient=[0, 0, number])
+
+
 def read(path: Path, **columns: Any) -> list[Record | Rejected]:
     found = find(path)
     source = Volumes(found.root, found.paths, Columns(slices=True, **columns))

@@ -68,6 +68,14 @@ END = bytes(10240)
 GOOD = samples(20, 100)
 
 
+def make_source(folder: Path) -> None:
+    """Write a source of nothing but records, for test_contract.py."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.tar").write_bytes(tar_of(samples(3)))
+    packed = [*samples(2), ("9.jpg", JPEG), ("9.json", b'{"n": 1}'), ("9.cls", b"4")]
+    (folder / "b.tar.gz").write_bytes(gzip.compress(tar_of(packed), mtime=0))
+
+
 def read(
     folder: Path, content: bytes | Members, name: str = "a.tar", columns: Columns = ALIASES
 ) -> list[Record | Rejected]:
