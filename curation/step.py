@@ -224,7 +224,7 @@ class Step:
                     f"{self.name}: {role} is {schema[role]}, not {_type_name(spec.dtype)}."
                 )
         untyped: dict[Any, Any] = {
-            role: _concrete(spec.dtype)
+            role: null_type(spec.dtype)
             for role, spec in self.reads.items()
             if schema.get(role) == pl.Null
         }
@@ -370,10 +370,10 @@ class Step:
             if name not in found.columns:
                 if found.height:
                     raise ContractError(f"{self.name} declares {name}, but returned no such column")
-                columns.append(pl.lit(None, dtype=_concrete(dtype)).alias(name))
+                columns.append(pl.lit(None, dtype=null_type(dtype)).alias(name))
                 continue
             if found.schema[name] == pl.Null:
-                columns.append(pl.col(name).cast(_concrete(dtype)))
+                columns.append(pl.col(name).cast(null_type(dtype)))
                 continue
             if not _fits(found.schema[name], dtype):
                 raise ContractError(
@@ -548,12 +548,23 @@ def _fits(found: Any, declared: Any) -> bool:
     return bool(found == declared)
 
 
-def _concrete(dtype: Any) -> Any:
-    """Return a type that a column of nulls can take."""
-    first = dtype[0] if isinstance(dtype, tuple) else dtype
-    return {pl.List: pl.List(pl.UInt64), pl.Array: pl.List(pl.Float32), None: pl.Null}.get(
-        first, first
-    )
+def null_type(dtype: Any) -> Any:
+    """Return the type of a column of nulls whose declared type may be open, at any depth.
+
+    Of several types it is the first. A list of any inner type is one of UInt64; an array of any
+    width a list of Float32.
+    """
+    if isinstance(dtype, tuple):
+        return null_type(dtype[0])
+    if isinstance(dtype, pl.List):
+        return pl.List(null_type(dtype.inner))
+    if isinstance(dtype, pl.Array):
+        return pl.Array(null_type(dtype.inner), dtype.size)
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: null_type(field.dtype) for field in dtype.fields})
+    # A list of anything equals pl.List: those with an inner type are taken above.
+    open_types = {None: pl.Null, pl.List: pl.List(pl.UInt64), pl.Array: pl.List(pl.Float32)}
+    return open_types.get(dtype, dtype)
 
 
 def _type_name(dtype: Any) -> str:

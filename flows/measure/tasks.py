@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curation.step import null_type
 from flows.pool_reader import flat_columns
 from flows.recipe import bootstrap
 from flows.recipe.expressions import bound_roles
@@ -249,18 +250,11 @@ def _measured(measure_batch: Callable[[pl.DataFrame], Any], batch: pl.DataFrame)
 def _aligned(uids: pl.DataFrame, parts: list[pl.DataFrame], node: Node) -> pl.DataFrame:
     """Return `uid` and the written columns for every row of the part, nulls where unmeasured."""
     if not parts:
-        columns = [pl.lit(None, dtype=_null_type(t)).alias(c) for c, t in node.writes.items()]
+        columns = [pl.lit(None, dtype=null_type(t)).alias(c) for c, t in node.writes.items()]
         return uids.with_columns(columns)
     found = pl.concat(parts)
     rows = uids.with_row_index("row")
     return rows.join(found, on="row", how="left", maintain_order="left").drop("row")
-
-
-def _null_type(dtype: Any) -> Any:
-    first = dtype[0] if isinstance(dtype, tuple) else dtype
-    if first is None or first in (pl.Array, pl.List):
-        return pl.List(pl.Float32) if first is not None else pl.Null
-    return first
 
 
 def _mask(work: Work, rows: int) -> np.ndarray[Any, Any]:

@@ -19,6 +19,7 @@ from curation.step import (
     fit,
     groupwise,
     in_order,
+    null_type,
     poolwise,
     rowwise,
     selector,
@@ -454,6 +455,35 @@ def test_a_step_describes_itself():
     assert doubled.parameters["properties"]["factor"]["default"] == 2.0
     assert best.parameters["required"] == ["budget"]
     assert repr(doubled) == "<rowwise doubled version 3>"
+
+
+SPAN = pl.Struct({"start": pl.UInt32, "end": pl.UInt32})
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (pl.Int8, pl.Int8),
+        (None, pl.Null),
+        ((pl.Array, pl.List), pl.List(pl.Float32)),
+        ((pl.String, pl.Int64), pl.String),
+        (pl.List, pl.List(pl.UInt64)),
+        (pl.List(pl.UInt32), pl.List(pl.UInt32)),
+        (pl.List(pl.List), pl.List(pl.List(pl.UInt64))),
+        (pl.List(SPAN), pl.List(SPAN)),
+        (pl.List(pl.Struct({"spans": pl.List})), pl.List(pl.Struct({"spans": pl.List(pl.UInt64)}))),
+        (pl.Struct({"x": pl.Array, "y": SPAN}), pl.Struct({"x": pl.List(pl.Float32), "y": SPAN})),
+        (pl.Array(pl.Float16, 3), pl.Array(pl.Float16, 3)),
+        (pl.Array(pl.List, 2), pl.Array(pl.List(pl.UInt64), 2)),
+        (pl.Array(pl.Float32, (2, 3)), pl.Array(pl.Float32, (2, 3))),
+    ],
+    ids=str,
+)
+def test_a_column_of_nulls_has_the_declared_type_at_every_depth(declared, expected):
+    found = null_type(declared)
+    # A type equals its class: only their texts tell List from List(UInt64).
+    assert str(found) == str(expected)
+    assert str(pl.Series([None]).cast(found).dtype) == str(expected)
 
 
 def test_a_bound_step_has_concrete_reads_and_writes():

@@ -314,6 +314,23 @@ def test_records_behind_a_gate_are_null_and_not_measured(project: Any, watch: An
     assert watch.counts["annotate.speech"] == (len(long), 0)
 
 
+def test_a_part_of_which_a_gate_lets_nothing_through_has_the_types_of_the_others(project: Any):
+    writes = {"spans": pl.List(pl.Struct({"start": pl.UInt32, "end": pl.UInt32}))}
+
+    @rowwise(version=1, reads={"text": Role(pl.String)}, writes=writes)
+    def whole(rows: pl.DataFrame) -> pl.DataFrame:
+        one = pl.struct(start=pl.lit(0, pl.UInt32), end=pl.col("text").str.len_chars())
+        return rows.select(spans=pl.concat_list(one))
+
+    _write(project, range(5), n=lambda i: i)
+    text = TEXTS + '[annotate.whole]\nonly = "meta.n >= 5"\n'
+    winnow.run(project.recipe(text), methods=[whole])
+    _write(project, range(5), range(5, 8), n=lambda i: i)
+    winnow.run(project.recipe(text), methods=[whole])
+    paths = project.store.root.glob("objects/web/annotate.whole/*.parquet")
+    assert [pl.read_parquet_schema(path)["spans"] for path in paths] == [writes["spans"]] * 2
+
+
 def test_a_groupwise_step_sees_what_its_gate_lets_through(project: Any):
     rows = [{"id": f"r{i}", "text": "same", "n": i} for i in range(6)]
     project.lines("texts/0.jsonl", rows)
