@@ -18,6 +18,7 @@ from flows.answer.check import check_stages
 from flows.export import destination
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.ingest.sources import source_spec
+from flows.measure.encoders import towers
 from flows.measure.runtime import Runtime
 from flows.options import Options
 from flows.pool_reader import PoolReader
@@ -51,7 +52,7 @@ def dry_run(recipe: Recipe, store: Store, options: Options, sample: int) -> dict
         ConfigError: the recipe is wrong, with every problem.
         DataError: there is nothing to look at.
     """
-    recipe = bootstrap.resolved(recipe, store)
+    recipe = bootstrap.resolved(recipe, store, towers)
     planned = plan(recipe, options.given)
     check_stages(recipe)
     destination.check(store, recipe)

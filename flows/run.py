@@ -16,6 +16,7 @@ from flows.export import datacard, destination, ready_lines
 from flows.export import export as exporting
 from flows.ingest.sources import ingest_sources
 from flows.look import report, views
+from flows.measure.encoders import towers
 from flows.measure.runtime import Runtime
 from flows.options import STAGES, Options
 from flows.recipe import bootstrap
@@ -81,7 +82,7 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         raise ConfigError(f"--until {options.until}: is no stage.{nearest(options.until, STAGES)}")
     problems = recipes.Problems()
     with problems.at():
-        recipe = bootstrap.resolved(recipe, store)
+        recipe = bootstrap.resolved(recipe, store, towers)
         planned = plan(recipe, options.given)
     with problems.at():
         check_stages(recipe)

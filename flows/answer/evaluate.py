@@ -22,8 +22,9 @@ from curation._graph import components
 from evaluation import protocol as inputs
 from evaluation.features import Features
 from flows.answer.pretrain import Training, trained
+from flows.measure.encoders import encoder
 from flows.measure.runtime import Runtime
-from flows.measure.tasks import MeasuredRows, Task, Work, encoder, measure
+from flows.measure.tasks import MeasuredRows, Task, Work, measure
 from flows.pool_reader import Mask
 from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, evaluate_expression

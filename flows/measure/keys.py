@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.measure.tasks import encoder, scorer
+from flows.measure.encoders import encoder, scorer
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe.plan import Node
 from storage import tables

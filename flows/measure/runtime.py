@@ -13,19 +13,11 @@ import polars as pl
 
 from contracts.errors import ConfigError
 from flows.measure import buckets, keys
+from flows.measure.encoders import encoder, scorer
 from flows.measure.from_files import match
 from flows.measure.keys import inputs_of, mask_hash, packed
 from flows.measure.targets import Targets
-from flows.measure.tasks import (
-    Task,
-    Work,
-    WrittenNotes,
-    encoder,
-    join,
-    measure,
-    pieces,
-    scorer,
-)
+from flows.measure.tasks import Task, Work, WrittenNotes, join, measure, pieces
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe.expressions import Expression
 from flows.recipe.plan import Node, Plan

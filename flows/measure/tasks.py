@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from curation.step import null_type
+from flows.measure.encoders import encoder, scorer
 from flows.pool_reader import flat_columns
-from flows.recipe import bootstrap
 from flows.recipe.expressions import bound_roles
 from flows.recipe.plan import Node
 from flows.workers import one_thread
@@ -165,36 +164,9 @@ def measurer(store: Store, work: Work, device: str | None) -> Callable[[pl.DataF
     return StepMeasurer(node, arguments)
 
 
-def encoder(node: Node, device: str | None) -> Any:
-    """Return a node's encoder, built once a process."""
-    assert node.method is not None
-    if node.file is not None:
-        return bootstrap.load(node.file, device, node.method.recipe_dir, **node.parameters)
-    return _built(node.method, _frozen(node.parameters), device)
-
-
-def scorer(node: Node, slot: str, device: str | None) -> Any:
-    """Return what fills a slot, built once a process."""
-    method, parameters = node.slots[slot]
-    return _built(method, _frozen(parameters), device)
-
-
 def load_table(store: Store, table: Object | Path) -> pl.DataFrame:
     """Return a model table of the store, or a file."""
     return files.load(table) if isinstance(table, Path) else tables.read(store, table)
-
-
-@lru_cache(maxsize=8)
-def _built(method: Any, parameters: tuple[tuple[str, Any], ...], device: str | None) -> Any:
-    made = method.load()(device, **dict(parameters))
-    one_thread()
-    return made
-
-
-def _frozen(parameters: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(parameters.items())
-    )
 
 
 def _payload(task: Task) -> str | None:

@@ -1,8 +1,9 @@
 """Bootstrap encoders: a recipe embeds with the encoder that another recipe's run trained.
 
-Which towers such an encoder has, and which records it was trained on, no section says: the store
-and the weights do. So `resolved` looks before a recipe is planned, and writes what it found into
-the section: `path`, `run`, `reads`, `allow`. A plan needs neither store nor weights then.
+Which towers such an encoder has, and which records it was trained on, no section says: the weights
+and the store do. So `resolved` looks before a recipe is planned, and writes what it found into
+the section: `path`, `run`, `reads`, `allow`. A plan needs neither store nor weights then. Nothing
+is built here: what looks into the weights is handed in.
 """
 
 from __future__ import annotations
@@ -10,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
-from contracts import methods
-from contracts.errors import ConfigError, DataError, Problem, nearest
+from contracts.errors import ConfigError, Problem, nearest
 from contracts.params import parse
 from flows.recipe import sections
 from flows.recipe.sections import HoldoutSection, Problems, Recipe
@@ -29,7 +28,17 @@ METHOD = "checkpoint"
 OWN = ("encoder", "recipe", "run", "path", "reads", "allow")
 
 
-def resolved(recipe: Recipe, store: Store) -> Recipe:
+class Towers(Protocol):
+    """What looks into weights: `flows.measure.encoders.towers`."""
+
+    def __call__(
+        self, path: Path, tower: Any, *, allow: Sequence[str], code_dir: Path, where: str
+    ) -> list[str]:
+        """Return which of `image` and `text` an exported encoder reads."""
+        ...
+
+
+def resolved(recipe: Recipe, store: Store, towers: Towers) -> Recipe:
     """Return a recipe whose bootstrap encoders are found, with the hold-out that it inherits.
 
     What is wrong with a section is added to the recipe's problems, under its key.
@@ -43,7 +52,7 @@ def resolved(recipe: Recipe, store: Store) -> Recipe:
         if section.get("encoder", alias) != METHOD:
             continue
         with problems.at(f"embed.{alias}"):
-            embed[alias], trained = _found(section, f"embed.{alias}", recipe, store)
+            embed[alias], trained = _found(section, f"embed.{alias}", recipe, store, towers)
             if trained is not None:
                 recipe = _with_holdout(recipe, trained, f"embed.{alias}.recipe")
     return replace(recipe, embed=embed, problems=(*recipe.problems, *problems.found))
@@ -84,51 +93,10 @@ def refuse_trained(store: Store, recipe: Recipe, held_out: pl.Series) -> None:
             )
 
 
-def load(
-    path: Path, device: str | None, recipe_dir: Path | None, *, tower: Any, allow: Sequence[str]
-) -> Any:
-    """Return the encoder of an exported checkpoint, built once a process for each state of it.
-
-    Raises:
-        DataError: the file is damaged, or none of this trainer.
-    """
-    state = path.stat()
-    known = (state.st_mtime_ns, state.st_size)
-    return _built(path, known, device, recipe_dir, tower, tuple(allow))
-
-
-@lru_cache(maxsize=4)
-def _built(
-    path: Path, _state: tuple[int, int], device: str | None, recipe_dir: Path | None,
-    tower: Any, allow: tuple[str, ...],
-) -> Any:  # fmt: skip
-    from embeddings.checkpoint import Checkpoint
-    from pretraining.checkpoint import description_of
-
-    data = path.read_bytes()
-    # One's own code decides about the vectors too.
-    code = [methods.source_hash(name, recipe_dir=recipe_dir) for name in allow]
-    description = {**description_of(data), "code": code}
-    return Checkpoint(_modules(path, data, allow, recipe_dir), description, device, tower=tower)
-
-
-def _modules(
-    path: Path, data: bytes, allow: Sequence[str], recipe_dir: Path | None
-) -> dict[str, Any]:
-    from pretraining.checkpoint import rebuild
-
-    try:
-        return rebuild(data, allow=allow, recipe_dir=recipe_dir)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-
-
 def _found(
-    section: Mapping[str, Any], where: str, recipe: Recipe, store: Store
+    section: Mapping[str, Any], where: str, recipe: Recipe, store: Store, towers: Towers
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """Return the section with what was found, and the run that trained the encoder."""
-    from embeddings.checkpoint import Checkpoint, towers_of
-
     legal = (*OWN, "only", "tower", "image", "text")
     unknown = [key for key in section if key not in legal]
     if unknown:
@@ -155,16 +123,15 @@ def _found(
         allow = list(section.get("allow", ()))
     if not path.is_file():
         raise _refused(f"{where}.path", f"there is no {path}.")
-    modules = _modules(path, path.read_bytes(), allow, code_dir(section, recipe.recipe_dir))
-    tower = parse(Checkpoint, {k: v for k, v in section.items() if k == "tower"}, where=where)
-    towers = towers_of(modules)
-    chosen = tower["tower"]
-    if chosen is not None and chosen not in towers:
-        raise _refused(
-            f"{where}.tower", f"the encoder has no {chosen} tower.{nearest(chosen, towers)}"
-        )
+    reads = towers(
+        path,
+        section.get("tower"),
+        allow=allow,
+        code_dir=code_dir(section, recipe.recipe_dir),
+        where=where,
+    )
     found = {k: v for k, v in section.items() if k not in OWN or k == "recipe"}
-    found |= {"encoder": METHOD, "path": str(path), "reads": [chosen] if chosen else list(towers)}
+    found |= {"encoder": METHOD, "path": str(path), "reads": reads}
     found |= {"allow": allow} if allow else {}
     if trained is not None:
         found["run"] = f"{trained['run']}@{trained['version']}"
