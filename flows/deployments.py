@@ -31,7 +31,7 @@ from prefect.exceptions import PrefectException
 
 from contracts.errors import CurationError
 from flows import run as runs
-from flows.options import STAGES, Options
+from flows.options import STAGES, Options, open_store
 from storage.store import Store
 
 
@@ -42,7 +42,7 @@ def stage_task(recipe: str, stage: str, last: bool, options: dict[str, Any]) -> 
     store = given.pop("store", None)
     overrides = given.pop("set", [])
     read = runs.read_recipe(Path(recipe), overrides)
-    opened = runs.open_store(Path(store) if store else None, read.recipe_dir, os.environ)
+    opened = open_store(Path(store) if store else None, read.recipe_dir, os.environ)
     return runs.run(read, opened, Options(until=stage, publish=last, **given))
 
 

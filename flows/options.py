@@ -1,12 +1,14 @@
-"""How to run, as opposed to what: the options of a run, and the names of its stages."""
+"""How to run, as opposed to what: the options of a run, its stages' names, and which store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from flows.reporter import Reporter
+from storage.store import Store
 
 STAGES = ("ingest", "embed", "annotate", "select", "export", "pretrain", "evaluate", "report")
 
@@ -40,3 +42,11 @@ class Options:
     def reaches(self, stage: str) -> bool:
         """Whether a stage is to be done."""
         return STAGES.index(stage) <= STAGES.index(self.until)
+
+
+def open_store(path: Path | None, recipe_dir: Path, environment: Mapping[str, str]) -> Store:
+    """Return the store: `--store`, else WINNOW_STORE, else `.winnow` beside the recipe."""
+    chosen = path or (
+        Path(environment["WINNOW_STORE"]) if environment.get("WINNOW_STORE") else None
+    )
+    return Store((chosen or recipe_dir / ".winnow").resolve())

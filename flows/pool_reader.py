@@ -21,6 +21,10 @@ from storage import commit, tables
 from storage.store import Object, Store
 
 Mask = NDArray[np.bool_]
+HOLDOUT = "holdout"
+"""What a verdict calls the rule that holds records out."""
+SHADOW = ".canaries"
+"""How the name of a pool of planted copies ends."""
 
 
 @dataclass

@@ -389,14 +389,6 @@ def _nothing_kept(pool: tables.Pool, verdict: Verdict) -> str:
     return "no record is kept. " + "; ".join(lost) + ". Loosen the rule that drops the most."
 
 
-def open_store(path: Path | None, recipe_dir: Path, environment: Mapping[str, str]) -> Store:
-    """Return the store: `--store`, else WINNOW_STORE, else `.winnow` beside the recipe."""
-    chosen = path or (
-        Path(environment["WINNOW_STORE"]) if environment.get("WINNOW_STORE") else None
-    )
-    return Store((chosen or recipe_dir / ".winnow").resolve())
-
-
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file."""
     return recipes.read(path, overrides)

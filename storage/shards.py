@@ -294,7 +294,8 @@ class TableFile:
 
 def read_table(path: Path) -> pl.DataFrame:
     """Return a table that lies beside the shards."""
-    frame = pl.from_arrow(pq.read_table(path))
+    # `pq.read_table` opens a dataset, for which pyarrow imports pandas where it is installed.
+    frame = pl.from_arrow(pq.ParquetFile(path).read())
     assert isinstance(frame, pl.DataFrame)
     return frame
 

@@ -193,7 +193,8 @@ def schema(store: Store, item: Object) -> dict[str, Any]:
     path = store.root / item.path
     with commit.reporting(path):
         arrow = pq.ParquetFile(path).schema_arrow
-    empty = pl.from_arrow(arrow.empty_table())
+    # `arrow.empty_table()` makes arrays, for which pyarrow imports pandas where it is installed.
+    empty = pl.from_arrow(pa.Table.from_batches([], schema=arrow))
     assert isinstance(empty, pl.DataFrame)
     found: dict[str, Any] = {}
     for name, dtype in empty.schema.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 
 import winnow
 
@@ -63,19 +64,49 @@ def test_importing_and_help_take_less_than_a_second():
     assert _seconds("-c", command) < 1
 
 
-def test_help_loads_nothing_heavy():
-    program = """
+_COMMAND = """
 import atexit, json, sys
 atexit.register(lambda: print("MODULES" + json.dumps([m.partition(".")[0] for m in sys.modules])))
 sys.argv = ["winnow", *sys.argv[1:]]
 from flows.cli.app import main
 main()
 """
+
+
+def _modules_of(*arguments: str, cwd: Path | None = None) -> set[str]:
+    """The modules that are loaded when a command ends."""
+    found = _python("-c", _COMMAND, *arguments, cwd=cwd)
+    assert found.returncode == 0, found.stderr
+    return set(json.loads(found.stdout.rpartition("MODULES")[2]))
+
+
+def test_help_loads_nothing_heavy():
     for arguments in (["--help"], ["run", "--help"], ["methods", "--json"]):
-        found = _python("-c", program, *arguments)
-        assert found.returncode == 0, found.stderr
-        modules = json.loads(found.stdout.partition("MODULES")[2])
-        assert not HEAVY & set(modules)
+        assert not HEAVY & _modules_of(*arguments)
+
+
+def test_a_store_is_looked_at_without_its_methods_and_encoders(tmp_path: Path):
+    (tmp_path / "pictures").mkdir()
+    for i in range(4):
+        picture = Image.effect_noise((32, 32), 20 + 30 * i)
+        picture.convert("RGB").save(tmp_path / "pictures" / f"{i}.png")
+    recipe = tmp_path / "winnow.toml"
+    recipe.write_text(
+        '[[source]]\npath = "pictures"\n[embed.net]\nencoder = "efficientnet_lite"\n'
+        "[fit.kmeans]\nnum_clusters = 2\n"
+        '[[select]]\nname = "sharp"\nwhere = "perceptual_hash.quality >= 0"\n'
+        '[[select]]\nname = "near"\nby = "one_per_neighbourhood"\nthreshold = 0.9999\n'
+    )
+    winnow.run(recipe, until="select")
+    loaded = {
+        arguments: _modules_of(*arguments, cwd=tmp_path)
+        for arguments in (
+            (), ("ls",), ("why", "0.png"), ("show",), ("show", "--dropped", "near"),
+        )
+    }  # fmt: skip
+    for arguments, modules in loaded.items():
+        assert not (HEAVY | {"scipy", "pandas", "embeddings", "curation"}) & modules, arguments
+    assert not {"polars", "pyarrow", "numpy", "sqlglot"} & (loaded[()] | loaded[("ls",)])
 
 
 def test_the_surface_is_what_is_promised():

@@ -115,10 +115,10 @@ def run(
     import os
 
     from flows import run as runs
-    from flows.options import Options
+    from flows.options import Options, open_store
 
     read = runs.read_recipe(Path(recipe), set)
-    opened = runs.open_store(Path(store) if store else None, read.recipe_dir, os.environ)
+    opened = open_store(Path(store) if store else None, read.recipe_dir, os.environ)
     given = {step.name: step for step in methods}
     options = Options(workers=workers, until=until, at=at, given=given)
     return runs.run(read, opened, options)

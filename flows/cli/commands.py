@@ -34,7 +34,8 @@ def overview(context: typer.Context, store: StorePath = None) -> None:
     """Without a command: the last run's funnel and the next useful command."""
     if context.invoked_subcommand is not None:
         return
-    from flows.look import render, views
+    from flows.look.render import funnel_rows, funnel_text
+    from storage.runs import load_run
 
     opened = _store(store, Path.cwd())
     names = opened.names("run")
@@ -44,11 +45,11 @@ def overview(context: typer.Context, store: StorePath = None) -> None:
             "`winnow demo` shows it all."
         )
         return
-    view = views.Winnow(opened)
     for name in names:
-        last = view.run(name)
-        out(f"{last.name} version {last.version}, pool {last.pool.name}@{last.pool.version}")
-        out(render.funnel_text(last.funnel()))
+        last = load_run(opened, name)
+        assert last is not None
+        out(f"{name} version {last['version']}, pool {last['pool']}@{last['pool_version']}")
+        out(funnel_text(funnel_rows(last["funnel"], last["result"]["records"])))
     out("Next: `winnow why KEY`, `winnow show --dropped RULE`, `winnow report`.")
 
 
@@ -398,14 +399,18 @@ def ls(
 ) -> None:
     """List pools, versions, runs and their sizes."""
     from flows.look import render
-    from flows.upkeep import outside as beyond
 
     opened = _store(store, Path.cwd())
     if moved and not outside:
         raise ConfigError("--moved: goes with --outside.")
-    if moved:
-        beyond.moved(opened, moved)
-    items = beyond.outside(opened) if outside else render.listing(opened, files=files)
+    if outside:
+        from flows.upkeep import outside as beyond
+
+        if moved:
+            beyond.moved(opened, moved)
+        items = beyond.outside(opened)
+    else:
+        items = render.listing(opened, files=files)
     if as_json:
         out_json(items)
         return
@@ -462,7 +467,7 @@ def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool)
         out(f"pool {result['pool']} version {result['version']}: {result['records']:,} records")
         return
     last = views.Winnow(opened).run(name, version=result["version"])
-    out(render.funnel_text(last.funnel()))
+    out(render.funnel_text(last.funnel().to_dicts()))
     changed = "" if result["changed"] else " (nothing new: everything was found)"
     out(
         f"{name} version {result['version']}{changed}: {result['kept']:,} of "
@@ -477,6 +482,6 @@ def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool)
 
 
 def _store(path: Path | None, recipe_dir: Path) -> Store:
-    from flows.run import open_store
+    from flows.options import open_store
 
     return open_store(path, recipe_dir, os.environ)

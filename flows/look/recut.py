@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from contracts.errors import ConfigError, nearest
-from flows.look.render import funnel
+from flows.look.render import FUNNEL, funnel_rows
 from flows.recipe.plan import Plan
 from flows.recipe.toml import dumps
 from flows.select.verdict import Verdict, judge
@@ -30,7 +30,7 @@ class Recut:
     def funnel(self) -> pl.DataFrame:
         """Return what `RunView.funnel` does."""
         results = [asdict(result) for result in self.verdict.results]
-        return funnel(results, self.verdict.rows.height)
+        return pl.DataFrame(funnel_rows(results, self.verdict.rows.height), schema=FUNNEL)
 
     def kept(self) -> pl.DataFrame:
         """Return uid and repeats of what would be kept."""

@@ -1,4 +1,7 @@
-"""Funnels, listings and tables as a person reads them."""
+"""Funnels, listings and tables as a person reads them.
+
+`winnow` and `winnow ls` need nothing but this and the store's JSON: no table library is imported.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +10,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from contracts.uid import hex_uid
-from storage import tables
 from storage.runs import load_run
 from storage.store import Store
 
+FUNNEL = {
+    "rule": str,
+    "clause": str,
+    "reached": int,
+    "dropped": int,
+    "unmeasured": int,
+    "kept_ratio": float,
+    "draws": int,
+}
 UID_COLUMNS = ("uid", "cluster", "nearest", "twin", "target")
 
 
-def funnel(results: Sequence[Mapping[str, Any]], records: int) -> pl.DataFrame:
-    """Return what each rule did to a pool of so many records, as `RunView.funnel` shows it."""
+def funnel_rows(results: Sequence[Mapping[str, Any]], records: int) -> list[dict[str, Any]]:
+    """Return what each rule did to a pool of so many records: a row for it and each clause."""
     rows: list[tuple[Any, ...]] = [("all records", None, records, 0, 0, 1.0, None)]
     for result in results:
-        left = result["reached"] - result["dropped"]
-        ratio = left / records if records else 0.0
-        rows.append(
-            (
-                result["name"],
-                None,
-                result["reached"],
-                result["dropped"],
-                result["unmeasured"],
-                ratio,
-                result["repeats"],
-            )
-        )
+        name, reached, dropped = result["name"], result["reached"], result["dropped"]
+        ratio = (reached - dropped) / records if records else 0.0
+        rows.append((name, None, reached, dropped, result["unmeasured"], ratio, result["repeats"]))
         if len(result["clauses"]) > 1:
             rows += [
-                (result["name"], c["text"], None, c["dropped"], c["unmeasured"], None, None)
+                (name, c["text"], None, c["dropped"], c["unmeasured"], None, None)
                 for c in result["clauses"]
             ]
-    schema = {
-        "rule": pl.String, "clause": pl.String, "reached": pl.Int64, "dropped": pl.Int64,
-        "unmeasured": pl.Int64, "kept_ratio": pl.Float64, "draws": pl.Int64,
-    }  # fmt: skip
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    return [dict(zip(FUNNEL, row, strict=True)) for row in rows]
 
 
-def funnel_text(rules: pl.DataFrame) -> str:
+def funnel_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a funnel as a table of lines."""
-    rows = rules.to_dicts()
     width = max(len(_label(r)) for r in rows)
     lines = [f"{'rule':{width}}  {'reached':>10}  {'dropped':>10}  {'left':>7}"]
     for row in rows:
@@ -72,12 +65,13 @@ def listing(store: Store, *, files: bool = False) -> list[dict[str, Any]]:
         ]  # fmt: skip
     items: list[dict[str, Any]] = []
     for name in store.names("pool"):
-        pool = tables.load_pool(store, name)
+        pool = store.ref("pool", name)
         assert pool is not None
-        objects = [o for part in pool.parts for o in (part.records, part.payload) if o is not None]
+        objects = [part[kind] for part in pool["parts"] for kind in ("records", "payload")]
         items.append(
-            {"kind": "pool", "name": name, "version": pool.version, "records": pool.records,
-             "bytes": sum(o.size_bytes for o in objects)}
+            {"kind": "pool", "name": name, "version": pool["version"],
+             "records": pool["records"],
+             "bytes": sum(item["size_bytes"] for item in objects if item)}
         )  # fmt: skip
     for name in store.names("run"):
         run = load_run(store, name)
@@ -93,6 +87,8 @@ def listing(store: Store, *, files: bool = False) -> list[dict[str, Any]]:
 
 def readable(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as JSON shows them: columns that hold a uid as 16 hexadecimal digits."""
+    from contracts.uid import hex_uid
+
     return {
         name: hex_uid(v) if name.rpartition(".")[2] in UID_COLUMNS and isinstance(v, int) else v
         for name, v in row.items()

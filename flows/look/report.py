@@ -22,10 +22,10 @@ from sqlglot import exp
 
 from flows.look.examples import EXAMPLES, clipped, clusters, examples, types_of
 from flows.look.views import RunView
+from flows.pool_reader import HOLDOUT
 from flows.recipe.expressions import Expression
 from flows.recipe.sections import SECTIONS
 from flows.recipe.toml import dumps
-from flows.select.verdict import HOLDOUT
 from storage import commit, seals
 
 LIMIT_BYTES = 20_000_000

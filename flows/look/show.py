@@ -9,14 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from contracts import encode
 from contracts.errors import ConfigError
 from contracts.uid import hex_uid
 from flows.ingest import quarantine
 from flows.look.render import readable
 from flows.look.views import PoolView, Winnow
+from flows.pool_reader import SHADOW
 from flows.recipe.expressions import Expression, evaluate_expression
-from flows.select.canaries import SHADOW
 from storage import commit
 
 SIDE_PX = 160
@@ -39,6 +38,8 @@ class Gallery:
         picture = ""
         data = self._images.get(row["uid"])
         if data is not None:
+            from contracts import encode
+
             small = base64.b64encode(encode.jpeg(data, max_side_px=SIDE_PX)).decode()
             picture = f'<img src="data:image/jpeg;base64,{small}"><br>'
         text = html.escape(str(row.get("text") or "")[:200])
@@ -123,6 +124,8 @@ def records_as_rows(
         ).lazy()
     rows = frame.head(n).collect()
     if images is not None:
+        from contracts import encode
+
         found = pool.images(rows["uid"].to_list())
         for uid, data in found.iter_rows():
             if data is not None:

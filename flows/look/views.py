@@ -1,11 +1,15 @@
-"""What `winnow.open` returns: pools and runs to read, re-cut and ask why."""
+"""What `winnow.open` returns: pools and runs to read, re-cut and ask why.
+
+What only reads a run's notes plans nothing, so that no method and no encoder is imported for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -13,18 +17,18 @@ import polars as pl
 from contracts.errors import ConfigError, nearest
 from contracts.uid import parse_uids
 from flows.ingest import quarantine
-from flows.look.recut import Recut, recut
-from flows.look.render import funnel, funnel_text, html_table, listing
+from flows.look.render import FUNNEL, funnel_rows, funnel_text, html_table, listing
 from flows.look.why import explained
-from flows.measure.runtime import Runtime
-from flows.pool_reader import Mask, PoolReader
-from flows.recipe import sections as recipes
-from flows.recipe.plan import Plan
-from flows.recipe.planner import plan
-from flows.select.verdict import HOLDOUT
+from flows.pool_reader import HOLDOUT, Mask, PoolReader
+from flows.recipe.expressions import Expression
 from storage import tables
 from storage.runs import load_run
 from storage.store import Object, Store
+
+if TYPE_CHECKING:
+    from flows.look.recut import Recut
+    from flows.measure.runtime import Runtime
+    from flows.recipe.plan import Plan
 
 
 class Winnow:
@@ -218,7 +222,8 @@ class RunView:
 
         `draws` counts the repeats after a rule that repeats records, null after any other.
         """
-        return funnel(self.ref["funnel"], self.result["records"])
+        rows = funnel_rows(self.ref["funnel"], self.result["records"])
+        return pl.DataFrame(rows, schema=FUNNEL)
 
     def kept(self) -> pl.LazyFrame:
         """Return the kept records: uid, repeats, the pool's columns and the rules' columns."""
@@ -246,6 +251,8 @@ class RunView:
         Raises:
             ConfigError: there is no such rule, or it needs notes that this run has not.
         """
+        from flows.look.recut import recut
+
         return recut(self, rules)
 
     def explained(self, uid: int) -> list[dict[str, Any]]:
@@ -253,8 +260,21 @@ class RunView:
         return explained(self, uid)
 
     @cached_property
+    def reader(self) -> PoolReader:
+        """The notes of this run beside its pool, to be read."""
+        notes = self._notes()
+        columns = {
+            f"{table.partition('.')[2]}.{column}": table
+            for table, objects in notes.items()
+            if objects
+            for column in tables.schema(self.store, objects[0])
+        }
+        pool = self.pool.reader.pool
+        return PoolReader(self.store, pool, self._holdout_masks(), notes, columns)
+
+    @cached_property
     def runtime(self) -> Runtime:
-        """The notes of this run beside its pool."""
+        """The notes of this run beside its pool, under its plan."""
         return self.runtime_of(self.plan)
 
     def evidence(self, rule: str) -> pl.DataFrame | None:
@@ -273,6 +293,9 @@ class RunView:
 
     def planned(self, rules: Sequence[Mapping[str, Any]]) -> Plan:
         """Return this run's recipe, planned with other `[[select]]` rules."""
+        from flows.recipe import sections as recipes
+        from flows.recipe.planner import plan
+
         raw = {**self.recipe, "select": list(rules)}
         recipe_dir = Path(self.ref["recipe_dir"])
         recipe = recipes.parsed(raw, recipe_dir=recipe_dir, name=self.name)
@@ -296,24 +319,24 @@ class RunView:
 
     def runtime_of(self, planned: Plan) -> Runtime:
         """Return the notes of this run beside its pool, for a plan over them."""
-        pool = tables.load_pool(self.store, self.ref["pool"], self.ref["pool_version"])
-        assert pool is not None
-        notes = {t: tuple(Object(**o) for o in items) for t, items in self.ref["notes"].items()}
+        from flows.measure.runtime import Runtime
+
+        pool, notes = self.pool.reader.pool, self._notes()
         models = {t: Object(**o) for t, o in self.ref["models"].items()}
         return Runtime(self.store, pool, self._holdout_masks(), notes, plan=planned, models=models)
 
+    def _notes(self) -> dict[str, tuple[Object, ...]]:
+        return {t: tuple(Object(**o) for o in items) for t, items in self.ref["notes"].items()}
+
     def _records(self, which: pl.Expr, rule: str | None) -> pl.LazyFrame:
         rows = self.verdict.filter(which)
-        known = self.pool.columns
-        columns = [c for c in known if c not in ("uid", "record", "digest") and "." not in c]
-        named = [r.where.paths for r, _ in self.plan.rules if r.where and rule in (None, r.name)]
-        nodes = [n.paths for r, n in self.plan.rules if n is not None and rule in (None, r.name)]
-        paths = dict.fromkeys(
-            [*columns, *(p for ps in (*named, *nodes) for p in ps if p not in ("image", "payload"))]
-        )
-        paths = {p: None for p in paths if p in known or p in self.plan.columns}
+        reader, known = self.reader, self.pool.columns
+        paths = [c for c in known if c not in ("uid", "record", "digest") and "." not in c]
+        for item in self.recipe["select"]:
+            if rule in (None, item["name"]):
+                paths += [p for p in _named(item) if p in known or p in reader.columns]
         chosen = self.verdict.select(which).to_series().fill_null(False).to_numpy()
-        found = self.runtime.frame(list(paths), self.runtime.by_part(chosen))
+        found = reader.frame(list(dict.fromkeys(paths)), reader.by_part(chosen))
         found = found.join(rows.select("uid", "clause", "repeats"), on="uid", maintain_order="left")
         evidence = self.evidence(rule) if rule is not None else None
         if evidence is not None:
@@ -323,8 +346,21 @@ class RunView:
     def __repr__(self) -> str:
         return (
             f"run {self.name} version {self.version} over pool {self.ref['pool']}"
-            f"@{self.ref['pool_version']}\n{funnel_text(self.funnel())}"
+            f"@{self.ref['pool_version']}\n{funnel_text(self.funnel().to_dicts())}"
         )
 
     def _repr_html_(self) -> str:
         return html_table(self.funnel().to_dicts())
+
+
+def _named(rule: Mapping[str, Any]) -> list[str]:
+    """Return the columns that a rule of a resolved recipe may name: of its SQL, or of its roles.
+
+    A selector's parameters stand beside its roles, and may be texts too: they name no column.
+    """
+    found: list[str] = []
+    for key, value in rule.items():
+        if key not in ("name", "by") and isinstance(value, str):
+            with suppress(ConfigError):
+                found += Expression(value).paths
+    return found

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from contracts import methods
 from contracts.errors import DataError
+from contracts.params import names_of
 from contracts.uid import digest_of, hex_uid, parse_uid
 from flows.look.render import readable
-from flows.measure.runtime import Runtime
-from flows.recipe.expressions import Expression
-from flows.select.verdict import HOLDOUT, clause_values
+from flows.pool_reader import HOLDOUT
+from flows.recipe.expressions import Expression, clause_values
 from storage import shards
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def why(run: RunView, key: str) -> dict[str, Any]:
     uid, found_by = _resolve(run, key)
     fate = run.verdict.filter(pl.col("uid") == uid).row(0, named=True)
     columns = [c for c in ("source", "source_id") if c in run.pool.columns]
-    record = run.runtime.frame(columns).filter(pl.col("uid") == uid).row(0, named=True)
+    record = run.reader.frame(columns).filter(pl.col("uid") == uid).row(0, named=True)
     rules = run.explained(uid)
     twin = _twin(run, uid, fate["dropped_by"])
     return {
@@ -54,35 +55,39 @@ def why(run: RunView, key: str) -> dict[str, Any]:
 
 def explained(run: RunView, uid: int) -> list[dict[str, Any]]:
     """Evaluate every `where` rule for one record, reached or not; say of a selector what it did."""
-    runtime = run.runtime
     fate = run.verdict.filter(pl.col("uid") == uid).row(0, named=True)["dropped_by"]
     found: list[dict[str, Any]] = []
     if run.ref["holdout"]:
         found.append({"rule": HOLDOUT, "clause": None, "value": None, "passed": fate != HOLDOUT})
     reached = fate != HOLDOUT
-    mask = runtime.where([uid])
-    for rule, node in run.plan.rules:
-        if rule.where is not None:
-            flat = runtime.frame(rule.where.paths, mask)
-            passes = clause_values(rule, flat)
-            for i, text in enumerate(rule.where.clauses):
+    mask = run.reader.where([uid])
+    for rule in run.recipe["select"]:
+        name = rule["name"]
+        if "where" in rule:
+            where = Expression(rule["where"])
+            flat = run.reader.frame(where.paths, mask)
+            passes = clause_values(where, flat)
+            for i, text in enumerate(where.clauses):
                 named = readable({p: flat[p][0] for p in Expression(text).paths})
                 found.append(
-                    {"rule": rule.name, "clause": text, "value": named,
-                     "passed": bool(passes[str(i)][0])}
-                )  # fmt: skip
+                    {
+                        "rule": name,
+                        "clause": text,
+                        "value": named,
+                        "passed": bool(passes[str(i)][0]),
+                    }
+                )
+        elif not reached:
+            found.append(
+                {"rule": name, "clause": f"by {rule['by']}", "value": "not_reached", "passed": None}
+            )
         else:
-            assert node is not None
-            evidence = run.evidence(rule.name)
+            evidence = run.evidence(name)
             mine = None if evidence is None else evidence.filter(pl.col("uid") == uid)
             values = mine.drop("uid").row(0, named=True) if mine is not None and mine.height else {}
-            passed = (fate != rule.name) if reached else None
-            found.append({"rule": rule.name, "clause": f"by {rule.by}",
-                          "value": readable(values) if values else None,
-                          "passed": passed})  # fmt: skip
-            if passed is None:
-                found[-1]["value"] = "not_reached"
-        reached = reached and fate != rule.name
+            found.append({"rule": name, "clause": f"by {rule['by']}",
+                          "value": readable(values) or None, "passed": fate != name})  # fmt: skip
+        reached = reached and fate != name
     return found
 
 
@@ -104,24 +109,24 @@ def why_text(answer: Mapping[str, Any]) -> str:
 
 
 def _resolve(run: RunView, key: str) -> tuple[int, str]:
-    runtime = run.runtime
-    everyone = runtime.frame([])["uid"]
+    reader = run.reader
+    everyone = reader.frame([])["uid"]
     # 16 digits may be either; the whole column decides that in a file, here the pool does.
     for uid in (parse_uid(key), int(key) if re.fullmatch("[0-9]{1,20}", key) else None):
         if uid is not None and uid < 2**64 and uid in everyone:
             return uid, "uid"
     for column in ("source_id", "meta.url"):
         if column in run.pool.columns:
-            rows = runtime.frame([column]).filter(pl.col(column) == key)
+            rows = reader.frame([column]).filter(pl.col(column) == key)
             if rows.height:
                 return int(rows["uid"][0]), column
     path = Path(key)
     if path.is_file():
         data = path.read_bytes()
-        rows = runtime.frame(["digest"]).filter(pl.col("digest") == digest_of(data))
+        rows = reader.frame(["digest"]).filter(pl.col("digest") == digest_of(data))
         if rows.height:
             return int(rows["uid"][0]), "digest"
-        near = _by_picture(runtime, data)
+        near = _by_picture(run, data)
         if near is not None:
             return near, "perceptual hash"
     raise DataError(
@@ -130,21 +135,20 @@ def _resolve(run: RunView, key: str) -> tuple[int, str]:
     )
 
 
-def _by_picture(runtime: Runtime, data: bytes) -> int | None:
+def _by_picture(run: RunView, data: bytes) -> int | None:
     """Return the record whose perceptual hash is nearest to a picture's, within 6 bits."""
-    for node in runtime.plan.nodes.values():
-        if (
-            node.method is None
-            or node.method.name != "perceptual_hash"
-            or "bits" not in node.writes
-        ):
+    for alias, section in run.recipe.get("annotate", {}).items():
+        path = f"{alias}.bits"
+        if section.get("step") != "perceptual_hash" or path not in run.reader.columns:
             continue
-        mine = node.step(pl.DataFrame({"uid": pl.Series([0], dtype=pl.UInt64), "image": [data]}))
+        step = methods.load("curation.annotate", "perceptual_hash")
+        step = step.bind(**{k: v for k, v in section.items() if k in names_of(step.function)})
+        mine = step(pl.DataFrame({"uid": pl.Series([0], dtype=pl.UInt64), "image": [data]}))
         bits = mine["bits"][0]
         if bits is None or mine.schema["bits"] != pl.UInt64:
             continue
-        theirs = runtime.frame([f"{node.alias}.bits"]).drop_nulls()
-        distance = np.bitwise_count(theirs[f"{node.alias}.bits"].to_numpy() ^ np.uint64(bits))
+        theirs = run.reader.frame([path]).drop_nulls()
+        distance = np.bitwise_count(theirs[path].to_numpy() ^ np.uint64(bits))
         if len(distance) and distance.min() <= 6:
             return int(theirs["uid"][int(distance.argmin())])
     return None
@@ -156,10 +160,7 @@ def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:
     Where a later rule dropped the twin as a duplicate too, the twin's twin is followed.
     """
     nothing = {"duplicate_of": None, "edge": None, "distance": None}
-    rule = next((r for r, n in run.plan.rules if r.name == dropped_by and n is not None), None)
-    if rule is None:
-        return nothing
-    evidence = run.evidence(rule.name)
+    evidence = None if dropped_by is None else run.evidence(dropped_by)
     if evidence is None or "twin" not in evidence.columns:
         return nothing
     mine = evidence.filter((pl.col("uid") == uid) & pl.col("twin").is_not_null())

@@ -100,6 +100,16 @@ def evaluate_expression(frame: pl.DataFrame, expression: pl.Expr, text: str) -> 
         raise ConfigError(f"{text!r}: {error}") from None
 
 
+def clause_values(expression: Expression, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return for each of the rows whether each clause holds; null where it is unmeasured."""
+    return pl.DataFrame(
+        {
+            str(i): evaluate_expression(rows, expression.clause(i), text).cast(pl.Boolean)
+            for i, text in enumerate(expression.clauses)
+        }
+    )
+
+
 def bound_roles(flat: pl.DataFrame, roles: Mapping[str, Expression]) -> list[pl.Series]:
     """Return a method's roles as columns, out of the flat columns that its expressions name."""
     return [

@@ -23,6 +23,7 @@ from contracts.uid import hex_uid, uid_of, uniform
 from flows.ingest import quarantine
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.measure.runtime import Runtime
+from flows.pool_reader import SHADOW
 from flows.recipe.plan import Node, Plan
 from flows.recipe.sections import CanariesSection, Rule
 from flows.select.verdict import Verdict, judge
@@ -30,8 +31,6 @@ from storage import tables
 from storage.source import Found, PassedOver, Record, Unit
 from storage.store import key_of
 
-SHADOW = ".canaries"
-"""How a shadow pool's name ends."""
 SOURCE = "canaries"
 STREAM = "canaries"
 VERSION = 1

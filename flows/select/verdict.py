@@ -11,12 +11,10 @@ import polars as pl
 from contracts.errors import DataError
 from curation.step import Step
 from flows.measure.runtime import Runtime
-from flows.pool_reader import Mask
-from flows.recipe.expressions import evaluate_expression
+from flows.pool_reader import HOLDOUT, Mask
+from flows.recipe.expressions import clause_values
 from flows.recipe.plan import Node, Plan
 from flows.recipe.sections import Rule
-
-HOLDOUT = "holdout"
 
 
 @dataclass(frozen=True)
@@ -132,23 +130,12 @@ def judge(runtime: Runtime) -> Verdict:
     return verdict
 
 
-def clause_values(rule: Rule, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return for each of the rows whether each clause of a rule holds; null where unmeasured."""
-    assert rule.where is not None
-    return pl.DataFrame(
-        {
-            str(i): evaluate_expression(rows, rule.where.clause(i), text).cast(pl.Boolean)
-            for i, text in enumerate(rule.where.clauses)
-        }
-    )
-
-
 def _where(
     runtime: Runtime, rule: Rule, candidates: Mask
 ) -> tuple[Mask, np.ndarray[Any, Any], RuleResult]:
     assert rule.where is not None
     flat = runtime.frame(rule.where.paths)
-    passes = clause_values(rule, flat)
+    passes = clause_values(rule.where, flat)
     results = [passes[c].fill_null(False).to_numpy() for c in passes.columns]
     nulls = [passes[c].is_null().to_numpy() for c in passes.columns]
     passed = np.logical_and.reduce(results)

@@ -13,7 +13,7 @@ import pytest
 
 from contracts.errors import BusyError, ConfigError, DataError
 from contracts.uid import uid_of
-from flows import run as runs
+from flows.options import open_store
 from flows.recipe import sections as recipes
 from flows.recipe.planner import plan
 from flows.reporter import Reporter
@@ -290,9 +290,9 @@ def test_a_missing_source_of_a_recipe_is_bad_data(project: Any):
 def test_the_store_is_where_it_is_said_to_be(tmp_path: Path):
     recipe_dir = tmp_path / "recipe"
     environment = {"WINNOW_STORE": str(tmp_path / "env")}
-    assert runs.open_store(None, recipe_dir, {}).root == recipe_dir / ".winnow"
-    assert runs.open_store(None, recipe_dir, environment).root == tmp_path / "env"
-    assert runs.open_store(tmp_path / "given", recipe_dir, environment).root == tmp_path / "given"
+    assert open_store(None, recipe_dir, {}).root == recipe_dir / ".winnow"
+    assert open_store(None, recipe_dir, environment).root == tmp_path / "env"
+    assert open_store(tmp_path / "given", recipe_dir, environment).root == tmp_path / "given"
 
 
 def test_a_run_says_table_by_table_what_it_found_and_computed(rows: Any):

@@ -28,7 +28,7 @@ def test_the_funnel_goes_from_the_pool_to_what_is_kept(run: Any):
     assert clauses.select("clause", "dropped").rows() == [
         ("meta.n < 18", 2), ("caption_stats.words >= 2", 3), ("meta.n >= 2", 0),
     ]  # fmt: skip
-    assert "caption_stats.words >= 2" in funnel_text(run.funnel())
+    assert "caption_stats.words >= 2" in funnel_text(run.funnel().to_dicts())
 
 
 def test_kept_and_dropped_part_the_pool(run: Any):

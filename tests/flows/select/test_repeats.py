@@ -64,4 +64,4 @@ def test_a_later_budget_counts_draws(project: Any):
     draws = run.kept().select("often.repeats").collect()["often.repeats"].sum()
     assert 5 <= draws <= 9
     assert run.funnel().filter(pl.col("rule") == "rehydrate")["draws"].to_list() == [14]
-    assert "(14 draws)" in funnel_text(run.funnel())
+    assert "(14 draws)" in funnel_text(run.funnel().to_dicts())
