@@ -261,23 +261,35 @@ def forget(
 
 @app.command()
 def why(
-    keys: Annotated[list[str], typer.Argument(help="uid, source id, URL or a file.")],
+    keys: Annotated[
+        list[str], typer.Argument(help="uid, source id, source:id, URL, file name or a file.")
+    ],
     run_name: Annotated[str | None, typer.Option("--run", help="Which run.")] = None,
     store: StorePath = None,
     as_json: Json = False,
 ) -> None:
     """Say why a record is in or out: every rule with its clauses' values."""
     from flows.look import views
+    from flows.look.why import left_out, why_text
     from flows.look.why import why as ask
-    from flows.look.why import why_text
 
     opened = views.Winnow(_store(store, Path.cwd()))
-    answers = [ask(opened.run(run_name), key) for key in keys]
+    runs = opened.store.names("run")
+    pools = [] if runs else [opened.pool(name) for name in opened.store.names("pool")]
+    asked: dict[str, list[dict[str, Any]]] = {}
+    for key in keys:
+        # What an ingest left out is known before anything was run.
+        unused = [answer for pool in pools for answer in left_out(pool.quarantine(), key)]
+        asked[key] = unused or ask(opened.run(run_name), key)
+    answers = [answer for found in asked.values() for answer in found]
     if as_json:
         out_json(answers[0] if len(answers) == 1 else answers)
         return
-    for answer in answers:
-        out(why_text(answer))
+    for key, found in asked.items():
+        if len(found) > 1:
+            out(f"{key}: {len(found)} records have this {found[0]['found_by']}")
+        for answer in found:
+            out(why_text(answer))
 
 
 class _Show(TyperCommand):
@@ -294,7 +306,9 @@ class _Show(TyperCommand):
 
 @app.command(cls=_Show)
 def show(
-    name: Annotated[str | None, typer.Argument(help="A run or a pool; the only run.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A run, a pool, or a key as of `why`; the only run.")
+    ] = None,
     where: Annotated[str | None, typer.Option(help="SQL over the records' columns.")] = None,
     dropped: Annotated[str | None, typer.Option(help="What a rule dropped.")] = None,
     quarantined: Annotated[
@@ -303,7 +317,7 @@ def show(
             help="What is not in the pool, of a reason code; without one the codes with counts."
         ),
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many.")] = 20,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 20,
     images: Annotated[Path | None, typer.Option(help="Write the pictures to this folder.")] = None,
     store: StorePath = None,
     as_json: Json = False,
@@ -321,8 +335,17 @@ def show(
         return
     for row in rows:
         out("  ".join(f"{k}={str(v)[:80]}" for k, v in row.items() if v not in (None, [], {})))
-    if not rows and quarantined is not None:
-        out("nothing is quarantined" + (f" as {quarantined}." if quarantined else "."))
+    if not rows:
+        out(_no_hits(where, dropped, quarantined))
+
+
+def _no_hits(where: str | None, dropped: str | None, quarantined: str | None) -> str:
+    if quarantined is not None:
+        return "nothing is quarantined" + (f" as {quarantined}." if quarantined else ".")
+    of = "a record" if dropped is None else f"a record that {dropped} dropped"
+    if where is not None:
+        return f"no hits: {where} holds of none."
+    return f"no hits: there is not {of}."
 
 
 @app.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ FUNNEL = {
     "kept_ratio": float,
     "draws": int,
 }
+_WORDS, _AROUND, _DIFFERENCES = 1000, 3, 5
 UID_COLUMNS = ("uid", "cluster", "nearest", "twin", "target")
 
 
@@ -93,6 +95,26 @@ def readable(row: Mapping[str, Any]) -> dict[str, Any]:
         name: hex_uid(v) if name.rpartition(".")[2] in UID_COLUMNS and isinstance(v, int) else v
         for name, v in row.items()
     }
+
+
+def marked(text: str, twin: str) -> str:
+    """Return where the words of a text differ from those of its twin.
+
+    `[-only here-]` and `{+only in the twin+}`, each with three words around it; the first
+    differences, within the first 1,000 words.
+    """
+    here, there = text.split()[:_WORDS], twin.split()[:_WORDS]
+    words = SequenceMatcher(None, here, there, autojunk=False)
+    found: list[str] = []
+    for group in list(words.get_grouped_opcodes(_AROUND))[:_DIFFERENCES]:
+        for tag, a, b, c, d in group:
+            if tag == "equal":
+                found += here[a:b]
+                continue
+            found += [f"[-{' '.join(here[a:b])}-]"] if a < b else []
+            found += [f"{{+{' '.join(there[c:d])}+}}"] if c < d else []
+        found.append("…")
+    return " ".join(found[:-1]) or "white space, or words after the first 1,000"
 
 
 def html_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from contracts.errors import ConfigError
+from contracts.errors import ConfigError, nearest
 from contracts.uid import hex_uid
 from flows.ingest import quarantine
+from flows.look import find
 from flows.look.render import readable
 from flows.look.views import PoolView, Winnow
-from flows.pool_reader import SHADOW
+from flows.pool_reader import SHADOW, PoolReader
 from flows.recipe.expressions import Expression, evaluate_expression
 from storage import commit
 
@@ -88,7 +89,8 @@ def records_as_rows(
 
     Args:
         opened: the store.
-        name: a run or a pool; where it is left out, the only run, else the only pool.
+        name: a run or a pool, the only run, else the only pool, where it is left out; or what
+            names records of that, as `find.records` takes it.
         where: an SQL condition over the records' columns.
         dropped: a rule of the run.
         quarantined: a reason code; what of it is out of the pool. The empty text: each code with
@@ -100,28 +102,42 @@ def records_as_rows(
         ConfigError: nothing has the name, or the condition does not fit the columns.
     """
     runs, pools = opened.store.names("run"), opened.store.names("pool")
-    if name is None:
+    key = name if name not in (*runs, *pools) else None
+    if name is None or key is not None:
         own = [pool for pool in pools if not pool.endswith(SHADOW)]
         name = (runs if len(runs) == 1 else own if len(own) == 1 else [None])[0]
-    is_run = name in runs and (dropped is not None or name not in pools or quarantined is None)
-    if is_run:
+    if name is None:
+        known = [*runs, *(pool for pool in pools if pool not in runs)]
+        asked = "name a run or a pool" if key is None else f"there is no run or pool {key!r}"
+        raise ConfigError(f"{asked}.{nearest(key or '', known)}")
+    run = None
+    if name in runs and (dropped is not None or name not in pools or quarantined is None):
         run = opened.run(name)
-        pool = run.pool
-        frame = run.kept() if dropped is None else run.dropped(dropped)
-    else:
-        pool = opened.pool(name or "")
-        frame = pool.frame()
+    pool = opened.pool(name) if run is None else run.pool
     if quarantined == "":
         return quarantine.left_out(pool.quarantine()) + pool.passed_over()
     if quarantined is not None:
-        rows = pool.quarantine().filter(pl.col("code") == quarantined).head(n)
-        return [{**row, "digest": (row["digest"] or b"").hex()} for row in rows.to_dicts()]
+        return _plain(pool.quarantine().filter(pl.col("code") == quarantined).head(n))
+    if run is None:
+        frame = pool.frame()
+    elif dropped is not None:
+        frame = run.dropped(dropped)
+    elif key is not None:
+        fates = run.verdict.select("uid", "dropped_by").lazy()
+        frame = pool.frame().join(fates, on="uid", maintain_order="left")
+    else:
+        frame = run.kept()
+    if key is not None:
+        match = find.records(pool, key, run)
+        if not match.uids and (left_out := find.left_out(pool.quarantine(), key)).height:
+            return _plain(left_out.head(n))
+        if not match.uids:
+            known = [*runs, *pools]
+            raise ConfigError(f"there is no run, pool or record {key!r}.{nearest(key, known)}")
+        frame = frame.filter(pl.col("uid").is_in(match.uids))
     if where is not None:
-        condition = Expression(where)
-        flat = frame.collect()
-        frame = flat.filter(
-            evaluate_expression(flat, condition.polars, where).fill_null(False)
-        ).lazy()
+        reader = pool.reader if run is None else run.reader
+        frame = _hits(frame, reader, pool.columns, where)
     rows = frame.head(n).collect()
     if images is not None:
         from contracts import encode
@@ -132,6 +148,25 @@ def records_as_rows(
                 commit.write(images / f"{hex_uid(uid)}.jpg", encode.jpeg(data))
     hidden = ("digest", "record", "location")
     return [readable({k: v for k, v in row.items() if k not in hidden}) for row in rows.to_dicts()]
+
+
+def _hits(frame: pl.LazyFrame, reader: PoolReader, columns: list[str], where: str) -> pl.LazyFrame:
+    """Return the records of which a condition holds, with all the columns that it names."""
+    condition = Expression(where)
+    known = [*columns, *reader.columns]
+    for path in condition.paths:
+        if path not in known:
+            raise ConfigError(f"--where: there is no column {path!r}.{nearest(path, known)}")
+    flat = reader.frame(condition.paths)
+    hits = flat.filter(evaluate_expression(flat, condition.polars, where).fill_null(False))
+    shown = frame.collect_schema().names()
+    further = hits.select("uid", *(path for path in condition.paths if path not in shown))
+    return frame.join(further.lazy(), on="uid", maintain_order="left")
+
+
+def _plain(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return rows of a quarantine with their digests in hexadecimal digits."""
+    return [{**row, "digest": (row["digest"] or b"").hex()} for row in rows.to_dicts()]
 
 
 def _open_pools() -> list[PoolView]:

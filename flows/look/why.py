@@ -2,55 +2,117 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
-from contracts import methods
 from contracts.errors import DataError
-from contracts.params import names_of
-from contracts.uid import digest_of, hex_uid, parse_uid
-from flows.look.render import readable
+from contracts.uid import hex_uid, uid_of
+from flows.ingest import quarantine
+from flows.look import find
+from flows.look.render import marked, readable
 from flows.pool_reader import HOLDOUT
 from flows.recipe.expressions import Expression, clause_values
-from storage import shards
+from storage import shards, tables
 
 if TYPE_CHECKING:
     from flows.look.views import RunView
 
+# Of the records that one key names, so many are answered.
+MOST = 20
 
-def why(run: RunView, key: str) -> dict[str, Any]:
-    """Say why a record is in or out of a run.
+
+def why(run: RunView, key: str) -> list[dict[str, Any]]:
+    """Say of each record that a key names why it is in or out of a run.
+
+    What was never accepted has an answer too: `quarantined` says why, and no rule saw it.
 
     Args:
         run: the run.
-        key: uid (16 hexadecimal digits), source id, URL, or a file (by digest, then by
-            perceptual hash).
+        key: as `find.records` takes it.
 
     Raises:
-        DataError: nothing has the key (65).
+        DataError: nothing has the key, or too many records have it (65).
     """
-    uid, found_by = _resolve(run, key)
+    match = find.records(run.pool, key, run)
+    if len(match.uids) > MOST:
+        raise DataError(
+            f"{key}: names {len(match.uids):,} records (by {match.by}), such as "
+            f"{_name(run, match.uids[0])}. Name one as source:id or by its uid."
+        )
+    answers = [_answer(run, uid, match) for uid in match.uids]
+    latest = tables.load_pool(run.store, run.pool.name)
+    assert latest is not None
+    answers += left_out(quarantine.listed(run.store, latest), key)
+    if not answers:
+        raise DataError(_nothing(run, latest, key))
+    return answers
+
+
+def left_out(rows: pl.DataFrame, key: str) -> list[dict[str, Any]]:
+    """Return an answer for each row of a quarantine that a key names."""
+    return [
+        {
+            "uid": None
+            if row["source_id"] is None
+            else hex_uid(uid_of(row["source"], row["source_id"])),
+            "found_by": "quarantine",
+            "kept": False,
+            "dropped_by": None,
+            "quarantined": {k: row[k] for k in ("code", "detail", "where")},
+            "rules": [],
+            "duplicate_of": None,
+            "source": f"{row['source']}:{row['source_id'] or row['where']}",
+            "versions": [],
+            "shards": [],
+        }
+        for row in find.left_out(rows, key).to_dicts()
+    ]
+
+
+def _answer(run: RunView, uid: int, match: find.Match) -> dict[str, Any]:
     fate = run.verdict.filter(pl.col("uid") == uid).row(0, named=True)
-    columns = [c for c in ("source", "source_id") if c in run.pool.columns]
-    record = run.reader.frame(columns).filter(pl.col("uid") == uid).row(0, named=True)
-    rules = run.explained(uid)
     twin = _twin(run, uid, fate["dropped_by"])
     return {
         "uid": hex_uid(uid),
-        "found_by": found_by,
+        "found_by": match.by,
+        "bits_apart": match.bits_apart,
         "kept": fate["dropped_by"] is None,
         "dropped_by": fate["dropped_by"],
-        "rules": rules,
+        "quarantined": None,
+        "rules": run.explained(uid),
         **twin,
-        "source": f"{record['source']}:{record['source_id']}",
+        "source": _name(run, uid),
         "versions": _versions(run, uid),
         "shards": _shards(run, uid),
     }
+
+
+def _name(run: RunView, uid: int) -> str:
+    reader = run.pool.reader
+    row = reader.frame(["source", "source_id"], reader.where([uid])).row(0, named=True)
+    return f"{row['source']}:{row['source_id']}"
+
+
+def _nothing(run: RunView, latest: tables.Pool, key: str) -> str:
+    """Return what is said where nothing has a key, and where else it may be."""
+    pool = run.pool
+    said = (
+        f"{key}: no record of pool {pool.name}@{pool.version}, and nothing in its quarantine, has "
+        "this uid, source id, source:id, URL, file name or content."
+    )
+    if latest.version != pool.version:
+        said += (
+            f" The run judged version {pool.version}, the last is {latest.version}: `winnow run` "
+            "judges what is new."
+        )
+    suffix = Path(key).suffix.lower()
+    for group in pool.passed_over():
+        if suffix and group["suffix"] == suffix:
+            said += f" {group['count']:,} {suffix} files were passed over: {group['reason']}."
+    return said
 
 
 def explained(run: RunView, uid: int) -> list[dict[str, Any]]:
@@ -92,9 +154,19 @@ def explained(run: RunView, uid: int) -> list[dict[str, Any]]:
 
 
 def why_text(answer: Mapping[str, Any]) -> str:
-    """Return `why` as lines."""
+    """Return an answer of `why` as lines."""
+    if answer["quarantined"]:
+        reason = answer["quarantined"]
+        detail = f": {reason['detail']}" if reason["detail"] else ""
+        place = "" if answer["source"].endswith(f":{reason['where']}") else f" at {reason['where']}"
+        return f"{answer['source']}: quarantined as {reason['code']}{place}{detail}"
     fate = "kept" if answer["kept"] else f"dropped by {answer['dropped_by']}"
     lines = [f"{answer['uid']}  {answer['source']}: {fate}"]
+    if answer["bits_apart"] is not None:
+        lines.append(
+            "  found by its looks: the perceptual hashes differ in "
+            f"{answer['bits_apart']} of 64 bits, the bytes differ"
+        )
     for rule in answer["rules"]:
         state = {True: "passed", False: "FAILED", None: "not reached"}[rule["passed"]]
         value_ = f"  ({_short(rule['value'])})" if rule["value"] else ""
@@ -104,62 +176,18 @@ def why_text(answer: Mapping[str, Any]) -> str:
         distance = answer["distance"]
         far = "joined through others" if distance is None else f"distance {distance:.4g}"
         lines.append(f"  duplicate of {answer['duplicate_of']} ({answer['edge']}, {far})")
+        if answer["difference"]:
+            lines.append(f"  [-here-] {{+there+}}: {answer['difference']}")
     lines += [f"  in {shard}" for shard in answer["shards"]]
     return "\n".join(lines)
 
 
-def _resolve(run: RunView, key: str) -> tuple[int, str]:
-    reader = run.reader
-    everyone = reader.frame([])["uid"]
-    # 16 digits may be either; the whole column decides that in a file, here the pool does.
-    for uid in (parse_uid(key), int(key) if re.fullmatch("[0-9]{1,20}", key) else None):
-        if uid is not None and uid < 2**64 and uid in everyone:
-            return uid, "uid"
-    for column in ("source_id", "meta.url"):
-        if column in run.pool.columns:
-            rows = reader.frame([column]).filter(pl.col(column) == key)
-            if rows.height:
-                return int(rows["uid"][0]), column
-    path = Path(key)
-    if path.is_file():
-        data = path.read_bytes()
-        rows = reader.frame(["digest"]).filter(pl.col("digest") == digest_of(data))
-        if rows.height:
-            return int(rows["uid"][0]), "digest"
-        near = _by_picture(run, data)
-        if near is not None:
-            return near, "perceptual hash"
-    raise DataError(
-        f"{key}: no record of pool {run.pool.name}@{run.pool.version} has this uid, source id, "
-        "URL or content."
-    )
-
-
-def _by_picture(run: RunView, data: bytes) -> int | None:
-    """Return the record whose perceptual hash is nearest to a picture's, within 6 bits."""
-    for alias, section in run.recipe.get("annotate", {}).items():
-        path = f"{alias}.bits"
-        if section.get("step") != "perceptual_hash" or path not in run.reader.columns:
-            continue
-        step = methods.load("curation.annotate", "perceptual_hash")
-        step = step.bind(**{k: v for k, v in section.items() if k in names_of(step.function)})
-        mine = step(pl.DataFrame({"uid": pl.Series([0], dtype=pl.UInt64), "image": [data]}))
-        bits = mine["bits"][0]
-        if bits is None or mine.schema["bits"] != pl.UInt64:
-            continue
-        theirs = run.reader.frame([path]).drop_nulls()
-        distance = np.bitwise_count(theirs[path].to_numpy() ^ np.uint64(bits))
-        if len(distance) and distance.min() <= 6:
-            return int(theirs["uid"][int(distance.argmin())])
-    return None
-
-
 def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:
-    """Return the kept record that a dropped one duplicates, the kind of edge and the distance.
+    """Return the kept record that a dropped one duplicates, and how it differs.
 
     Where a later rule dropped the twin as a duplicate too, the twin's twin is followed.
     """
-    nothing = {"duplicate_of": None, "edge": None, "distance": None}
+    nothing = {"duplicate_of": None, "edge": None, "distance": None, "difference": None}
     evidence = None if dropped_by is None else run.evidence(dropped_by)
     if evidence is None or "twin" not in evidence.columns:
         return nothing
@@ -174,7 +202,16 @@ def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:
         "duplicate_of": hex_uid(row["twin"]),
         "edge": row["edge"],
         "distance": row["distance"],
+        "difference": _difference(run, uid, row["twin"]),
     }
+
+
+def _difference(run: RunView, uid: int, twin: int) -> str | None:
+    """Return where two texts differ, None where one of the records has none or they are equal."""
+    reader = run.pool.reader
+    texts = dict(reader.frame(["text"], reader.where([uid, twin])).iter_rows())
+    here, there = texts[uid], texts[twin]
+    return None if here is None or there is None or here == there else marked(here, there)
 
 
 def _versions(run: RunView, uid: int) -> list[int]:

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from contracts.uid import hex_uid, uid_of
 from tests.flows.cli.small import RECIPE, Command
+
+
+def png() -> bytes:
+    """A picture of 8 by 8 pixels."""
+    buffer = io.BytesIO()
+    Image.effect_noise((8, 8), 60).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _json(answer: tuple[int, str, str]) -> Any:
@@ -178,6 +187,54 @@ def test_show_prints_records(done: Any, winnow: Command):
     }
     dropped = _json(winnow("show", "--dropped", "words", "--json"))
     assert {row["source_id"] for row in dropped} == {"r0", "r1", "r2"}
+
+
+def test_show_takes_a_key_and_says_where_nothing_is_hit(done: Any, winnow: Command):
+    for key in ("r1", "rows:r1", hex_uid(uid_of("rows", "r1")), str(uid_of("rows", "r1"))):
+        (row,) = _json(winnow("show", key, "--json"))
+        assert (row["source_id"], row["dropped_by"]) == ("r1", "words")
+    assert len(winnow("show", "-n", "2")[1].splitlines()) == 2
+    where = "meta.n > 8 AND caption_stats.words = 2 AND text IS NOT NULL"
+    shown = _json(winnow("show", "winnow", "--where", where, "--json"))
+    some = _json(winnow("show", "winnow", "--json"))
+    assert [row["uid"] for row in shown] == [
+        row["uid"] for row in some if row["source_id"] in ("r9", "r10", "r11")
+    ]
+    assert all(row["meta.n"] > 8 for row in shown)
+    assert winnow("show", "--where", "meta.n > 99")[1] == "no hits: meta.n > 99 holds of none.\n"
+    assert winnow("show", "--dropped", "some", "--where", "meta.n < 0")[1].startswith("no hits")
+    for arguments, message in (
+        (("show", "rr1"), "there is no run, pool or record 'rr1'"),
+        (("show", "--where", "meta.m > 1"), "there is no column 'meta.m'. Nearest: meta.n"),
+    ):
+        code, _, err = winnow(*arguments)
+        assert code == 78
+        assert message in err
+
+
+def test_a_file_that_was_quarantined_is_shown_and_answered_before_any_run(
+    rows: Any, winnow: Command
+):
+    rows.pictures({"a/broken.png": b"no picture"})
+    assert winnow("ingest", "pictures")[0] == 65
+    rows.pictures({"fine.png": png()})
+    assert winnow("ingest", "pictures", "--quiet")[0] == 0
+    code, out, _ = winnow("why", "broken.png")
+    assert code == 0
+    assert out.startswith("pictures:a/broken.png: quarantined as NOT_AN_IMAGE: ")
+    (row,) = _json(winnow("show", "broken.png", "--json"))
+    assert row["code"] == "NOT_AN_IMAGE"
+    assert winnow("why", "fine.png")[0] == 78
+
+
+def test_records_of_one_content_are_answered_together(rows: Any, winnow: Command):
+    rows.pictures(dict.fromkeys(("a.png", "b.png"), png()))
+    rows.recipe('[[source]]\npath = "pictures"\n', "winnow")
+    assert winnow("run", "--quiet", "--until", "select")[0] == 0
+    _, out, _ = winnow("why", "pictures/a.png")
+    assert out.splitlines()[0] == "pictures/a.png: 2 records have this content"
+    named = [line.split()[1] for line in out.splitlines()[1:]]
+    assert named == ["pictures:a.png:", "pictures:b.png:"]
 
 
 def test_report_says_where_it_was_written(done: Any, winnow: Command):

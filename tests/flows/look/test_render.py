@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from flows.look.render import listing
+from flows.look.render import listing, marked
 
 
 def test_a_store_lists_pools_and_runs_and_their_files(rows: Any):
@@ -17,3 +17,13 @@ def test_a_store_lists_pools_and_runs_and_their_files(rows: Any):
     for item in files:
         assert pl.read_parquet(item["path"]).height >= 0
         assert os.path.getsize(item["path"]) == item["bytes"]  # noqa: PTH202
+
+
+def test_differences_of_two_texts_are_marked_with_the_words_around_them():
+    text = "a b c d e f g h i j k l"
+    assert marked(text, text.replace("f", "x")) == "c d e [-f-] {+x+} g h i"
+    assert marked(text, text.replace("c ", "")) == "a b [-c-] d e f"
+    assert marked("b c", "a b c") == "{+a+} b c"
+    both = text.replace("b", "B").replace("k", "K")
+    assert marked(text, both) == "a [-b-] {+B+} c d e … h i j [-k-] {+K+} l"
+    assert marked("a  b", "a b") == "white space, or words after the first 1,000"

@@ -201,7 +201,7 @@ def test_an_upgrade_killed_at_any_failpoint_and_run_again_ends_with_the_same_byt
             upgrade(Store(root))
         # It can be read at any moment.
         shown = Winnow(Store(root)).run("web")
-        if why(shown, "r3")["kept"] is not True or shown.kept().collect().height != 28:
+        if why(shown, "r3")[0]["kept"] is not True or shown.kept().collect().height != 28:
             faults.append(f"{point}: is not read")
         kill(None)
         upgrade(Store(root))
