@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -88,6 +89,8 @@ def _problem(error: Any, schema: type[BaseModel], where: str) -> Problem:
         return Problem(key, f"unknown key.{nearest(path[-1], schema.model_fields)}")
     if error["type"] == "missing":
         return Problem(key, "is required.")
+    if error["type"] in ("sequence_str", "list_type") and isinstance(error["input"], str):
+        return Problem(key, f"is a list: write {path[-1]} = [{json.dumps(error['input'])}].")
     hint = ""
     if error["type"] == "literal_error":
         legal = re.findall(r"'([^']*)'", error["ctx"]["expected"])

@@ -30,8 +30,17 @@ Dask = Annotated[str | None, typer.Option("--dask", help="Address of a Dask sche
 
 
 @app.callback(invoke_without_command=True)
-def overview(context: typer.Context, store: StorePath = None) -> None:
+def overview(
+    context: typer.Context,
+    store: StorePath = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     """Without a command: the last run's funnel and the next useful command."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        out(f"winnow {version_of('winnow')}")
+        raise typer.Exit
     if context.invoked_subcommand is not None:
         return
     from flows.look.render import funnel_rows, funnel_text
@@ -437,8 +446,7 @@ def ls(
     if as_json:
         out_json(items)
         return
-    for item in items:
-        out("  ".join(str(value) for value in item.values()))
+    out(render.table_text(items) if items else f"nothing to list in {opened.root}")
 
 
 @app.command()

@@ -87,6 +87,24 @@ def listing(store: Store, *, files: bool = False) -> list[dict[str, Any]]:
     return items
 
 
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as lines under the names of their columns; numbers stand to the right."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    numbers = [
+        all(isinstance(row.get(c), int | None) and not isinstance(row.get(c), bool) for row in rows)
+        for c in columns
+    ]
+    lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numbers, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
 def readable(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as JSON shows them: columns that hold a uid as 16 hexadecimal digits."""
     from contracts.uid import hex_uid
@@ -131,3 +149,11 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _label(row: Mapping[str, Any]) -> str:
     return str(row["rule"]) if row["clause"] is None else f"    {row['clause']}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else str(value)

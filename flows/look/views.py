@@ -17,7 +17,7 @@ import polars as pl
 from contracts.errors import ConfigError, nearest
 from contracts.uid import parse_uids
 from flows.ingest import quarantine
-from flows.look.render import FUNNEL, funnel_rows, funnel_text, html_table, listing
+from flows.look.render import FUNNEL, funnel_rows, funnel_text, html_table, listing, table_text
 from flows.look.why import explained
 from flows.pool_reader import HOLDOUT, Mask, PoolReader
 from flows.recipe.expressions import Expression
@@ -76,10 +76,8 @@ class Winnow:
         return RunView(self.store, ref, self._given)
 
     def __repr__(self) -> str:
-        lines = [f"winnow store {self.store.root}"]
-        for item in listing(self.store):
-            lines.append("  " + "  ".join(str(v) for v in item.values()))
-        return "\n".join(lines)
+        items = listing(self.store)
+        return f"winnow store {self.store.root}" + (f"\n{table_text(items)}" if items else "")
 
     def _repr_html_(self) -> str:
         return html_table(listing(self.store))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -230,17 +231,26 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         ConfigError: it is not there, is no TOML, or an override names no key.
     """
+    if path.is_dir():
+        inside = path / "winnow.toml"
+        do = f"`winnow run {inside}`" if inside.is_file() else f"`winnow init {path}` writes one"
+        raise ConfigError(f"{path}: is a folder, not a recipe: {do}.")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such recipe. `winnow init` writes one.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        raise ConfigError(f"{path}: cannot be read: {error}{_data_advice(path)}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from None
+        raise ConfigError(f"{path}: is not TOML: {error}{_data_advice(path)}") from None
     for override in overrides:
         _set(raw, override)
     return parsed(raw, recipe_dir=path.resolve().parent, name=path.stem)
+
+
+def _data_advice(path: Path) -> str:
+    """Return what to do with a path that looks like data."""
+    return "" if path.suffix == ".toml" else f". If it is data, `winnow init {path}` writes one."
 
 
 def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
@@ -304,8 +314,7 @@ def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:
             problems.add(key, "has either `where` or `by`.")
             continue
         rest = {k: v for k, v in table.items() if k not in ("name", "where", "by")}
-        first = next((v for v in rest.values() if isinstance(v, str)), "")
-        name = table.get("name", where if by is None else f"{by}({first})" if first else by)
+        name = _rule_name(table)
         if not isinstance(name, str) or not isinstance(where if by is None else by, str):
             problems.add(key, "`name`, `where` and `by` are texts.")
             continue
@@ -366,23 +375,46 @@ def _tables(raw: Mapping[str, Any], key: str, problems: Problems) -> list[Mappin
 
 
 def _set(raw: dict[str, Any], override: str) -> None:
-    """Apply one `a.b=value`; a number in the path indexes a list of sections."""
-    path, equals, text = override.partition("=")
-    if not equals:
+    """Apply one `a.b=value`; a section of a list is named by its number or its name."""
+    given = re.fullmatch(rf"\s*((?:{_STEP})(?:\.(?:{_STEP}))*)=(.*)", override, re.DOTALL)
+    if given is None:
         raise ConfigError(f"--set {override}: write key=value.")
+    path, text = given[1].strip(), given[2]
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *parents, last = path.strip().split(".")
+    *parents, last = [step.strip().strip('"') for step in re.findall(_STEP, path)]
     here: Any = raw
+    if parents and parents[0] not in SECTIONS and parents[0] in _called(raw.get("select")):
+        raise ConfigError(f"--set {path}: is a rule: write select.{path}.")
     for step in parents:
         if isinstance(here, list):
-            if not step.isdigit() or int(step) >= len(here):
-                raise ConfigError(f"--set {path}: there is no item {step}.")
-            here = here[int(step)]
+            items = _called(here)
+            at = int(step) if step.isdigit() else items.index(step) if step in items else len(here)
+            if at >= len(here):
+                raise ConfigError(f"--set {path}: there is no item {step}.{nearest(step, items)}")
+            here = here[at]
         elif isinstance(here, dict):
             here = here.setdefault(step, {})
     if not isinstance(here, dict):
         raise ConfigError(f"--set {path}: {'.'.join(parents)} is no section.")
     here[last] = value
+
+
+# A step of a path: a name, or one in quotes that has dots, such as `select."width > 200".where`.
+_STEP = r'"[^"]*"|[^."=]+'
+
+
+def _called(items: Any) -> list[str]:
+    """Return what the sections of a list are called; those of [[evaluate]] after their protocol."""
+    tables = [item for item in items or () if isinstance(item, Mapping)]
+    return [str(item.get("name", item.get("protocol", _rule_name(item)))) for item in tables]
+
+
+def _rule_name(table: Mapping[str, Any]) -> Any:
+    """Return a rule's name, else its condition, else its selector with its first text."""
+    where, by = table.get("where"), table.get("by")
+    rest = (v for k, v in table.items() if k not in ("name", "where", "by"))
+    first = next((value for value in rest if isinstance(value, str)), "")
+    return table.get("name", where if by is None else f"{by}({first})" if first else by)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -72,6 +73,17 @@ def test_all_problems_come_together_each_with_its_key_and_the_nearest_legal_name
     assert set(found) == {f"annotate.x.{key}" for key in ("budgt", "mode", "seed", "threshold")}
     assert found["annotate.x.budgt"] == "unknown key. Nearest: budget."
     assert "'fast' or 'exact'" in found["annotate.x.mode"]
+
+
+def test_a_text_where_a_list_belongs_is_answered_with_the_list():
+    def lists(*, format: Sequence[str] = (), columns: list[str] | None = None) -> None: ...
+
+    with pytest.raises(ConfigError) as refused:
+        parse(lists, {"format": "webdataset", "columns": 'a"b'}, where="export")
+    assert str(refused.value).splitlines() == [
+        'export.format: is a list: write format = ["webdataset"].',
+        'export.columns: is a list: write columns = ["a\\"b"].',
+    ]
 
 
 def test_a_required_parameter_is_asked_for():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -26,6 +27,9 @@ def test_a_bad_recipe_is_78_and_names_every_key(rows: Any, winnow: Command):
     ("arguments", "code", "message"),
     [
         (("run", "none.toml"), 78, "there is no such recipe"),
+        (("run", "."), 78, "is a folder, not a recipe: `winnow run winnow.toml`"),
+        (("run", "rows.jsonl"), 78, "If it is data, `winnow init rows.jsonl` writes one"),
+        (("run", "--set", 'export.format="parquet"'), 78, 'write format = ["parquet"]'),
         (("run", "--until", "exprt"), 78, "Nearest: export"),
         (("run", "--set", "x"), 78, "write key=value"),
         (("ingest", "nowhere"), 65, "no such file or folder"),
@@ -81,3 +85,7 @@ def test_the_command_is_installed(rows: Any):
         [script, "ls", "--json"], cwd=rows.recipe_dir, capture_output=True, text=True, check=True
     )
     assert json.loads(found.stdout) == []
+
+
+def test_the_version_is_that_of_the_package(rows: Any, winnow: Command):
+    assert winnow("--version") == (0, f"winnow {importlib.metadata.version('winnow')}\n", "")

@@ -148,6 +148,13 @@ def test_ls_lists_pools_and_runs_and_files(done: Any, winnow: Command):
     assert {(item["kind"], item["name"], item["version"]) for item in found} == {
         ("pool", "winnow", 1), ("run", "winnow", 1),
     }  # fmt: skip
+    head, pool, run = winnow("ls")[1].splitlines()
+    assert head.split() == ["kind", "name", "version", "records", "bytes"]
+    assert [line.split()[:4] for line in (pool, run)] == [
+        ["pool", "winnow", "1", "12"], ["run", "winnow", "1", "5"],
+    ]  # fmt: skip
+    assert winnow("ls", "--files")[1].splitlines()[0].split() == ["pool", "table", "bytes", "path"]
+    assert winnow("ls", "--store", "none")[1] == f"nothing to list in {done.recipe_dir / 'none'}\n"
     files = _json(winnow("ls", "--files", "--json"))
     assert all(Path(item["path"]).is_absolute() for item in files)
     assert all(pl.read_parquet(item["path"]).width for item in files)

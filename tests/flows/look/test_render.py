@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from flows.look.render import listing, marked
+from flows.look.render import listing, marked, table_text
 
 
 def test_a_store_lists_pools_and_runs_and_their_files(rows: Any):
@@ -27,3 +27,10 @@ def test_differences_of_two_texts_are_marked_with_the_words_around_them():
     both = text.replace("b", "B").replace("k", "K")
     assert marked(text, both) == "a [-b-] {+B+} c d e … h i j [-k-] {+K+} l"
     assert marked("a  b", "a b") == "white space, or words after the first 1,000"
+
+
+def test_a_table_has_its_columns_names_and_numbers_to_the_right():
+    rows = [{"kind": "pool", "records": 1200, "there": True}, {"kind": "run", "records": 5}]
+    assert table_text(rows).splitlines() == [
+        "kind  records  there", "pool    1,200  yes", "run         5",
+    ]  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_pool_gives_columns_as_a_frame(rows: Any):
 
 def test_views_show_themselves_readably_and_escape_what_they_show(rows: Any, run: Any):
     store = winnow.open(rows.store.root)
-    assert "pool  web  1  20" in repr(store)
+    assert "pool  web         1       20" in repr(store)
     assert "pool web@1: 20 records" in repr(store.pool("web"))
     assert "run web version 1 over pool web@1" in repr(run)
     page = run._repr_html_()

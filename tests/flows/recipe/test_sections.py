@@ -220,12 +220,18 @@ def test_a_mistake_in_a_fixed_section_is_found_under_its_key(text: str, key: str
         ("export.format=['jsonl']", "export.format", ["jsonl"]),
         ("annotate.near.threshold=1", "annotate.near.threshold", 1),
         ("select.1.budget=7", "select.1.budget", 7),
+        ("select.few.budget=7", "select.2.budget", 7),
+        ('select."width > 1".where="width = 2"', "select.0.where", "width = 2"),
+        ("select.width > 1.where=width = 2", "select.0.where", "width = 2"),
+        ("select.random_sample.budget=7", "select.1.budget", 7),
+        ("evaluate.knn.k=3", "evaluate.0.k", 3),
         ("select.0.where=width > 3 AND height > 3", "select.0.where", "width > 3 AND height > 3"),
         ("pretrain.lr = 1e-4", "pretrain.lr", 1e-4),
     ],
 )
 def test_set_puts_a_value_over_the_recipe(tmp_path: Path, override: str, key: str, value: object):
     text = '[[select]]\nwhere = "width > 1"\n[[select]]\nby = "random_sample"\nbudget = 5\n'
+    text += '[[select]]\nname = "few"\nby = "random_sample"\n[[evaluate]]\nprotocol = "knn"\n'
     here: Any = _read(text, override, tmp_path=tmp_path).raw
     for step in key.split("."):
         here = here[int(step)] if isinstance(here, list) else here[step]
@@ -237,7 +243,9 @@ def test_set_puts_a_value_over_the_recipe(tmp_path: Path, override: str, key: st
     [
         ("ratio", "write key=value"),
         ("select.2.budget=1", "there is no item 2"),
-        ("select.first.budget=1", "there is no item first"),
+        ("select.first.budget=1", r"there is no item first\. There is: width > 1"),
+        ("select.widht > 1.where=x", r"no item widht > 1\. Nearest: width > 1"),
+        ("width > 1.where=x", "is a rule: write select.width > 1.where"),
         ("name.x=1", "name is no section"),
         ("name.x.y=1", "name.x is no section"),
         ("select=", "is a list of sections"),
@@ -250,7 +258,11 @@ def test_a_set_that_fits_nowhere_is_refused(tmp_path: Path, override: str, messa
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "there is no such recipe"), (b"a = [", "is not TOML"), (b"\xff", "cannot be read")],
+    [
+        (None, "there is no such recipe"),
+        (b"a = [", r"is not TOML: (?!.*If it is data)"),
+        (b"\xff", "cannot be read"),
+    ],
 )
 def test_a_file_that_is_no_recipe_is_a_config_error(
     tmp_path: Path, content: bytes | None, message: str
@@ -260,3 +272,15 @@ def test_a_file_that_is_no_recipe_is_a_config_error(
         path.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         recipes.read(path)
+
+
+def test_a_folder_and_data_in_place_of_a_recipe_are_answered_with_what_to_do(tmp_path: Path):
+    with pytest.raises(ConfigError, match=rf"is a folder, not a recipe: `winnow init {tmp_path}`"):
+        recipes.read(tmp_path)
+    (tmp_path / "winnow.toml").write_text('name = "x"')
+    with pytest.raises(ConfigError, match=rf"`winnow run {tmp_path}/winnow.toml`"):
+        recipes.read(tmp_path)
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "a"}')
+    with pytest.raises(ConfigError, match=rf"If it is data, `winnow init {data}` writes one"):
+        recipes.read(data)
