@@ -14,6 +14,7 @@ A message says what was found, where, and what to do about it, in that order.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -83,11 +84,16 @@ class ServiceError(StorageError):
 def nearest(name: str, legal: Iterable[str]) -> str:
     """Return " Nearest: …" for an unknown name, or the whole list where nothing is near.
 
+    Names that have it as one of their words come first.
+
     >>> nearest("minhash_cluster", ["minhash_clusters", "kmeans"])
     ' Nearest: minhash_clusters.'
+    >>> nearest("exact", ["exact_clusters", "kmeans"])
+    ' Nearest: exact_clusters.'
     """
     choices = sorted(set(legal))
-    close = difflib.get_close_matches(name, choices, n=3)
+    words = [choice for choice in choices if name.lower() in re.split("[._]", choice.lower())]
+    close = [*dict.fromkeys([*words, *difflib.get_close_matches(name, choices, n=3)])]
     if close:
-        return f" Nearest: {', '.join(close)}."
+        return f" Nearest: {', '.join(close[:3])}."
     return f" There is: {', '.join(choices)}." if choices else ""

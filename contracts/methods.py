@@ -50,7 +50,14 @@ def load(folder: str, name: str, *, recipe_dir: Path | None = None) -> Any:
     if ":" in name:
         return _by_reference(name, recipe_dir or Path.cwd())
     if name not in names(folder):
-        raise ConfigError(f"{folder} has no method {name!r}.{nearest(name, names(folder))}")
+        elsewhere = [
+            f"{other}.{method}"
+            for other in CURATION
+            for method in names(other)
+            if other != folder and (name == method or name in method.split("_"))
+        ]
+        hint = f" Elsewhere: {', '.join(elsewhere)}." if elsewhere and folder in CURATION else ""
+        raise ConfigError(f"{folder} has no method {name!r}.{nearest(name, names(folder))}{hint}")
     return _named(importlib.import_module(f"{folder}.{name}"), name)
 
 
@@ -68,6 +75,8 @@ def find(name: str, *, recipe_dir: Path | None = None) -> Any:
             "embeddings": "embeddings",
             "objectives": "pretraining.objectives",
             "protocols": "evaluation.protocols",
+            "encoders": "pretraining.encoders",
+            "sources": "storage.sources",
             "annotate": "curation.annotate",
             "fit": "curation.fit",
             "select": "curation.select",

@@ -436,6 +436,24 @@ def _ascending(uids: pl.Series) -> bool:
     return bool((values[1:] > values[:-1]).all())
 
 
+def as_step(found: Any, name: str) -> Step:
+    """Return what a name or a reference led to as a step.
+
+    Raises:
+        ConfigError: it is none; of a plain function the message says what makes it one.
+    """
+    if isinstance(found, Step):
+        return found
+    if not inspect.isfunction(found):
+        raise ConfigError(f"{name} is no method of curation, but {type(found).__name__}.")
+    raise ConfigError(
+        f"{name} is a function without a contract: write "
+        '@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"name": pl.Float32}) above '
+        "it, with the columns that it reads and writes (from winnow import Role, rowwise; or "
+        "groupwise, poolwise, fit, selector)."
+    )
+
+
 def rowwise(
     *,
     version: int,

@@ -457,35 +457,26 @@ def methods(
     as_json: Json = False,
 ) -> None:
     """List the methods; describe one; check one's own."""
-    from contracts import methods as registry
-
     if check is not None:
+        from contracts.methods import find
         from curation import properties
+        from curation.step import as_step
 
-        for held in properties.check(registry.find(check, recipe_dir=Path.cwd())):
+        for held in properties.check(as_step(find(check, recipe_dir=Path.cwd()), check)):
             out(f"holds: {held}")
         return
-    if name is not None:
-        method = registry.find(name)
-        if json_schema or as_json:
-            from contracts.params import schema_of
+    from flows.look import method
 
-            out_json(schema_of(getattr(method, "function", method)).model_json_schema())
-            return
-        out(f"{method!r}\n\n{method.__doc__}")
-        return
-    folders = (*registry.CURATION, "embeddings", "pretraining.objectives", "evaluation.protocols")
-    rows = [
-        {"folder": folder, "name": n, "does": registry.first_line(folder, n)}
-        for folder in folders
-        for n in registry.names(folder)
-        if not (folder == "embeddings" and n == "encoder")
-    ]
-    if as_json:
-        out_json(rows)
-        return
-    for row in rows:
-        out(f"{row['folder']:24} {row['name']:24} {row['does']}")
+    if name is not None and json_schema:
+        out_json(method.schema(name, Path.cwd()))
+    elif name is not None:
+        about = method.described(name, Path.cwd())
+        out_json(about) if as_json else out(method.text(about))
+    elif as_json:
+        out_json(method.listed())
+    else:
+        for row in method.listed():
+            out(f"{row['folder']:24} {row['name']:24} {row['does']}")
 
 
 def _report_run(result: dict[str, Any], opened: Store, name: str, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from contracts import methods
 from contracts.errors import ConfigError, nearest
 from contracts.params import names_of, parse
-from curation.step import Step, Table
+from curation.step import Step, Table, as_step
 from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, read_expression
 from flows.recipe.plan import POOL_COLUMNS, Method, Node, Plan, needs
@@ -233,8 +233,8 @@ class _Planner:
     def _method(self, kind: str, table: str, alias: str, section: Mapping[str, Any]) -> Node:
         name = str(section.get("step" if kind != "select" else "by", alias))
         method = Method(f"curation.{kind}", name, self.recipe.recipe_dir, self.given.get(name))
-        step = method.load()
-        if not isinstance(step, Step) or step.kind not in KINDS[kind]:
+        step = as_step(method.load(), name)
+        if step.kind not in KINDS[kind]:
             raise ConfigError(f"{name} is no {' or '.join(KINDS[kind])} method.")
         control = {"annotate": ("step", "only"), "fit": ("step", "only", "sample")}.get(
             kind, ("by",)
@@ -358,8 +358,9 @@ class _Planner:
             alias, dot, _ = path.partition(".")
             if not dot or alias == "meta":
                 if not dot and path not in POOL_COLUMNS:
-                    hint = nearest(path, [*POOL_COLUMNS, "meta.<column>"])
-                    self.problems.add(where, f"there is no column {path!r}.{hint}")
+                    hint = nearest(path, [*POOL_COLUMNS, *_columns_called(path)])
+                    own = f"A column {path} of the source is meta.{path}."
+                    self.problems.add(where, f"there is no column {path!r}.{hint} {own}")
                 continue
             explicit = [s for s in ("embed", "annotate") if alias in getattr(self.recipe, s)]
             if explicit:
@@ -474,6 +475,15 @@ class _Planner:
             circle = error.args[1]
             self.problems.add(circle[0], f"the sections need each other: {' -> '.join(circle)}.")
             return list(self.nodes)
+
+
+def _columns_called(name: str) -> list[str]:
+    """Return the notes of our methods whose column has a name, such as `caption_stats.words`."""
+    return [
+        f"{method}.{name}"
+        for method in methods.names("curation.annotate")
+        if name in methods.load("curation.annotate", method).writes
+    ]
 
 
 def _reference_help(spec: Table) -> str:

@@ -42,3 +42,17 @@ def test_a_problem_is_shown_under_its_key():
 def test_the_nearest_names_are_at_most_three():
     near = errors.nearest("words", ["word", "wordz", "words_", "wards"])
     assert near.count(",") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "legal", "hint"),
+    [
+        ("exact", ["exact_clusters", "kmeans"], " Nearest: exact_clusters."),
+        ("words", ["sword", "caption_stats.words"], " Nearest: caption_stats.words, sword."),
+        ("kmean", ["exact_clusters", "kmeans"], " Nearest: kmeans."),
+        ("date", ["text", "width"], " There is: text, width."),
+        ("date", [], ""),
+    ],
+)
+def test_the_nearest_name_has_the_word_or_looks_alike(name: str, legal: list[str], hint: str):
+    assert errors.nearest(name, legal) == hint

@@ -185,7 +185,20 @@ def test_methods_lists_and_describes(winnow: Command, project: Any):
     }
     schema = _json(winnow("methods", "random_sample", "--json-schema"))
     assert set(schema["properties"]) >= {"budget", "budget_ratio", "seed"}
-    assert "budget" in winnow("methods", "random_sample")[1]
+    assert "budget_ratio  number" in winnow("methods", "random_sample")[1]
+    assert _json(winnow("methods", "sources.parquet", "--json"))["kind"] == "source"
+
+
+def test_a_function_without_a_contract_is_told_what_to_add(winnow: Command, project: Any):
+    (project.recipe_dir / "mine.py").write_text("def marks(rows):\n    return rows\n")
+    project.texts("a", "b")
+    project.recipe(
+        '[[source]]\npath = "texts.jsonl"\n[annotate.m]\nstep = "./mine.py:marks"\n', "winnow"
+    )
+    for arguments in (("methods", "--check", "./mine.py:marks"), ("run",)):
+        code, _, err = winnow(*arguments)
+        assert code == 78
+        assert "./mine.py:marks is a function without a contract: write @rowwise(" in err
 
 
 def test_show_prints_records(done: Any, winnow: Command):

@@ -233,6 +233,22 @@ def test_a_step_of_another_kind_than_its_section_is_refused(tmp_path: Path):
         in _problems('[annotate.x]\nstep = "./mine.py:top"', tmp_path)["annotate.x"]
     )
     assert (
-        "is no selector method"
+        "is no method of curation, but int"
         in _problems('[[select]]\nby = "./mine.py:number"', tmp_path)["select[0]"]
     )
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ('where = "words >= 3"', "'words'. Nearest: caption_stats.words."),
+        ("where = \"date > '2024'\"", "A column date of the source is meta.date."),
+        ('where = "minhash.size < 3"', "'minhash' (in 'minhash.size'). Nearest: minhash_clusters"),
+        ('where = "exact.size < 3"', "'exact' (in 'exact.size'). Nearest: exact_clusters"),
+        ('by = "minhash"', "Elsewhere: curation.annotate.minhash_clusters, "),
+        ('by = "exact_clusters"', "Elsewhere: curation.annotate.exact_clusters."),
+    ],
+)
+def test_everyday_words_are_answered_with_what_they_are_called_here(rule: str, hint: str):
+    found = _problems(f"[[select]]\n{rule}")
+    assert any(hint in message for message in found.values()), found
