@@ -14,6 +14,7 @@ from flows.answer import compare, evaluate, pretrain
 from flows.answer.check import check_stages
 from flows.export import datacard, destination, ready_lines
 from flows.export import export as exporting
+from flows.ingest import targets
 from flows.ingest.sources import ingest_sources
 from flows.look import report, views
 from flows.measure.encoders import towers
@@ -82,7 +83,7 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         raise ConfigError(f"--until {options.until}: is no stage.{nearest(options.until, STAGES)}")
     problems = recipes.Problems()
     with problems.at():
-        recipe = bootstrap.resolved(recipe, store, towers)
+        recipe, folders = targets.named(bootstrap.resolved(recipe, store, towers), store)
         planned = plan(recipe, options.given)
     with problems.at():
         check_stages(recipe)
@@ -97,6 +98,7 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
             destination.check(store, recipe)
         if options.at is None:
             ingest_sources(recipe, store, options)
+            targets.ingest_targets(recipe, folders, store, options)
         pool = tables.load_pool(store, recipe.pool, options.at)
         if pool is None:
             raise DataError(

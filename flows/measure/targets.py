@@ -81,5 +81,7 @@ class Targets:
         name, _, version = reference.removeprefix("pool:").partition("@")
         pool = tables.load_pool(self.store, name, int(version) if version else None)
         if pool is None:
-            raise ConfigError(f"{reference}: there is no such pool. Ingest it first.")
+            raise ConfigError(
+                f"{reference}: there is no such pool. Ingest it, or name its folder: pool:./{name}."
+            )
         return pool

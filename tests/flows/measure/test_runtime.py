@@ -596,8 +596,11 @@ def test_a_step_of_a_notebook_runs_and_its_run_is_read_with_it(project: Any, wor
     run = winnow.open(project.store.root, methods=[parity]).run("web")
     assert set(run.kept().collect()["uid"]) == _uids(1, 11)
     assert run.funnel()["dropped"].to_list() == [0, 18]
+    # What is there is read without the step; another cut is judged with it.
+    without = winnow.open(project.store.root).run("web")
+    assert without.kept().collect().equals(run.kept().collect())
     with pytest.raises(ConfigError, match="parity"):
-        winnow.open(project.store.root).run("web").kept()
+        without.recut({})
 
 
 def test_another_text_of_a_notebooks_function_is_another_method(project: Any):
