@@ -24,11 +24,28 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def uid_of(source: str, source_id: str) -> int:
-    """Return the record's uid: the first 8 bytes of blake2b over both length-prefixed names."""
+    """Return a record's uid, as `uids_of`."""
+    return int.from_bytes(_name_digest(_prefix(source), source_id), "big")
+
+
+def uids_of(source: str, source_ids: Iterable[str]) -> UIDs:
+    """Return the uids of a source's records.
+
+    A uid is 8 bytes of blake2b over the length of the source's name, the name and the id.
+    """
+    prefix = _prefix(source)
+    digests = b"".join([_name_digest(prefix, source_id) for source_id in source_ids])
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
+
+
+def _prefix(source: str) -> bytes:
     name = source.encode("utf-8", "surrogateescape")
+    return len(name).to_bytes(4, "big") + name
+
+
+def _name_digest(prefix: bytes, source_id: str) -> bytes:
     key = source_id.encode("utf-8", "surrogateescape")
-    digest = hashlib.blake2b(len(name).to_bytes(4, "big") + name + key, digest_size=8)
-    return int.from_bytes(digest.digest(), "big")
+    return hashlib.blake2b(prefix + key, digest_size=8).digest()
 
 
 def digest_of(content: bytes | str) -> bytes:

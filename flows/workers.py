@@ -120,37 +120,38 @@ class Workers:
     def map_batches(
         self,
         function: Callable[[Sent], Result],
-        batches: Iterable[list[Item]],
-        sent: Callable[[Item], Sent | None],
+        batches: Iterable[Item],
+        sent: Callable[[Item], Sequence[Sent]],
         charge: Callable[[Sent, str], Result],
-    ) -> Iterator[tuple[Item, Result | None]]:
-        """Yield each item with function(sent(item)), or with None where nothing is sent, in order.
+    ) -> Iterator[tuple[Item, list[Result]]]:
+        """Yield each batch with function(part) of each part that is sent of it, in order.
 
         Args:
-            function: looks at what is sent of an item, in an isolated worker.
-            batches: lists of items; those of one list share the way to a worker.
-            sent: what of an item travels; None where nothing of it is hostile.
+            function: looks at what is sent, in an isolated worker.
+            batches: what is sent of one shares the way to a worker.
+            sent: what of a batch is hostile, and travels.
             charge: the result of what kills its worker twice (DECODE_CRASH) or keeps it longer
                 than ITEM_S (DECODE_TIMEOUT).
 
         Raises:
             StorageError: workers died at their start, again and again.
         """
-        pending: deque[tuple[list[Item], list[Sent | None], Future[list[Result]]]] = deque()
+        pending: deque[tuple[Item, Future[list[Result]]]] = deque()
         for batch in batches:
-            parcels = [sent(item) for item in batch]
-            hostile = [parcel for parcel in parcels if parcel is not None]
+            hostile = sent(batch)
             if hostile:
                 processes = self.executor()
                 assert isinstance(processes, Processes)
                 future = processes.look(function, hostile, charge)
             else:
                 future = InProcess().submit(list)
-            pending.append((batch, parcels, future))
+            pending.append((batch, future))
             if len(pending) > 2 * self.count:
-                yield from _paired(*pending.popleft())
+                batch, future = pending.popleft()
+                yield batch, _result(future)
         while pending:
-            yield from _paired(*pending.popleft())
+            batch, future = pending.popleft()
+            yield batch, _result(future)
 
     def executor(self) -> Executor:
         """Return the executor, made when first asked for."""
@@ -163,15 +164,6 @@ class Workers:
             else:
                 self._executor = Processes(self.count, self.isolated)
         return self._executor
-
-
-def _paired(
-    batch: list[Item], parcels: list[Sent | None], future: Future[list[Result]]
-) -> Iterator[tuple[Item, Result | None]]:
-    found: list[Result] = _result(future)
-    results = iter(found)
-    for item, parcel in zip(batch, parcels, strict=True):
-        yield item, None if parcel is None else next(results)
 
 
 def _result(future: Future[Result]) -> Result:

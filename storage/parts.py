@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from storage import tables
 from storage.meta import widened
-from storage.source import Record
 from storage.store import Store
 
 PART_ROWS = 100_000
@@ -57,71 +58,81 @@ _META = "meta."
 ALWAYS = ("uid", "source", "source_id", "digest", "record", "normalised")
 
 
-class Types(Protocol):
-    """The types of a source's meta columns, which widen while its first values come.
-
-    Attributes:
-        kinds: each column's type so far, of `storage.meta`.
-    """
-
-    kinds: dict[str, str]
-
-    def columns(self, metas: list[dict[str, Any]]) -> dict[str, pl.Series]:
-        """Return the columns that some records have, in the types so far."""
-        ...
-
-
 class PartWriter:
     """Write one part: payload as it comes, records when it closes."""
 
-    def __init__(self, store: Store, pool: str, name: str, types: Types) -> None:
-        self.store, self.pool, self.name, self.types = store, pool, name, types
+    def __init__(self, store: Store, pool: str, name: str, kinds: Mapping[str, str]) -> None:
+        """Begin a part.
+
+        Args:
+            store: where the pool is.
+            pool: its name.
+            name: of the part.
+            kinds: each meta column's type of `storage.meta`, which widens while values come.
+        """
+        self.store, self.pool, self.name, self.kinds = store, pool, name, kinds
         self.rows = 0
         self.payload_bytes = 0
         self.text_bytes = 0
         self.series: str | None = None
-        self._waiting: list[dict[str, Any]] = []
-        self._batches: list[pl.DataFrame] = []
-        self._metas: list[dict[str, Any]] = []
+        self._frames: list[pl.DataFrame] = []
         self._payload: tables.TableWriter | None = None
         self._images: list[tuple[int, bytes | None]] = []
         self._images_bytes = 0
 
-    def full(self, series: str | None) -> bool:
-        """Whether the next record begins another part; a series is never split."""
-        enough = (
-            self.rows >= PART_ROWS
-            or self.payload_bytes >= PART_BYTES
-            or self.text_bytes >= PART_TEXT_BYTES
-        )
-        return enough and (series is None or series != self.series)
+    def add(self, records: pl.DataFrame, images: Sequence[bytes | None] | None) -> int:
+        """Append records, and their pictures, until the part is full; return how many it took.
 
-    def add(self, row: dict[str, Any], record: Record) -> None:
-        """Append a record; its picture where the row names no place of it."""
-        image = None if row.get("location") is not None else record.image
-        has_payload = record.image is not None
-        size = len(image or b"")
-        if self._images and self._images_bytes + size > tables.ROW_GROUP_BYTES:
-            self._flush_images()
-        if has_payload or self._payload is not None or self._images:
-            if not self._images and self._payload is None and self.rows:
-                self._images = [(uid, None) for uid in self._uids_so_far()]
-            self._images.append((row["uid"], image))
+        It is full at PART_ROWS, PART_BYTES or PART_TEXT_BYTES; a series is never split.
+
+        Args:
+            records: columns of RECORD, and those of meta as `meta.<name>`.
+            images: None where a picture stays where it is; None at all where there is none.
+        """
+        sizes = np.array([len(image or b"") for image in images or ()], dtype=np.int64)
+        lengths = np.zeros(0, dtype=np.int64)
+        if "text" in records.columns:
+            lengths = records["text"].str.len_chars().fill_null(0).to_numpy().astype(np.int64)
+        count = self._room(records, sizes, lengths)
+        records, sizes, lengths = records[:count], sizes[:count], lengths[:count]
+        if images is not None or self._payload is not None or self._images:
+            self._add_images(records["uid"].to_list(), images or [None] * count)
+        self._frames.append(records)
+        self.rows += count
+        self.payload_bytes += int(sizes.sum())
+        self.text_bytes += int(lengths.sum())
+        self.series = records["series"][-1] if "series" in records.columns else None
+        return count
+
+    def _room(
+        self, records: pl.DataFrame, sizes: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> int:
+        """Return how many of these records come before the part is full."""
+        rows = self.rows + np.arange(len(records))
+        full = rows >= PART_ROWS
+        if len(sizes):
+            full |= self.payload_bytes + np.cumsum(sizes) - sizes >= PART_BYTES
+        if len(lengths):
+            full |= self.text_bytes + np.cumsum(lengths) - lengths >= PART_TEXT_BYTES
+        if full.any() and "series" in records.columns:
+            before = pl.concat([pl.Series([self.series], dtype=pl.String), records["series"][:-1]])
+            full &= (records["series"] != before).fill_null(True).to_numpy()
+        return int(np.argmax(full)) if full.any() else len(records)
+
+    def _add_images(self, uids: list[int], images: Sequence[bytes | None]) -> None:
+        if not self._images and self._payload is None and self.rows:
+            self._images = [(uid, None) for frame in self._frames for uid in frame["uid"]]
+        for uid, image in zip(uids, images, strict=False):
+            size = len(image or b"")
+            if self._images and self._images_bytes + size > tables.ROW_GROUP_BYTES:
+                self._flush_images()
+            self._images.append((uid, image))
             self._images_bytes += size
-        self._waiting.append(row)
-        self._metas.append(record.meta)
-        self.rows += 1
-        self.payload_bytes += size
-        self.text_bytes += len(record.text or "")
-        self.series = record.series
-        if len(self._waiting) >= FLUSH_ROWS:
-            self._flush_rows()
-        if len(self._images) >= FLUSH_ROWS:
-            self._flush_images()
+            if len(self._images) >= FLUSH_ROWS:
+                self._flush_images()
 
     def publish(self) -> tables.Part:
         """Finish the part and make its tables objects of the store."""
-        self._flush_rows()
         payload = None
         if self._images or self._payload is not None:
             self._flush_images()
@@ -137,37 +148,22 @@ class PartWriter:
         if self._payload is not None:
             self._payload.discard()
 
-    def _uids_so_far(self) -> Iterator[int]:
-        for batch in self._batches:
-            yield from batch["uid"]
-        yield from (row["uid"] for row in self._waiting)
-
     def _records(self) -> pl.DataFrame:
         """Return all columns that a record of the part has, those of meta as one struct."""
-        meta = sorted({c for batch in self._batches for c in batch.columns if c not in RECORD})
-        kinds = {c: self.types.kinds[c.removeprefix(_META)] for c in meta}
+        meta = sorted({c for frame in self._frames for c in frame.columns if c not in RECORD})
+        kinds = {c: self.kinds[c.removeprefix(_META)] for c in meta}
         frame = pl.concat(
             [
-                batch.with_columns(widened(batch[c], kinds[c]) for c in batch.columns if c in kinds)
-                for batch in self._batches
+                frame.with_columns(widened(frame[c], kinds[c]) for c in frame.columns if c in kinds)
+                for frame in self._frames
             ],
             how="diagonal",
         )
-        used = [c for c in RECORD if c in ALWAYS or frame[c].null_count() < len(frame)]
+        used = [c for c in RECORD if c in frame.columns]
         if not meta:
             return frame.select(used)
         struct = pl.struct(pl.col(c).alias(c.removeprefix(_META)) for c in meta)
         return frame.select(*used, struct.alias("meta"))
-
-    def _flush_rows(self) -> None:
-        """Turn what waits into columns, which take a fraction of its memory."""
-        if self._waiting:
-            rows = self._waiting
-            columns = {c: pl.Series([r.get(c) for r in rows], dtype=t) for c, t in RECORD.items()}
-            metas = self.types.columns(self._metas)
-            columns |= {f"{_META}{c}": values for c, values in metas.items()}
-            self._batches.append(pl.DataFrame(columns))
-            self._waiting, self._metas = [], []
 
     def _flush_images(self) -> None:
         if not self._images:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+import numpy as np
+import orjson
+
+from contracts.uid import UIDs
 from storage.store import canonical
 
 # The ingested columns that a record hash takes as JSON.
@@ -27,7 +31,19 @@ NO_TEXT = bytes(16)
 def record_hash(
     digest: bytes, text_digest: bytes | None, columns: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> bytes:
-    """Return the 16-byte blake2b digest of a record, wherever its payload lies.
+    """Return the hash of one record, as `record_hashes`."""
+    given = {name: [columns.get(name)] for name in HASHED}
+    [hashed] = record_hashes([digest], [text_digest], given, {k: [v] for k, v in meta.items()})
+    return hashed
+
+
+def record_hashes(
+    digests: Sequence[bytes],
+    text_digests: Sequence[bytes | None],
+    columns: Mapping[str, Sequence[Any]],
+    meta: Mapping[str, Sequence[Any]],
+) -> list[bytes]:
+    """Return the 16-byte blake2b digest of each record, wherever its payload lies.
 
     It is taken over, in this order: the 16 bytes of the payload's digest; the 16 bytes of the
     text's digest, zeros where there is no text (in a record of text alone both are the text's);
@@ -38,29 +54,73 @@ def record_hash(
     `1` may lie in a column of floats or of texts.
 
     Args:
-        digest: of the payload, of the text where there is none.
-        text_digest: None where there is no text.
-        columns: the record's columns; those that are not HASHED are ignored.
+        digests: of the payloads, of the text where there is none.
+        text_digests: None where there is no text.
+        columns: those of HASHED that a record has.
         meta: the source's other columns.
     """
-    content = {
-        **_known({c: columns.get(c) for c in HASHED}),
-        "meta": {k: _as_text(v) for k, v in _known(meta).items()},
-    }
-    if "texts" in content:
-        content["texts"] = [_known(text) for text in content["texts"]]
-    data = digest + (text_digest or NO_TEXT) + canonical(content)
-    return hashlib.blake2b(data, digest_size=16).digest()
+    given = {name: columns[name] for name in HASHED if name in columns}
+    if "texts" in given:
+        given["texts"] = [t and [_known(text) for text in t] for t in given["texts"]]
+    texts = {name: _as_texts(values) for name, values in meta.items()}
+    given["meta"] = _rows(texts, len(digests))
+    return [
+        hashlib.blake2b(digest + (text_digest or NO_TEXT) + _json(content), digest_size=16).digest()
+        for digest, text_digest, content in zip(
+            digests, text_digests, _rows(given, len(digests)), strict=True
+        )
+    ]
 
 
-def member(uid: int, record: bytes) -> int:
-    """Return what a record adds to its pool's digest, which is a sum modulo 2**128."""
-    digest = hashlib.blake2b(uid.to_bytes(8, "big") + record, digest_size=16)
-    return int.from_bytes(digest.digest(), "big")
+def members(uids: UIDs, records: Iterable[bytes]) -> int:
+    """Return what records add to their pool's digest, which is a sum modulo 2**128.
+
+    It is the sum of the 16-byte blake2b digest of each uid's 8 bytes and record hash.
+    """
+    names = uids.astype(">u8").tobytes()
+    digests = b"".join(
+        hashlib.blake2b(names[8 * row : 8 * row + 8] + record, digest_size=16).digest()
+        for row, record in enumerate(records)
+    )
+    # Four columns of 32 bits, each summed in 64: no carry is lost below 2**32 records.
+    words = np.frombuffer(digests, dtype=">u4").reshape(-1, 4).sum(axis=0, dtype=np.uint64)
+    total = 0
+    for word in words:
+        total = (total << 32) + int(word)
+    return total % 2**128
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    """Return what `canonical` returns, in a tenth of its time where it can."""
+    try:
+        # A float would be written otherwise, but floats are texts here.
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a lone surrogate of a file's name, an integer beyond 64 bits
+        return canonical(content)
+
+
+def _rows(columns: Mapping[str, Sequence[Any]], height: int) -> list[dict[str, Any]]:
+    """Return each row without its nulls."""
+    if not columns:
+        return [{}] * height
+    names = tuple(columns)
+    rows = zip(*columns.values(), strict=True)
+    if any(None in values for values in columns.values()):
+        return [_known(dict(zip(names, row, strict=True))) for row in rows]
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
+
+
+def _as_texts(values: Sequence[Any]) -> Sequence[str | None]:
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return values
+    if kinds == {int}:
+        return list(map(str, values))
+    return [None if value is None else _as_text(value) for value in values]
 
 
 def _as_text(value: Any) -> str:

@@ -220,17 +220,17 @@ def record_of(
         meta = {
             name: value
             for column, name in meta_of.items()
-            if (value := _plain(row[column], dropped)) is not None
+            if (value := plain_value(row[column], dropped)) is not None
         }
         series = None if columns.series is None else row.get(columns.series)
-        licence = None if roles.licence is None else _plain(row[roles.licence], dropped)
+        licence = None if roles.licence is None else plain_value(row[roles.licence], dropped)
         return Record(
             source_id,
             where,
             image=image,
             text=text,
             texts=texts,
-            series=None if series is None else str(_label(_plain(series, dropped))),
+            series=None if series is None else str(_label(plain_value(series, dropped))),
             position=_position_of(None if columns.position is None else row.get(columns.position)),
             licence=None if licence is None else str(licence),
             location=location,
@@ -327,7 +327,7 @@ def _texts_of(
     raise Refused("SCHEMA_MISMATCH", f"the text is {type(value).__name__}: {value!r:.100}")
 
 
-def _plain(value: Any, dropped: list[str], *, nested: bool = False) -> Any:
+def plain_value(value: Any, dropped: list[str], *, nested: bool = False) -> Any:
     """Return a value of meta as JSON, or a column, can hold it."""
     if isinstance(value, str):
         if not is_unicode(value):
@@ -344,13 +344,13 @@ def _plain(value: Any, dropped: list[str], *, nested: bool = False) -> Any:
             dropped.append("BINARY_DROPPED")
             return None
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, dropped, nested=True) for k, v in value.items()}
+        return {str(k): plain_value(v, dropped, nested=True) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v, dropped, nested=True) for v in value]
+        return [plain_value(v, dropped, nested=True) for v in value]
     if isinstance(value, Decimal):
         whole = value.is_finite() and value.as_tuple().exponent == 0
         if whole or not value.is_finite():
-            return int(value) if whole else _plain(float(value), dropped, nested=nested)
+            return int(value) if whole else plain_value(float(value), dropped, nested=nested)
         number = float(value)
         if Decimal(repr(number)) != value:
             raise Refused("VALUE_RANGE", f"{value} has more digits than a double holds")

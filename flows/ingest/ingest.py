@@ -5,34 +5,33 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
-from contracts.uid import uid_of
 from flows.ingest import decoding, quarantine
-from flows.ingest.item import Item
-from flows.ingest.known import RUN_RECORDS, Known, known_units
+from flows.ingest.batch import Batch, Out, cells_of
+from flows.ingest.known import NEW, OTHER, SAME, Known, hashes_of, known_units
 from flows.ingest.ledger import Ledger
 from flows.ingest.meta_types import MetaTypes
+from flows.ingest.reading import Positions, checked, positions
 from flows.reporter import Progress
 from flows.workers import Workers
-from storage import tables
+from storage import rows, tables
+from storage.block import blocks
 from storage.commit import failpoint, free_bytes
-from storage.parts import FILES, QUARANTINE, REMOVED, PartWriter
-from storage.records import member, record_hash
-from storage.rows import META_COLUMNS, REST, folded
+from storage.parts import FILES, QUARANTINE, RECORD, REMOVED, PartWriter
+from storage.records import members
 from storage.source import (
     PASSING,
     Columns,
     Found,
     PassedOver,
-    Record,
-    Rejected,
     Source,
     Tally,
     Unit,
@@ -41,13 +40,15 @@ from storage.source import (
 )
 from storage.store import Store, checked_name
 
-BATCH_RECORDS = 64
-BATCH_BYTES = 8 << 20
 # Marks a unit that had a changed record: it is read again, unchanged, where changes are taken.
 CHANGED = ":changed"
 # Marks one of which something could not be read for a reason that may pass: it is read again.
 PASSED = ":passing"
 PAYLOADS = ("copy", "reference")
+# Rows that wait as Python objects before they become columns.
+_WAITING_ROWS = 4096
+# Beside NEW, SAME and OTHER: an other record that takes nobody's place.
+_OUT = 3
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ class _Ingest:
         self.types = MetaTypes(self.before, old, spec.name)
         self.folded = Tally()
         self.ledger = Ledger()
+        # The positions of the batch in hand that came to their outcome.
+        self.settled: list[int] = []
         self.files = _Rows(FILES)
         self.changed: set[str] = set()
         self.passing: set[str] = set()
@@ -205,13 +208,12 @@ class _Ingest:
             needed = todo if self.spec.payload == "copy" else 0
             self.progress.plan(todo, needed, free_bytes(self.store.root))
         with Workers(self.workers, isolated=True) as workers:
-            batches = _batches(self._items(source))
-            pictures = workers.map_batches(
-                decoding.seen, batches, lambda item: item.image, decoding.crashed
+            looked = workers.map_batches(
+                decoding.seen, self._positions(source), Positions.pictures, decoding.crashed
             )
-            for item, seen in pictures:
-                item.describe(seen)
-                self._take(item)
+            for these, seen in looked:
+                copy = self.spec.payload == "copy"
+                self._take(checked(these, iter(seen), self.spec.name, copy=copy))
         self._close_part()
         rejected = self.rejected.frame()
         still_out = self.listed.filter(pl.col("unit").is_in(self.still_out))
@@ -246,8 +248,8 @@ class _Ingest:
         known = self.known_units.get(unit.name)
         return known is not None and known[0] in unchanged and not self.spec.rehash
 
-    def _items(self, source: Source) -> Iterator[Item]:
-        """Yield what the units that are new or changed hold, each with its position."""
+    def _positions(self, source: Source) -> Iterator[Positions]:
+        """Yield what the units that are new or changed hold."""
         now = time.time()
         for unit in source.units():
             if self._unchanged(unit):
@@ -258,8 +260,9 @@ class _Ingest:
                 continue
             self.done_bytes += unit.size_bytes
             number, given = self.ledger.open(unit.name), 0
-            for given, found in enumerate(source.records(unit), start=1):
-                yield Item(number, given - 1, found)
+            for block in blocks(source, unit):
+                yield positions(self.spec.columns, block, number, unit.name, given)
+                given += block.count
             self.ledger.close(number, given)
             # A quarantined unit is remembered too: it is read again when it changes.
             self.files.add((self.spec.name, unit.name, self._mark(unit), given))
@@ -272,92 +275,145 @@ class _Ingest:
         if out:
             self.still_out.append(unit)
 
-    def _take(self, item: Item) -> None:
-        self.taken += 1
-        if self.taken % 256 == 0:
-            self.progress.show(self.done_bytes, self.taken)
-        record = item.found
-        if item.code is not None or isinstance(record, Rejected):
-            self._quarantine(item, item.code or "", item.detail)
-            return
-        uid, row = uid_of(self.spec.name, record.source_id), item.row
-        row |= {"uid": uid, "source": self.spec.name, "source_id": record.source_id}
-        if self.spec.payload == "copy":
-            row["location"] = None
-        row["record"] = record_hash(row["digest"], row["text_digest"], row, record.meta)
-        meta = folded(record.meta, self.types.kinds)
-        if meta is not record.meta:
-            reason = f"columns beyond the first {META_COLUMNS:,}: in meta.{REST}"
-            self.folded.add(self.ledger.name(item.unit), reason)
-            record = replace(record, meta=meta)
-        misfit = self.types.misfit(record.meta)
-        if misfit is not None:
-            self._quarantine(item, "MISFIT_TYPE", misfit)
-            return
-        conflict = self.known.conflict(uid, row["record"])
-        if conflict == "same":
-            # A second record of this id is told from a changed one, and does not replace it.
-            self.known.add(uid, row["record"], record.source_id)
-            self.known_records += 1
-            self.ledger.settle(item.unit, item.position)
-            return
-        if conflict == "other" and not self._replaces(uid, item, record):
-            return
-        self.known.add(uid, row["record"], record.source_id)
-        self.types.learn(record.meta)
-        self._write(row, record)
-        self.accepted += 1
-        self.ledger.settle(item.unit, item.position)
-        self.live += 1
-        self.digest = (self.digest + member(uid, row["record"])) % 2**128
+    def _take(self, batch: Batch) -> None:
+        self.taken += batch.count
+        self.progress.show(self.done_bytes, self.taken)
+        self.settled = []
+        for out in batch.out:
+            self._quarantine(batch, out)
+        self._place(self._folded(batch))
+        places = np.array(self.settled, dtype=np.int64)
+        self.ledger.settle(batch.unit, places, batch.count)
 
-    def _replaces(self, uid: int, item: Item, record: Record) -> bool:
+    def _folded(self, batch: Batch) -> Batch:
+        """Return the batch with the meta that a pool has no column for in one."""
+        known = set(self.types.kinds)
+        if len(known | batch.meta.keys()) <= rows.META_COLUMNS:
+            return batch
+        metas: list[dict[str, Any]] = [{} for _ in range(len(batch.records))]
+        for name, cells in batch.meta.items():
+            for row, value in zip(cells.rows.tolist(), cells.values, strict=True):
+                metas[row][name] = value
+        for row, meta in enumerate(metas):
+            metas[row] = rows.folded(meta, known)
+            known |= metas[row].keys()
+            if metas[row] is not meta:
+                reason = f"columns beyond the first {rows.META_COLUMNS:,}: in meta.{rows.REST}"
+                self.folded.add(batch.name, reason)
+        return replace(batch, meta=cells_of(metas))
+
+    def _place(self, batch: Batch) -> None:
+        """Take the records that are new into the pool; say of the others what they are."""
+        height = len(batch.records)
+        if height > 1 and self.types.undecided(batch.meta):
+            half = np.arange(height) < height // 2
+            self._place(batch.filter(half))
+            self._place(batch.filter(~half))
+            return
+        misfits = self.types.misfits(batch.meta)
+        if misfits:
+            for row, detail in misfits.items():
+                self._refuse(batch, row, "MISFIT_TYPE", detail)
+            batch = batch.filter(~np.isin(np.arange(height), list(misfits)))
+        records = batch.records
+        if not len(records):
+            return
+        uids = records["uid"].to_numpy()
+        hashes = hashes_of(records["record"])
+        found = self.known.compare(uids, hashes)
+        first = np.zeros(len(uids), dtype=bool)
+        first[np.unique(uids, return_index=True)[1]] = True
+        for row in np.flatnonzero(first & (found == OTHER)).tolist():
+            found[row] = NEW if self._replaces(batch, row) else _OUT
+        # A second record of an id that is known is told from a changed one, and replaces nothing.
+        ids = records["source_id"]
+        kept = np.flatnonzero(first & (found != _OUT))
+        self.known.add(uids[kept], hashes[kept], ids if len(kept) == len(ids) else ids[kept])
+        for row in np.flatnonzero(~first).tolist():
+            one = slice(row, row + 1)
+            [found[row]] = self.known.compare(uids[one], hashes[one])
+            if found[row] == OTHER:
+                found[row] = NEW if self._replaces(batch, row) else _OUT
+            if found[row] == NEW:
+                self.known.add(uids[one], hashes[one], ids[one])
+        same = np.flatnonzero(found == SAME)
+        self.known_records += len(same)
+        self.settled += records["place"].to_numpy()[same].tolist()
+        self._accept(batch.filter(found == NEW))
+
+    def _accept(self, batch: Batch) -> None:
+        records = batch.records
+        if not len(records):
+            return
+        self.types.learn(batch.meta)
+        meta = self.types.columns(batch.meta, len(records))
+        columns = {name: records[name] for name in records.columns if name in RECORD}
+        columns |= {f"meta.{name}": values for name, values in meta.items()}
+        frame = pl.DataFrame(columns)
+        self._write(frame, batch.images)
+        self.settled += records["place"].to_list()
+        self.accepted += len(records)
+        self.live += len(records)
+        added = members(records["uid"].to_numpy(), records["record"])
+        self.digest = (self.digest + added) % 2**128
+
+    def _replaces(self, batch: Batch, row: int) -> bool:
         """Decide about other content under a known uid: True where it takes the old one's place."""
-        old = self.known.replaced(uid, self.spec.name, record.source_id)
+        record = batch.records.row(row, named=True)
+        uid, source_id = record["uid"], record["source_id"]
+        old = self.known.replaced(uid, self.spec.name, source_id)
         if old is None:
-            if self.known.collides(uid, record.source_id):
+            if self.known.collides(uid, source_id):
                 code, detail = "UID_COLLISION", f"another id of this source has the uid {uid:016x}"
             else:
                 code, detail = "DUP_ID", "the id occurs twice in this source with other content"
-            self._quarantine(item, code, detail)
+            self._refuse(batch, row, code, detail)
             return False
         if not old.ours:
-            self._quarantine(item, "UID_COLLISION", f"another record has the uid {uid:016x}")
+            self._refuse(batch, row, "UID_COLLISION", f"another record has the uid {uid:016x}")
             return False
         if self.root == self.new_root:
             raise ConfigError(
-                f"{self.root}: {record.source_id!r} is known to source {self.spec.name!r} from "
+                f"{self.root}: {source_id!r} is known to source {self.spec.name!r} from "
                 f"{', '.join(self.roots[:-1])} with other content. If this is another collection, "
                 f"give it a name of its own: --source {self.spec.name}-2."
             )
         if not self.spec.update:
-            self.changed.add(self.ledger.name(item.unit))
-            self._quarantine(
-                item, "CHANGED", "known with other content; --update takes the new one"
-            )
+            self.changed.add(batch.name)
+            detail = "known with other content; --update takes the new one"
+            self._refuse(batch, row, "CHANGED", detail)
             return False
         self.removed.append((uid, old.part, "updated"))
         self.live -= 1
-        self.digest = (self.digest - member(uid, old.record)) % 2**128
+        removed = members(np.array([uid], dtype=np.uint64), [old.record])
+        self.digest = (self.digest - removed) % 2**128
         return True
 
-    def _quarantine(self, item: Item, code: str, detail: str) -> None:
-        unit, found = self.ledger.name(item.unit), item.found
-        if code in PASSING:
-            self.passing.add(unit)
-        digest = item.row.get("digest")
-        self.rejected.add(
-            (self.spec.name, found.source_id, found.where, code, detail[:500], digest, unit)
-        )
-        self.ledger.settle(item.unit, item.position)
+    def _refuse(self, batch: Batch, row: int, code: str, detail: str) -> None:
+        """Quarantine a record of a batch."""
+        record = batch.records.row(row, named=True)
+        place, source_id, where = record["place"], record["source_id"], record["where"]
+        self._quarantine(batch, Out(place, source_id, where, code, detail, record["digest"]))
 
-    def _write(self, row: dict[str, Any], record: Record) -> None:
-        if self.part is not None and self.part.full(record.series):
-            self._close_part()
-        if self.part is None:
-            name = f"{len(self.old.parts) + len(self.parts):05d}"
-            self.part = PartWriter(self.store, self.old.name, name, self.types)
-        self.part.add(row, record)
+    def _quarantine(self, batch: Batch, out: Out) -> None:
+        if out.code in PASSING:
+            self.passing.add(batch.name)
+        detail = out.detail[:500]
+        self.rejected.add(
+            (self.spec.name, out.source_id, out.where, out.code, detail, out.digest, batch.name)
+        )
+        self.settled.append(out.place)
+
+    def _write(self, records: pl.DataFrame, images: Sequence[bytes | None] | None) -> None:
+        """Append records to the part, and to those that follow where it is full."""
+        while len(records):
+            if self.part is None:
+                name = f"{len(self.old.parts) + len(self.parts):05d}"
+                self.part = PartWriter(self.store, self.old.name, name, self.types.kinds)
+            fit = self.part.add(records, images)
+            records, images = records[fit:], images and images[fit:]
+            if len(records):
+                self._close_part()
 
     def _close_part(self) -> None:
         if self.part is not None:
@@ -466,7 +522,7 @@ class _Rows:
 
     def add(self, row: tuple[Any, ...]) -> None:
         self._latest.append(row)
-        if len(self._latest) == RUN_RECORDS:
+        if len(self._latest) == _WAITING_ROWS:
             self._frames.append(self._recent())
             self._latest.clear()
 
@@ -475,20 +531,6 @@ class _Rows:
 
     def _recent(self) -> pl.DataFrame:
         return pl.DataFrame(self._latest, schema=self._schema, orient="row")
-
-
-def _batches(items: Iterator[Item]) -> Iterator[list[Item]]:
-    batch: list[Item] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        if isinstance(item.found, Record):
-            size += len(item.found.image or b"") + len(item.found.text or "")
-        if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _passed_over(source: Source, found: Found, folded: Tally) -> list[dict[str, Any]]:

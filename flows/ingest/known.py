@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,11 +9,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from contracts.uid import UIDs
 from storage import tables
 from storage.store import Store
 
-# Of each new record some bytes stay until the commit; so many at a time wait as Python objects.
-RUN_RECORDS = 4096
+# What a record is to those known: none has its uid, one has its hash too, or another one.
+NEW, SAME, OTHER = 0, 1, 2
 
 
 class _Run(NamedTuple):
@@ -75,53 +75,42 @@ class Known:
         for part in pool.parts:
             frame = self._alive(part, ["uid", "record"])
             uids.append(frame["uid"].to_numpy())
-            hashes.append(_integers(frame["record"], 0))
+            hashes.append(hashes_of(frame["record"]))
         order = np.argsort(every := np.concatenate(uids))
         self._uids, self._hashes = every[order], np.concatenate(hashes)[order]
         self._old: _Old | None = None
-        self._latest: dict[int, tuple[int, int]] = {}
         self._runs: list[_Run] = []
 
-    def conflict(self, uid: int, record_hash: bytes) -> str | None:
-        """Say whether the uid is new (None), known with the `same` record, or with an `other`."""
-        fresh = self._fresh(uid)
-        if fresh is not None:
-            return "same" if fresh[0] == int.from_bytes(record_hash[:8], "big") else "other"
-        at = int(np.searchsorted(self._uids, np.uint64(uid)))
-        if at == len(self._uids) or self._uids[at] != uid:
-            return None
-        return (
-            "same" if int(self._hashes[at]) == int.from_bytes(record_hash[:8], "big") else "other"
-        )
+    def compare(self, uids: UIDs, hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
+        """Return of each record whether its uid is NEW, or known with the SAME or an OTHER hash."""
+        found = np.full(len(uids), NEW, dtype=np.uint8)
+        before = _Run(self._uids, self._hashes, np.empty(0, dtype=np.uint32))
+        for run in (before, *self._runs):
+            at = np.searchsorted(run.uids, uids)
+            held = np.flatnonzero(at < len(run.uids))
+            held = held[run.uids[at[held]] == uids[held]]
+            found[held] = np.where(run.hashes[at[held]] == hashes[held], SAME, OTHER)
+        return found
 
-    def add(self, uid: int, record_hash: bytes, source_id: str) -> None:
-        """Note a record of this ingest."""
-        self._latest[uid] = int.from_bytes(record_hash[:8], "big"), _checksum(source_id)
-        if len(self._latest) < RUN_RECORDS:
-            return
-        uids = np.fromiter(self._latest, dtype=np.uint64, count=len(self._latest))
-        values = np.array(list(self._latest.values()), dtype=np.uint64)
-        self._runs.append(_merged([_Run(uids, values[:, 0], values[:, 1].astype(np.uint32))]))
-        self._latest.clear()
+    def add(self, uids: UIDs, hashes: NDArray[np.uint64], source_ids: pl.Series) -> None:
+        """Note records of this ingest."""
+        if len(uids):
+            self._runs.append(_merged([_Run(uids, hashes, _checksums(source_ids))]))
         # Each run is some times as long as the next: few to search, and none is merged often.
         while len(self._runs) > 1 and len(self._runs[-2].uids) < 4 * len(self._runs[-1].uids):
             self._runs[-2:] = [_merged(self._runs[-2:])]
 
-    def _fresh(self, uid: int) -> tuple[int, int] | None:
-        """Return the hash and the checksum of a record of this ingest, the last of its uid."""
-        if uid in self._latest:
-            return self._latest[uid]
+    def _fresh(self, uid: int) -> int | None:
+        """Return the checksum of the last record of this ingest that has a uid."""
         for run in reversed(self._runs):
             at = int(np.searchsorted(run.uids, np.uint64(uid)))
             if at < len(run.uids) and run.uids[at] == uid:
-                return int(run.hashes[at]), int(run.checksums[at])
+                return int(run.checksums[at])
         return None
 
     def collides(self, uid: int, source_id: str) -> bool:
         """Whether the record of this ingest that has the uid has another id."""
-        fresh = self._fresh(uid)
-        assert fresh is not None
-        return fresh[1] != _checksum(source_id)
+        return self._fresh(uid) != int(_checksums(pl.Series([source_id]))[0])
 
     def replaced(self, uid: int, source: str, source_id: str) -> Replaced | None:
         """Return the record that had a uid before this ingest, None where none had."""
@@ -133,8 +122,8 @@ class Known:
         record = int(self._hashes[at]).to_bytes(8, "big") + int(self._old.rest[at]).to_bytes(
             8, "big"
         )
-        ours = int(self._old.checksums[at]) == _checksum(source_id, source)
-        return Replaced(self._pool.parts[self._old.parts[at]].name, ours, record)
+        ours = self._old.checksums[at] == _checksums(pl.Series([f"{source}\0{source_id}"]))[0]
+        return Replaced(self._pool.parts[self._old.parts[at]].name, bool(ours), record)
 
     def _read_old(self) -> _Old:
         old = _Old(
@@ -145,9 +134,8 @@ class Known:
         for number, part in enumerate(self._pool.parts):
             frame = self._alive(part, ["uid", "source", "source_id", "record"])
             at = np.searchsorted(self._uids, frame["uid"].to_numpy())
-            ids = zip(frame["source_id"], frame["source"], strict=True)
             old.parts[at] = number
-            old.checksums[at] = np.fromiter((_checksum(i, s) for i, s in ids), np.uint32, len(at))
+            old.checksums[at] = _checksums(frame["source"] + "\0" + frame["source_id"])
             old.rest[at] = _integers(frame["record"], 8)
         return old
 
@@ -155,6 +143,11 @@ class Known:
         gone = self._removed.filter(pl.col("part") == part.name)["uid"]
         frame = tables.read(self._store, part.records, columns)
         return frame.filter(~pl.col("uid").is_in(gone.implode())) if len(gone) else frame
+
+
+def hashes_of(records: pl.Series) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of each record hash, by which `Known` compares."""
+    return _integers(records, 0)
 
 
 def _integers(records: pl.Series, offset: int) -> NDArray[np.uint64]:
@@ -172,5 +165,6 @@ def known_units(store: Store, pool: tables.Pool, source: str) -> dict[str, tuple
     return known
 
 
-def _checksum(source_id: str, source: str = "") -> int:
-    return zlib.crc32(f"{source}\0{source_id}".encode("utf-8", "surrogateescape"))
+def _checksums(names: pl.Series) -> NDArray[np.uint32]:
+    """Return 32 bits of each name, the same in this process alone."""
+    return names.hash().to_numpy().astype(np.uint32)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from contracts.errors import DataError
 
 
 class Ledger:
     """Two counts of every unit, kept apart: what its reader gave, and what became of it.
 
-    Positions come to their outcome in the order in which they were read, so one number a unit
-    stands for the set of those that did. Only units under way are held in memory.
+    Positions come to their outcome batch by batch, in the order in which they were read, so one
+    number a unit stands for the set of those that did. Only units under way are held in memory.
 
     Attributes:
         read: positions of all units read.
@@ -35,25 +38,27 @@ class Ledger:
         self._given[unit] = given
         self._forget_if_whole(unit)
 
-    def name(self, unit: int) -> str:
-        """Return the name of a unit under way.
+    def settle(self, unit: int, places: NDArray[np.int64], count: int) -> None:
+        """Note that the unit's next `count` positions came to their outcomes.
+
+        Args:
+            unit: its number.
+            places: each position that did, in any order.
+            count: how many were read together.
 
         Raises:
-            DataError: every position of it came to an outcome before.
+            DataError: one of them came to none, or one came to several.
         """
-        if unit not in self._names:
-            raise self._broken(unit, 0)
-        return self._names[unit]
-
-    def settle(self, unit: int, position: int) -> None:
-        """Note that a position came to its outcome.
-
-        Raises:
-            DataError: it came to one before, or one before it came to none.
-        """
-        if position != self._settled.get(unit):
-            raise self._broken(unit, position)
-        self._settled[unit] += 1
+        first = self._settled.get(unit, 0)
+        wanted = np.arange(first, first + count)
+        found = np.sort(places)
+        if unit not in self._names or not np.array_equal(found, wanted):
+            odd = (
+                np.setxor1d(found, wanted) if len(found) != len(wanted) else found[found != wanted]
+            )
+            twice = found[:-1][found[1:] == found[:-1]]
+            raise self._broken(unit, int(min([*odd, *twice], default=first)))
+        self._settled[unit] += count
         self._forget_if_whole(unit)
 
     def check(self) -> None:

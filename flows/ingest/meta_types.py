@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
 import polars as pl
 
 from contracts.errors import ConfigError
+from flows.ingest.batch import Cells
 from storage.meta import DTYPES, EXACT, fitting
 from storage.tables import Pool
 
@@ -38,30 +39,42 @@ class MetaTypes:
             for column, kind in theirs.get("meta", {}).items()
         }
 
-    def misfit(self, meta: Mapping[str, Any]) -> str | None:
-        """Return what of a record does not fit its column, None where all does."""
-        for column, value in meta.items():
-            known = self.kinds.get(column)
-            if value is None or known is None or self._values[column] < TYPING_VALUES:
-                continue
-            kind = _kind(value)
-            if _wider(known, kind) != known:
-                return f"meta.{column}: {value!r} is {kind}, the column is {known}"
-        return None
+    def undecided(self, meta: Mapping[str, Cells]) -> bool:
+        """Whether a column's type is fixed by some of these records for the others."""
+        return any(
+            0 < TYPING_VALUES - self._values[column] < len(cells.values)
+            for column, cells in meta.items()
+        )
 
-    def learn(self, meta: Mapping[str, Any]) -> None:
-        """Take the values of a record that is accepted; each counts once.
+    def misfits(self, meta: Mapping[str, Cells]) -> dict[int, str]:
+        """Return of each row that does not fit its column what does not."""
+        found: dict[int, str] = {}
+        for column, cells in meta.items():
+            known = self.kinds.get(column)
+            if known is None or self._values[column] < TYPING_VALUES:
+                continue
+            if all(_wider(known, kind) == known for kind in _kinds(cells.values)):
+                continue
+            for row, value in zip(cells.rows.tolist(), cells.values, strict=True):
+                kind = _kind(value)
+                if _wider(known, kind) != known:
+                    said = f"meta.{column}: {value!r} is {kind}, the column is {known}"
+                    found.setdefault(row, said)
+        return found
+
+    def learn(self, meta: Mapping[str, Cells]) -> None:
+        """Take the values of records that are accepted; each counts once.
 
         Raises:
-            ConfigError: as `check`, of a column that this record fixes.
+            ConfigError: as `check`, of a column that these records fix.
         """
-        for column, value in meta.items():
-            if value is None or self._values[column] >= TYPING_VALUES:
+        for column, cells in meta.items():
+            if self._values[column] >= TYPING_VALUES:
                 continue
-            kind = _kind(value)
-            self.kinds[column] = _wider(self.kinds.get(column, kind), kind)
-            self._values[column] += 1
-            if self._values[column] == TYPING_VALUES:
+            for kind in _kinds(cells.values):
+                self.kinds[column] = _wider(self.kinds.get(column, kind), kind)
+            self._values[column] += len(cells.values)
+            if self._values[column] >= TYPING_VALUES:
                 self._check(column)
 
     def check(self) -> None:
@@ -89,16 +102,33 @@ class MetaTypes:
             "values": {column: self._values[column] for column in sorted(self.kinds)},
         }
 
-    def columns(self, metas: list[dict[str, Any]]) -> dict[str, pl.Series]:
-        """Return the columns that some records have, in the types so far."""
-        # Each record's own values alone: a thousand columns of which a record has few cost little.
-        values: dict[str, list[Any]] = {}
-        for row, meta in enumerate(metas):
-            for column, value in meta.items():
-                if value is not None:
-                    at = values.setdefault(column, [None] * len(metas))
-                    at[row] = fitting(value, self.kinds[column])
-        return {c: pl.Series(of, dtype=DTYPES[self.kinds[c]]) for c, of in values.items()}
+    def columns(self, meta: Mapping[str, Cells], height: int) -> dict[str, pl.Series]:
+        """Return the columns of some records, in the types so far."""
+        return {
+            column: _column(cells, height, self.kinds[column]) for column, cells in meta.items()
+        }
+
+
+def _column(cells: Cells, height: int, kind: str) -> pl.Series:
+    values = cells.values
+    if set(map(type, values)) != {_TYPES[kind]}:
+        values = [fitting(value, kind) for value in values]
+    if len(values) < height:
+        every: list[Any] = [None] * height
+        for row, value in zip(cells.rows.tolist(), values, strict=True):
+            every[row] = value
+        values = every
+    return pl.Series(values, dtype=DTYPES[kind])
+
+
+def _kinds(values: Sequence[Any]) -> set[str]:
+    """Return the types of some values, none of them null."""
+    types = set(map(type, values))
+    if types == {int} and min(values) >= -EXACT and max(values) <= EXACT:
+        return {"integer"}
+    if types <= _KIND_OF.keys():
+        return {_KIND_OF[found] for found in types}
+    return set(map(_kind, values))
 
 
 def _kind(value: Any) -> str:
@@ -115,6 +145,18 @@ def _kind(value: Any) -> str:
     return "date" if isinstance(value, date) else "text"
 
 
+# Of an integer its size decides.
+_KIND_OF: dict[type, str] = {bool: "boolean", float: "number", str: "text"}
+# The values that a column takes as they are.
+_TYPES: dict[str, type] = {
+    "boolean": bool,
+    "integer": int,
+    "long": int,
+    "number": float,
+    "date": date,
+    "datetime": datetime,
+    "text": str,
+}
 _HOLDS = {
     frozenset(("integer", "long")): "long",
     frozenset(("integer", "number")): "number",

@@ -11,7 +11,7 @@ from contracts.errors import ConfigError, nearest
 from flows.ingest import quarantine
 from storage import tables
 from storage.parts import FILES, REMOVED
-from storage.records import member
+from storage.records import members
 from storage.store import Object, Store
 
 
@@ -44,7 +44,7 @@ def forget(store: Store, source: str, pool: str | None = None) -> dict[str, Any]
         rows = tables.read(store, part.records, ["uid", "source", "record"])
         rows = rows.filter(pl.col("source") == source).with_columns(part=pl.lit(part.name))
         rows = rows.join(gone, on=["uid", "part"], how="anti", maintain_order="left")
-        digest -= sum(member(uid, record) for uid, record in rows.select("uid", "record").rows())
+        digest -= members(rows["uid"].to_numpy(), rows["record"])
         forgotten += rows.height
         removed.append(rows.select("uid", "part", reason=pl.lit("forgotten")))
     removed_rows = pl.concat(removed)

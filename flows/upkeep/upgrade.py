@@ -30,7 +30,7 @@ from flows.export.export import Exported
 from storage import commit, seals, shards, tables
 from storage.commit import failpoint
 from storage.meta import EXACT
-from storage.records import member, record_hash
+from storage.records import members, record_hash
 from storage.runs import content_of, from_format_1, load_run, on_disk
 from storage.store import FIRST_KEY, FORMAT, KINDS, Object, Store, key_of
 
@@ -132,7 +132,7 @@ def _note_pool(store: Store, name: str, note: Note) -> None:
                 if column not in longs:
                     longs.append(column)
             hashes[old.path] = frame.select("uid", "record")
-            sums[old.path] = sum(member(u, h) for u, h in hashes[old.path].iter_rows())
+            sums[old.path] = members(frame["uid"].to_numpy(), frame["record"])
             new = tables.put(store, frame, pool=name, table="records", part=part.name)
             note["records"][old.path] = [asdict(old), asdict(new)]
             failpoint("upgrade.records")
@@ -142,7 +142,7 @@ def _note_pool(store: Store, name: str, note: Note) -> None:
             for part in pool.parts:
                 here = gone.filter(pl.col("part") == part.name)["uid"]
                 rows = hashes[part.records.path].filter(pl.col("uid").is_in(here.implode()))
-                total -= sum(member(u, h) for u, h in rows.iter_rows())
+                total -= members(rows["uid"].to_numpy(), rows["record"])
         note["digests"][f"{name}@{version}"] = [pool.digest, f"{total % 2**128:032x}"]
 
 

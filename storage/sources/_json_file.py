@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from storage.source import Refused
 from storage.sources._json import parse_object
-from storage.sources._stream import LINE_BYTES, Stream, lines, utf8
+from storage.sources._stream import CHUNK_BYTES, LINE_BYTES, Stream, line_blocks, utf8
 
 LINES, CR_LINES = "lines", "lines that end with a lone carriage return"
 MEMBERS, OBJECTS = "members of an array", "objects over several lines"
@@ -28,6 +28,18 @@ class Piece(NamedTuple):
     """
 
     data: bytes | None
+    whole: bool
+
+
+class Pieces(NamedTuple):
+    """Values of a file that follow each other, unparsed.
+
+    Attributes:
+        data: the text of each in UTF-8; None where it is longer than LINE_BYTES.
+        whole: False where the file may have been cut in the last of them.
+    """
+
+    data: list[bytes | None]
     whole: bool
 
 
@@ -51,25 +63,34 @@ def layout_of(stream: Stream) -> str:
     return CR_LINES if line_end == b"\r" else LINES
 
 
-def pieces(stream: Stream, layout: str) -> Iterator[Piece]:
-    """Yield each value of a file, blank lines too, from the stream's start on.
+def pieces(stream: Stream, layout: str) -> Iterator[Pieces]:
+    """Yield the values of a file, blank lines too, from the stream's start on.
 
     What is wrong with an array's end becomes the stream's fault: JSON_TRUNCATED where there is
     none, JSON_INVALID where other bytes follow.
 
-    Cost: memory for the longest value, at most LINE_BYTES.
+    Cost: memory for CHUNK_BYTES of values and for the longest, at most LINE_BYTES.
     """
     stream.rewind()
     if layout in (LINES, CR_LINES):
-        for line in lines(stream, cr=layout == CR_LINES):
-            yield Piece(line, line is None or line.endswith((b"\n", b"\r")))
+        for block in line_blocks(stream, cr=layout == CR_LINES):
+            yield Pieces(block, block[-1] is None or block[-1].endswith((b"\n", b"\r")))
         return
+    waiting: list[bytes | None] = []
+    size = 0
     try:
         for piece in _split(utf8(stream), array=layout == MEMBERS):
-            if piece.whole or stream.fault is None:
-                yield piece
+            if not piece.whole and stream.fault is not None:
+                break
+            waiting.append(piece.data)
+            size += len(piece.data or b"")
+            if size >= CHUNK_BYTES or not piece.whole:
+                yield Pieces(waiting, piece.whole)
+                waiting, size = [], 0
     except Refused as fault:
         stream.fault = stream.fault or fault
+    if waiting:
+        yield Pieces(waiting, True)
 
 
 def _head(stream: Stream) -> bytes:

@@ -13,7 +13,7 @@ import zstandard
 
 from storage.source import Refused
 
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 1 << 20
 LINE_BYTES = 64 << 20
 # What a compressed file may unfold to. A gzip bomb has 1028 to 1, a zstd bomb 32,000 to 1;
 # repetitive real text seldom passes 50 to 1.
@@ -218,35 +218,49 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-_NEWLINE, _ANY_END = re.compile(rb"\n"), re.compile(rb"\r\n?|\n")
-
 
 def lines(stream: Stream, *, cr: bool = False) -> Iterator[bytes | None]:
-    r"""Yield each line in UTF-8 with its end, which the last may lack; None for one too long.
+    """Yield each line as `line_blocks` gives them."""
+    for block in line_blocks(stream, cr=cr):
+        yield from block
 
-    A mark at the start says UTF-16 or UTF-32; the mark itself goes, and a lone surrogate stays
-    what it is, which is not UTF-8. After a fault of the stream its unfinished line is not given.
+
+def line_blocks(stream: Stream, *, cr: bool = False) -> Iterator[list[bytes | None]]:
+    r"""Yield the lines that end in each chunk, in UTF-8, with their ends, which the last may lack.
+
+    A line that is too long is None. A mark at the start says UTF-16 or UTF-32; the mark itself
+    goes, and a lone surrogate stays what it is, which is not UTF-8. After a fault of the stream its
+    unfinished line is not given.
 
     Args:
         stream: at its start.
         cr: whether `\r` ends a line too, and `\r\n` one alone, or only `\n`.
 
-    Cost: memory for the longest line, at most LINE_BYTES.
+    Cost: memory for a chunk and for the longest line, at most LINE_BYTES.
     """
-    line_end = _ANY_END if cr else _NEWLINE
-    parts: list[bytes] = []
+    begun: list[bytes] = []
     size = 0
     for chunk in _unsplit(utf8(stream)) if cr else utf8(stream):
-        start = 0
-        for match in line_end.finditer(chunk):
-            end = match.end()
-            size += end - start
-            yield b"".join((*parts, chunk[start:end])) if size <= LINE_BYTES else None
-            parts, size, start = [], 0, end
-        size += len(chunk) - start
-        parts = [*parts, chunk[start:]] if size <= LINE_BYTES else []
+        *found, rest = _split(chunk, cr=cr)
+        if found:
+            size += len(found[0])
+            first = b"".join((*begun, found[0])) if size <= LINE_BYTES else None
+            yield [first, *found[1:]]
+            begun, size = [], 0
+        size += len(rest)
+        begun = [*begun, rest] if size <= LINE_BYTES else []
     if size and stream.fault is None:
-        yield b"".join(parts) if size <= LINE_BYTES else None
+        yield [b"".join(begun) if size <= LINE_BYTES else None]
+
+
+def _split(chunk: bytes, *, cr: bool) -> list[bytes]:
+    """Return the lines that end in a chunk, and last what follows them."""
+    if not cr and b"\r" in chunk:
+        *whole, rest = chunk.split(b"\n")
+        return [*(line + b"\n" for line in whole), rest]
+    found = chunk.splitlines(keepends=True)
+    ended = not found or found[-1].endswith((b"\r", b"\n"))
+    return [*found, b""] if ended else found
 
 
 def _unsplit(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from contracts.errors import DataError
 from contracts.uid import digest_of
+from storage.block import Block, Rows
 from storage.rows import check_columns
 from storage.source import SUFFIXES, WEAK_SUFFIXES, Columns, Record, Refused, Rejected, Unit
-from storage.sources._json import parse_object
-from storage.sources._json_file import MEMBERS, layout_of, pieces
+from storage.sources._json import parse_object, parse_objects
+from storage.sources._json_file import MEMBERS, Pieces, layout_of, pieces
 from storage.sources._rows import record_in
 from storage.sources._stream import LINE_BYTES, Stream
 from storage.walk import Tree
@@ -47,7 +50,12 @@ class JsonLines:
         return self._tree.units(strong if any(name.endswith(strong) for name in names) else weak)
 
     def records(self, unit: Unit) -> Iterator[Record | Rejected]:
-        """Yield a record or a rejection for each object.
+        """Yield a record or a rejection for each object, as `blocks` gives them."""
+        for block in self.blocks(unit):
+            yield from block.each()
+
+    def blocks(self, unit: Unit) -> Iterator[Block]:
+        """Yield the objects, those of one set of keys as a table.
 
         Rejections: JSON_INVALID, JSON_TRUNCATED (the last line, without its end), JSON_DUP_KEY,
         JSON_DEPTH, VALUE_RANGE, CAPTION_NOT_UTF8, ROW_TOO_LARGE, what `record_in` says, and
@@ -59,17 +67,24 @@ class JsonLines:
                 stream = Stream(opened, unit.path.name)
                 layout = layout_of(stream)
                 self._check(unit, stream, layout)
-                yield from self._records(unit, stream, layout)
+                number = 0
+                for found in pieces(stream, layout):
+                    yield self._block(unit, found, number, layout)
+                    number += len(found.data)
+                if stream.fault is not None:
+                    where = f"{unit.name}#{number}"
+                    yield _alone(Rejected(where, stream.fault.code, stream.fault.detail))
         except Refused as fault:
             if fault.code == "SOURCE_UNREADABLE" and self._tree.single:
                 raise DataError(f"{unit.path}: {fault.detail}.") from None
-            yield Rejected(unit.name, fault.code, fault.detail)
+            yield _alone(Rejected(unit.name, fault.code, fault.detail))
 
     def _check(self, unit: Unit, stream: Stream, layout: str) -> None:
         """Refuse a file of which nothing is JSON, and columns that no row has."""
         names: set[str] = set()
         sound, first, count = False, "", 0
-        for number, (data, _) in enumerate(pieces(stream, layout)):
+        every = (data for found in pieces(stream, layout) for data in found.data)
+        for number, data in enumerate(every):
             if sound and number >= _LOOKED_AT:
                 break
             if data is not None and not data.strip():
@@ -88,25 +103,63 @@ class JsonLines:
         if names:
             check_columns(self._columns, sorted(names), unit.name)
 
-    def _records(self, unit: Unit, stream: Stream, layout: str) -> Iterator[Record | Rejected]:
-        number = -1
-        for number, (data, whole) in enumerate(pieces(stream, layout)):
+    def _block(self, unit: Unit, found: Pieces, first: int, layout: str) -> Block:
+        """Return the values from number `first` on, blank lines left out."""
+        rows = parse_objects([data or b"" for data in found.data])
+        sound = [row for row in rows if row is not None]
+        if len(sound) == len(rows) and len({tuple(row) for row in sound}) == 1:
+            numbers = range(first, first + len(rows))
+            return Block(len(rows), [self._table(unit, range(len(rows)), numbers, sound)])
+        alone: dict[int, Record | Rejected] = {}
+        tables: defaultdict[tuple[str, ...], _Table] = defaultdict(lambda: _Table([], [], []))
+        place = 0
+        for number, (data, row) in enumerate(zip(found.data, rows, strict=True), start=first):
+            if row is None:
+                if data is not None and not data.strip() and layout != MEMBERS:
+                    continue
+                whole = found.whole or number < first + len(rows) - 1
+                strict = self._strict(f"{unit.name}#{number}", data, whole)
+                if isinstance(strict, Rejected):
+                    alone[place] = strict
+                    place += 1
+                    continue
+                row = strict
+            table = tables[tuple(row)]
+            table.places.append(place)
+            table.numbers.append(number)
+            table.rows.append(row)
+            place += 1
+        return Block(place, [self._table(unit, *table) for table in tables.values()], alone)
+
+    def _table(
+        self, unit: Unit, places: Sequence[int], numbers: Sequence[int], rows: list[dict[str, Any]]
+    ) -> Rows:
+        """Return rows that have the same keys in the same order."""
+
+        def record(row: dict[str, Any], number: int) -> Record | Rejected:
             where = f"{unit.name}#{number}"
-            known = where if self._columns.id is None else None
-            if data is None:
-                detail = f"an object of more than {LINE_BYTES:,} bytes"
-                yield Rejected(where, "ROW_TOO_LARGE", detail, known)
-                continue
-            if not data.strip() and layout != MEMBERS:
-                continue
-            try:
-                row = parse_object(data, whole=whole)
-            except Refused as fault:
-                yield Rejected(where, fault.code, fault.detail, known, digest_of(data))
-                continue
-            yield record_in(
-                self._tree, unit.path.parent, self._columns, row, source_id=where, where=where
-            )
-        if stream.fault is not None:
-            where = f"{unit.name}#{number + 1}"
-            yield Rejected(where, stream.fault.code, stream.fault.detail)
+            folder = unit.path.parent
+            return record_in(self._tree, folder, self._columns, row, source_id=where, where=where)
+
+        columns = zip(*(row.values() for row in rows), strict=True)
+        return Rows(places, numbers, dict(zip(rows[0], columns, strict=True)), record)
+
+    def _strict(self, where: str, data: bytes | None, whole: bool) -> dict[str, Any] | Rejected:
+        known = where if self._columns.id is None else None
+        if data is None:
+            detail = f"an object of more than {LINE_BYTES:,} bytes"
+            return Rejected(where, "ROW_TOO_LARGE", detail, known)
+        try:
+            return parse_object(data, whole=whole)
+        except Refused as fault:
+            return Rejected(where, fault.code, fault.detail, known, digest_of(data))
+
+
+class _Table(NamedTuple):
+    places: list[int]
+    numbers: list[int]
+    rows: list[dict[str, Any]]
+
+
+def _alone(found: Rejected) -> Block:
+    return Block(1, alone={0: found})

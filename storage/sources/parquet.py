@@ -7,13 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import ConfigError, DataError
+from storage.block import BLOCK_BYTES, Block, Rows
 from storage.rows import check_columns, record_of
 from storage.source import Columns, Record, Refused, Rejected, Unit
 from storage.walk import Tree, check_unchanged
@@ -26,6 +27,8 @@ FREE_BYTES = 256 << 20
 RATIO = 1000
 # A batch holds at most this much where no value is longer than a column chunk.
 BATCH_BYTES = 64 << 20
+# So many rows, or BLOCK_BYTES of them, come together.
+TABLE_ROWS = 1024
 # What pyarrow raises on bytes that it cannot read.
 _DAMAGE = (pa.ArrowException, OSError, MemoryError)
 
@@ -61,7 +64,12 @@ class Parquet:
         return self._tree.units(SUFFIXES)
 
     def records(self, unit: Unit) -> Iterator[Record | Rejected]:
-        """Yield the file's rows.
+        """Yield the file's rows, as `blocks` gives them."""
+        for block in self.blocks(unit):
+            yield from block.each()
+
+    def blocks(self, unit: Unit) -> Iterator[Block]:
+        """Yield the file's rows as tables, but those that cannot be read with their neighbours.
 
         Raises:
             DataError: the source's only file is damaged, or a column name occurs twice.
@@ -71,20 +79,14 @@ class Parquet:
         common = self._types()
         try:
             with self._tree.open(unit.path) as opened:
-                for number, row in enumerate(_rows(opened, common)):
-                    where = f"{unit.name}#{number}"
-                    if isinstance(row, Refused):
-                        known = None if self._columns.id else where
-                        yield Rejected(where, row.code, row.detail, known)
-                    else:
-                        values, notes = row
-                        yield record_of(
-                            self._columns, values, source_id=where, where=where, notes=notes
-                        )
+                number = 0
+                for found in _joined(_tables(opened, common)):
+                    yield self._block(unit, found, number)
+                    number += found.height
         except Refused as bad:
             if bad.code == "SOURCE_UNREADABLE" and self._tree.single:
                 raise DataError(f"{unit.path}: is no sound Parquet file: {bad.detail}") from None
-            yield Rejected(unit.name, bad.code, bad.detail)
+            yield Block(1, alone={0: Rejected(unit.name, bad.code, bad.detail)})
         except _Narrowed as narrowed:
             column, value = narrowed.column, narrowed.value
             other = self._clash(column, lambda kind: _widened(value, kind))
@@ -93,6 +95,20 @@ class Parquet:
                 f"whose numbers no double holds, in {other}. "
                 "Read them as two sources, or write one type."
             ) from None
+
+    def _block(self, unit: Unit, found: _Table, first: int) -> Block:
+        def record(row: dict[str, Any], number: int) -> Record | Rejected:
+            where = f"{unit.name}#{number}"
+            return record_of(self._columns, row, source_id=where, where=where, notes=found.notes)
+
+        height = found.height
+        if found.refused is None:
+            numbers = range(first, first + height)
+            return Block(height, [Rows(range(height), numbers, found.columns, record)])
+        where = f"{unit.name}#{first}"
+        known = None if self._columns.id else where
+        bad = found.refused
+        return Block(height, alone={0: Rejected(where, bad.code, bad.detail, known)})
 
     def _types(self) -> Mapping[str, pa.DataType]:
         """Return the types that hold each column of all files, compared before the first is read.
@@ -148,15 +164,54 @@ def read_rows(opened: BinaryIO) -> Iterator[dict[str, Any] | Refused]:
     Raises:
         Refused: SOURCE_UNREADABLE, BOMB_ROWS or CHANGED_WHILE_READING: the file, or its rest.
     """
-    for row in _rows(opened, {}):
-        yield row if isinstance(row, Refused) else row[0]
+    for found in _tables(opened, {}):
+        if found.refused is not None:
+            yield found.refused
+        else:
+            for row in range(found.height):
+                yield {name: values[row] for name, values in found.columns.items()}
 
 
-_Row = tuple[dict[str, Any], tuple[str, ...]]
+class _Table(NamedTuple):
+    """Rows that follow each other, or one row that is refused.
+
+    Attributes:
+        columns: each column's values, a row each.
+        height: rows.
+        size_bytes: in Arrow.
+        notes: of each of the rows.
+    """
+
+    columns: dict[str, list[Any]]
+    height: int
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+    refused: Refused | None = None
 
 
-def _rows(opened: BinaryIO, common: Mapping[str, pa.DataType]) -> Iterator[_Row | Refused]:
-    """Yield each row with its notes, as it is under the types of `common`, or why it is refused.
+def _joined(tables: Iterator[_Table]) -> Iterator[_Table]:
+    """Join small tables that follow each other and have no notes."""
+    held: _Table | None = None
+    for table in tables:
+        plain = table.refused is None and not table.notes
+        size = table.size_bytes + (held.size_bytes if held else 0)
+        if held is not None and (not plain or size > BLOCK_BYTES or held.height >= TABLE_ROWS):
+            yield held
+            held = None
+        if not plain:
+            yield table
+        elif held is None:
+            held = table
+        else:
+            for name, values in table.columns.items():
+                held.columns[name] += values
+            held = held._replace(height=held.height + table.height, size_bytes=size)
+    if held is not None:
+        yield held
+
+
+def _tables(opened: BinaryIO, common: Mapping[str, pa.DataType]) -> Iterator[_Table]:
+    """Yield the rows as they are under the types of `common`.
 
     Raises:
         _Narrowed: a value is not the same under the type of `common`.
@@ -172,14 +227,14 @@ def _rows(opened: BinaryIO, common: Mapping[str, pa.DataType]) -> Iterator[_Row 
                 plain = [_plain_type(field.type) for field in batch.schema]
                 pairs = zip(batch.schema.names, plain, strict=True)
                 wider = {n: common[n] for n, own in pairs if common.get(n, own) != own}
-            for row in _rows_of(batch, plain):
-                if not isinstance(row, Refused):
-                    for name, target in wider.items():
+            for table in _tables_of(batch, plain):
+                for name, target in wider.items():
+                    for row, value in enumerate(table.columns.get(name, ())):
                         try:
-                            row[0][name] = _widened(row[0][name], target)
+                            table.columns[name][row] = _widened(value, target)
                         except ValueError:
-                            raise _Narrowed(name, row[0][name]) from None
-                yield row
+                            raise _Narrowed(name, value) from None
+                yield table
             number += batch.num_rows
     except _DAMAGE as error:
         check_unchanged(opened, before)
@@ -341,23 +396,32 @@ def _batch_rows(metadata: pq.FileMetaData) -> int:
     return min(64, max(8, BATCH_BYTES // max(largest, 1)))
 
 
-def _rows_of(batch: pa.RecordBatch, plain: list[pa.DataType]) -> Iterator[_Row | Refused]:
+def _tables_of(batch: pa.RecordBatch, plain: list[pa.DataType]) -> Iterator[_Table]:
     if batch.nbytes <= ROW_BYTES:
         try:
-            rows = _as(batch, plain).to_pylist()
+            table = _table(_as(batch, plain))
         except (pa.ArrowInvalid, ValueError, OverflowError):
             pass  # one of the rows; each alone then
         else:
-            for row in rows:
-                yield row, ()
+            yield table
             return
     for at in range(batch.num_rows):
-        yield _row_of(batch.slice(at, 1), plain)
+        yield _table_of_one(batch.slice(at, 1), plain)
 
 
-def _row_of(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Row | Refused:
-    if row.nbytes > ROW_BYTES:
-        return Refused("ROW_TOO_LARGE", f"{row.nbytes:,} bytes, the limit is {ROW_BYTES:,}")
+def _table(batch: pa.RecordBatch, notes: tuple[str, ...] = ()) -> _Table:
+    columns = {
+        name: column.to_pylist()
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }
+    return _Table(columns, batch.num_rows, batch.nbytes, notes)
+
+
+def _table_of_one(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Table:
+    size = row.nbytes
+    if size > ROW_BYTES:
+        detail = f"{size:,} bytes, the limit is {ROW_BYTES:,}"
+        return _Table({}, 1, size, refused=Refused("ROW_TOO_LARGE", detail))
     notes: tuple[str, ...] = ()
     try:
         # A cast of a slice fails at what its neighbours hold inside of lists and structs.
@@ -368,9 +432,8 @@ def _row_of(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Row | Refused:
         except pa.ArrowInvalid:
             cast = _as(row, plain, allow_time_truncate=True)
             notes = ("NANOSECONDS_CUT",)
-        found: dict[str, Any] = cast.to_pylist()[0]
+        return _table(cast, notes)
     except UnicodeDecodeError as error:
-        return Refused("CAPTION_NOT_UTF8", str(error))
+        return _Table({}, 1, size, refused=Refused("CAPTION_NOT_UTF8", str(error)))
     except (pa.ArrowInvalid, ValueError, OverflowError) as error:
-        return Refused("VALUE_RANGE", str(error))
-    return found, notes
+        return _Table({}, 1, size, refused=Refused("VALUE_RANGE", str(error)))

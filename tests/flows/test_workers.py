@@ -22,7 +22,7 @@ from contracts.errors import ConfigError, DataError, StorageError
 from contracts.uid import digest_of
 from flows import workers as working
 from flows.workers import Processes, Workers
-from storage import shards
+from storage import block, shards
 from tests.flows import worked
 from tests.flows.worked import Killer, Poison, Sleeper, negated, refusing
 
@@ -40,8 +40,8 @@ def _batches(items: list[int], size: int = 4) -> list[list[int]]:
 
 
 def _looked(workers: Workers, batches: Any) -> list[Any]:
-    found = workers.map_batches(negated, batches, lambda item: item, _charged)
-    return [result for _, result in found]
+    found = workers.map_batches(negated, batches, lambda batch: batch, _charged)
+    return [result for _, results in found for result in results]
 
 
 def _lives(pid: int) -> bool:
@@ -114,20 +114,20 @@ def test_an_error_of_a_unit_reaches_the_caller():
             list(workers.map(refusing, range(5)))
 
 
-def test_items_of_which_nothing_is_hostile_start_no_worker():
+def test_batches_of_which_nothing_is_hostile_start_no_worker():
     with Workers(isolated=True) as workers:
-        found = workers.map_batches(negated, [[1], [2, 3]], lambda _item: None, _charged)
-        assert list(found) == [(1, None), (2, None), (3, None)]
+        found = workers.map_batches(negated, [[1], [2, 3]], lambda _batch: [], _charged)
+        assert list(found) == [([1], []), ([2, 3], [])]
         assert workers._executor is None
 
 
-def test_only_what_is_sent_of_an_item_meets_a_worker():
+def test_only_what_is_sent_of_a_batch_meets_a_worker():
     with Workers(isolated=True) as workers:
-        items = [Poison(1), 2, Poison(3), 4]
+        batches = [[Poison(1), 2], [Poison(3), 4, 6], [Poison(5)]]
         found = workers.map_batches(
-            negated, _batches(items), lambda item: None if item % 2 else item, _charged
+            negated, batches, lambda batch: [item for item in batch if item % 2 == 0], _charged
         )
-        assert list(found) == [(1, None), (2, -2), (3, None), (4, -4)]
+        assert [results for _, results in found] == [[-2], [-4, -6], []]
 
 
 # ------------------------------------------------------------------ a worker that dies
@@ -268,7 +268,7 @@ class Killing:
         (folder / "pictures").mkdir()
         for number, image in enumerate(self.images):
             (folder / f"pictures/{number:02d}.png").write_bytes(image)
-        monkeypatch.setattr(ingest, "BATCH_RECORDS", 4)
+        monkeypatch.setattr(block, "BLOCK_RECORDS", 4)
         self.want = self.run("undisturbed", 1)
         begun = time.monotonic()
         with Workers(isolated=True) as workers:

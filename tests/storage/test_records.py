@@ -6,10 +6,11 @@ import hashlib
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 from contracts.uid import digest_of
-from storage.records import member, record_hash
+from storage.records import members, record_hash
 
 PAYLOAD, TEXT = digest_of(b"a picture"), digest_of("a text")
 COLUMNS = {"source": "s", "source_id": "1", "normalised": []}
@@ -62,5 +63,13 @@ def test_anything_that_differs_gives_another_hash():
     assert record_hash(PAYLOAD, TEXT, {**one, "texts": [{"text": "a"}]}, {"v": 1}) == hashes[0]
 
 
-def test_a_pools_digest_tells_which_record_has_which_hash():
-    assert member(1, PAYLOAD) + member(2, TEXT) != member(1, TEXT) + member(2, PAYLOAD)
+def test_a_pools_digest_is_the_sum_over_its_uids_and_hashes():
+    uids, hashes = [1, 2**64 - 1, 3], [PAYLOAD, TEXT, PAYLOAD]
+    each = [
+        hashlib.blake2b(uid.to_bytes(8, "big") + record, digest_size=16).digest()
+        for uid, record in zip(uids, hashes, strict=True)
+    ]
+    want = sum(int.from_bytes(digest, "big") for digest in each) % 2**128
+    assert members(np.array(uids, dtype=np.uint64), hashes) == want
+    assert members(np.array(uids, dtype=np.uint64), [TEXT, PAYLOAD, PAYLOAD]) != want
+    assert members(np.array([], dtype=np.uint64), []) == 0

@@ -1,73 +1,72 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from contracts.errors import DataError
+from flows.ingest.batch import Batch
 from flows.ingest.ingest import _Ingest
-from flows.ingest.item import Item
 from flows.ingest.ledger import Ledger
 from storage.parts import PartWriter
 from storage.source import Rejected
 from tests.flows.ingest.reading import Given, Reader, record, row
 
-Take = Callable[[_Ingest, Item], None]
+Place = Callable[[_Ingest, Batch], None]
 
 
-def _every_fifth(what: str) -> Callable[[Take], Take]:
-    """Return a fault in the loop over what was read."""
+def _taking(rows: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Callable[[Place], Place]:
+    """Return a fault in the way of records into the pool: of a batch these rows are taken."""
 
-    def planted(take: Take) -> Take:
-        numbers = iter(range(1000))
+    def planted(place: Place) -> Place:
+        def placing(ingest: _Ingest, batch: Batch) -> None:
+            taken = rows(batch.records["place"].to_numpy())
+            place(ingest, replace(batch, records=batch.records[taken], meta={}))
 
-        def taking(ingest: _Ingest, item: Item) -> None:
-            fifth = next(numbers) % 5 == 4
-            if fifth and what == "dropped":
-                return
-            take(ingest, item)
-            if fifth and what == "doubled":
-                take(ingest, item)
-
-        return taking
+        return placing
 
     return planted
 
 
-def _dropped_and_doubled(take: Take) -> Take:
-    """Return a fault that leaves every total as it was."""
+def _dropped(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.flatnonzero(places % 5 != 4)
 
-    def taking(ingest: _Ingest, item: Item) -> None:
-        if item.position != 7:
-            take(ingest, item)
-        if item.position == 8:
-            take(ingest, item)
 
-    return taking
+def _doubled(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(places)), np.where(places % 5 == 4, 2, 1))
+
+
+def _dropped_and_doubled(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave every total as it was."""
+    return np.repeat(np.arange(len(places)), np.select([places == 7, places == 8], [0, 2], 1))
 
 
 @pytest.mark.parametrize(
     "fault",
-    [_every_fifth("dropped"), _every_fifth("doubled"), _dropped_and_doubled],
+    [_taking(_dropped), _taking(_doubled), _taking(_dropped_and_doubled)],
     ids=["dropped", "doubled", "dropped and doubled"],
 )
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_record_that_is_lost_or_doubled_on_the_way_is_refused_and_names_its_file(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch, fault: Callable[[Take], Take], broken: bool
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, fault: Callable[[Place], Place], broken: bool
 ):
     rows: list[Any] = [row(n) for n in range(12)]
     reader.lines("d/a.jsonl", row(99))
     reader.lines("d/b.jsonl", *([*rows, "{broken"] if broken else rows))
-    monkeypatch.setattr(_Ingest, "_take", fault(_Ingest._take))
+    monkeypatch.setattr(_Ingest, "_place", fault(_Ingest._place))
     with pytest.raises(DataError, match=r"b\.jsonl: position \d+ was lost or came twice"):
         reader.read("d")
     assert reader.store.names("pool") == []
 
 
 def test_the_last_record_of_a_file_is_missed_too(reader: Reader, monkeypatch: pytest.MonkeyPatch):
-    take = _Ingest._take
-    monkeypatch.setattr(_Ingest, "_take", lambda i, item: item.position != 1 and take(i, item))
+    fault = _taking(lambda places: np.flatnonzero(places != 1))
+    monkeypatch.setattr(_Ingest, "_place", fault(_Ingest._place))
     reader.lines("a.jsonl", row(0), row(1))
     with pytest.raises(DataError, match=r"a\.jsonl: position 1 was lost"):
         reader.read("a.jsonl")
@@ -79,9 +78,11 @@ def test_a_record_that_is_counted_but_not_written_once_is_refused(
 ):
     add = PartWriter.add
 
-    def adding(writer: PartWriter, columns: dict[str, Any], found: Any) -> None:
-        for _ in range(again if columns["source_id"] == "r3" else 1):
-            add(writer, columns, found)
+    def adding(writer: PartWriter, records: pl.DataFrame, images: Any) -> int:
+        at = records["source_id"].to_list().index("r3")
+        for rows in (records[:at], *[records[at : at + 1]] * again, records[at + 1 :]):
+            add(writer, rows, images)
+        return len(records)
 
     monkeypatch.setattr(PartWriter, "add", adding)
     reader.lines("a.jsonl", *[row(n) for n in range(6)])
@@ -103,11 +104,11 @@ def test_a_ledger_keeps_only_the_units_under_way():
     ledger = Ledger()
     for name in "abc":
         unit = ledger.open(name)
-        ledger.settle(unit, 0)
-        ledger.close(unit, 1)
+        ledger.settle(unit, np.array([1, 0]), 2)
+        ledger.close(unit, 2)
     empty = ledger.open("empty")
     ledger.close(empty, 0)
-    assert (ledger.read, ledger._settled, ledger._names) == (3, {}, {})
+    assert (ledger.read, ledger._settled, ledger._names) == (6, {}, {})
     ledger.check()
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
@@ -17,10 +18,11 @@ from contracts.errors import ConfigError, CurationError, DataError, StorageError
 from contracts.uid import digest_of, uid_of
 from flows import workers as working
 from flows.ingest import ingest as ingesting
-from flows.ingest import known
+from flows.ingest import reading
 from flows.ingest.ingest import SourceSpec, ingest
 from storage import parts, tables
 from storage.source import Columns, Found, PassedOver, Record, Rejected, Unit, find
+from storage.sources import _stream
 from storage.store import Object, Store
 from tests.flows.ingest.reading import Reader, row
 
@@ -232,7 +234,8 @@ def test_an_id_that_occurs_twice_with_other_content_is_quarantined(reader: Reade
 def test_two_ids_with_one_uid_are_a_collision_that_costs_the_second(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, together: bool
 ):
-    monkeypatch.setattr(ingesting, "uid_of", lambda *_: 42)
+    monkeypatch.setattr(reading, "uid_of", lambda *_: 42)
+    monkeypatch.setattr(reading, "uids_of", lambda _, ids: np.full(len(ids), 42, dtype=np.uint64))
     files = ("d/a.jsonl", "d/a.jsonl") if together else ("d/a.jsonl", "d/b.jsonl")
     if together:
         reader.lines("d/a.jsonl", row(0), row(1))
@@ -502,11 +505,11 @@ def test_every_later_stage_sees_live_records_only(moved: Reader):
     assert pool_reader.frame(["text"])["text"].to_list() == ["text 0", "changed"]
 
 
-@pytest.mark.parametrize("run_records", [1, 3, 4096])
-def test_repeats_are_told_whatever_is_held_as_columns_by_then(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch, run_records: int
+@pytest.mark.parametrize("chunk_bytes", [30, 100, 1 << 20])
+def test_repeats_are_told_whether_or_not_they_come_in_one_block(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ):
-    monkeypatch.setattr(known, "RUN_RECORDS", run_records)
+    monkeypatch.setattr(_stream, "CHUNK_BYTES", chunk_bytes)
     rows = [{"id": f"r{i}", "text": f"text {i}"} for i in range(40)]
     again = [rows[n] for n in (0, 5, 17, 39)]
     other = [{"id": f"r{n}", "text": "another"} for n in (1, 2, 30)]

@@ -12,6 +12,7 @@ import winnow
 from contracts.errors import ConfigError
 from flows import run as runs
 from flows.ingest import meta_types
+from flows.ingest.batch import cells_of
 from flows.options import Options
 from flows.recipe.sections import read as read_recipe
 from storage import rows, tables
@@ -95,8 +96,8 @@ def test_a_value_that_does_not_fit_a_fixed_column_costs_its_record(
 def test_columns_of_a_pool_that_counted_no_values_are_fixed(reader: Reader):
     pool = tables.Pool("web", sources={"d": {"meta": {"n": "integer"}}})
     types = meta_types.MetaTypes(pool.sources["d"], pool, "d")
-    assert types.misfit({"n": "x"}) == "meta.n: 'x' is text, the column is integer"
-    assert types.misfit({"m": "x"}) is None
+    meta = cells_of([{"n": 1, "m": "x"}, {"n": "x"}])
+    assert types.misfits(meta) == {1: "meta.n: 'x' is text, the column is integer"}
 
 
 def test_a_type_that_differs_from_another_sources_is_refused_once_it_is_fixed(

@@ -407,7 +407,7 @@ def test_a_bomb_behind_small_rows_is_stopped_on_the_way(tmp_path, monkeypatch):
 
 
 def test_a_file_that_changes_while_it_is_read_says_so(tmp_path):
-    path = _write(tmp_path / "a.parquet", {"text": [f"{i}" for i in range(200)]})
+    path = _write(tmp_path / "a.parquet", {"text": [f"{i}" for i in range(3000)]})
     source = Parquet(tmp_path, [tmp_path], Columns())
     records = source.records(next(source.units()))
     first = next(records)

@@ -1,0 +1,98 @@
+"""Positions of a unit on their way into a pool: records by columns, and what is no record."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+class Cells(NamedTuple):
+    """A column of meta, of which a record may have none.
+
+    Attributes:
+        rows: of the batch, those that have a value, ascending.
+        values: of each of these; none is null.
+    """
+
+    rows: Rows
+    values: Sequence[Any]
+
+
+def cells_of(metas: Sequence[Mapping[str, Any]]) -> dict[str, Cells]:
+    """Return the meta of records by columns."""
+    # Each record's own values alone: a thousand columns of which a record has few cost little.
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    values: defaultdict[str, list[Any]] = defaultdict(list)
+    for row, meta in enumerate(metas):
+        for name, value in meta.items():
+            if value is not None:
+                rows[name].append(row)
+                values[name].append(value)
+    return {name: Cells(np.array(rows[name]), values[name]) for name in rows}
+
+
+class Out(NamedTuple):
+    """A position that gives no record.
+
+    Attributes:
+        place: in the batch's unit.
+        code: a reason code of docs/reasons.md.
+    """
+
+    place: int
+    source_id: str | None
+    where: str
+    code: str
+    detail: str
+    digest: bytes | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Positions of a unit that follow each other, each a row of `records` or an item of `out`.
+
+    Attributes:
+        unit: its number among those read.
+        name: of the unit.
+        first: the position that the batch begins with.
+        count: positions.
+        records: `place` (the position in the unit), `where`, and columns of storage.parts.RECORD
+            but meta; those of no record are left out.
+        meta: by name.
+        images: of each record, or None where its payload is not copied; None where none has one.
+        out: what is no record.
+    """
+
+    unit: int
+    name: str
+    first: int
+    count: int
+    records: pl.DataFrame
+    meta: dict[str, Cells]
+    images: Sequence[bytes | None] | None
+    out: Sequence[Out]
+
+    def filter(self, mask: NDArray[np.bool_]) -> Batch:
+        """Return the batch with those records that a mask keeps."""
+        if mask.all():
+            return self
+        rows = np.cumsum(mask) - 1
+        meta: dict[str, Cells] = {}
+        for name, cells in self.meta.items():
+            held = mask[cells.rows]
+            if held.any():
+                values = [value for value, hold in zip(cells.values, held, strict=True) if hold]
+                meta[name] = Cells(rows[cells.rows[held]], values)
+        images = self.images
+        if images is not None:
+            images = [image for image, hold in zip(images, mask, strict=True) if hold]
+        records = self.records.filter(pl.Series(mask))
+        return replace(self, records=records, meta=meta, images=images)

@@ -1,0 +1,240 @@
+"""From what a source gives to batches of records that are sound: checked, digested, hashed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from contracts.uid import digest_of, uid_of, uids_of
+from flows.ingest.batch import Batch, Cells, Out, Rows, cells_of
+from flows.ingest.decoding import Seen
+from storage.block import Block
+from storage.block import Rows as Table
+from storage.parts import ALWAYS, RECORD
+from storage.plain import Plain, plain
+from storage.records import record_hash, record_hashes
+from storage.source import Columns, Record, Rejected
+
+_NO_NOTES = pl.Series("normalised", [[]], dtype=RECORD["normalised"])
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Positions of a unit that follow each other, parted into what goes by columns and the rest.
+
+    Attributes:
+        unit: its number among those read.
+        name: of the unit.
+        first: the position that they begin with.
+        count: how many they are.
+        tables: rows whose records are plain, each of `Plain` at a place of its table.
+        alone: all others, by their place among these positions.
+    """
+
+    unit: int
+    name: str
+    first: int
+    count: int
+    tables: Sequence[tuple[Table, Plain]]
+    alone: Mapping[int, Record | Rejected]
+
+    def pictures(self) -> list[bytes]:
+        """Return the pictures, which are hostile until they are checked, in order."""
+        found = (self.alone[place] for place in sorted(self.alone))
+        return [f.image for f in found if isinstance(f, Record) and f.image is not None]
+
+
+def positions(columns: Columns, block: Block, unit: int, name: str, first: int) -> Positions:
+    """Part a block into what goes by columns and the rest."""
+    tables: list[tuple[Table, Plain]] = []
+    alone = dict(block.alone)
+    for table in block.tables:
+        found = plain(columns, table)
+        rows: set[int] = set()
+        if found is not None:
+            tables.append((table, found))
+            rows.update(found.rows.tolist())
+        if len(rows) < len(table.places):
+            alone |= {
+                place: table.found(row) for row, place in enumerate(table.places) if row not in rows
+            }
+    return Positions(unit, name, first, block.count, tables, alone)
+
+
+def checked(these: Positions, seen: Iterator[Seen], source: str, *, copy: bool) -> Batch:
+    """Return the records of some positions, and why the others are none.
+
+    Args:
+        these: the positions.
+        seen: what was found of each of their pictures, in order.
+        source: the source's name.
+        copy: whether payload is copied into the pool, or stays where it is.
+    """
+    pieces = [_of_table(these, table, found, source) for table, found in these.tables]
+    singles = _Singles(these, source, copy)
+    for place in sorted(these.alone):
+        singles.add(place, these.alone[place], seen)
+    if singles.rows:
+        pieces.append((singles.frame(), cells_of(singles.metas)))
+    records, meta, order = _together(pieces)
+    images: Sequence[bytes | None] | None = None
+    if singles.pictured:
+        by_row = [None] * (len(records) - len(singles.images)) + singles.images
+        images = [by_row[row] for row in order]
+    return Batch(
+        these.unit, these.name, these.first, these.count, records, meta, images, singles.out
+    )
+
+
+class _Singles:
+    """Those of some positions that are looked at one by one.
+
+    Attributes:
+        rows: of each record its columns.
+        metas: of each record its meta.
+        images: of each record; None where it has none, or its payload is not copied.
+        pictured: whether one has a picture.
+        out: what is no record.
+    """
+
+    def __init__(self, these: Positions, source: str, copy: bool) -> None:
+        self._these, self._source, self._copy = these, source, copy
+        self.rows: list[dict[str, Any]] = []
+        self.images: list[bytes | None] = []
+        self.metas: list[dict[str, Any]] = []
+        self.pictured = False
+        self.out: list[Out] = []
+
+    def add(self, place: int, found: Record | Rejected, seen: Iterator[Seen]) -> None:
+        """Add a record, or why it is none; takes what was seen of its picture, if it has one."""
+        place += self._these.first
+        if isinstance(found, Rejected):
+            self._reject(place, found, found.code, found.detail, found.digest)
+            return
+        looked = None if found.image is None else next(seen)
+        text_digest = None if found.text is None else digest_of(found.text)
+        digest = text_digest if looked is None else looked.digest
+        if looked is not None and looked.inspected is None:
+            self._reject(place, found, looked.code or "", looked.detail, digest)
+            return
+        if digest is None:
+            self._reject(place, found, "NO_CONTENT", "neither an image nor a text", None)
+            return
+        location = None if self._copy else found.location
+        row: dict[str, Any] = {
+            "place": place,
+            "where": found.where,
+            "uid": uid_of(self._source, found.source_id),
+            "source": self._source,
+            "source_id": found.source_id,
+            "digest": digest,
+            "location": location
+            and {"path": location.path, "offset": location.offset, "length": location.length},
+            "text": found.text,
+            "texts": found.texts,
+            "series": found.series,
+            "position": found.position,
+            "licence": found.licence,
+            "normalised": list(found.notes),
+        }
+        if looked is not None and looked.inspected is not None:
+            row["width"], row["height"] = looked.inspected.width, looked.inspected.height
+            row["normalised"] += looked.inspected.notes
+        row["record"] = record_hash(digest, text_digest, row, found.meta)
+        self.rows.append(row)
+        self.metas.append(found.meta)
+        self.images.append(found.image if location is None else None)
+        self.pictured |= found.image is not None
+
+    def frame(self) -> pl.DataFrame:
+        """Return the records' columns; those that no record has are left out."""
+        schema = {"place": pl.Int64, "where": pl.String, **RECORD}
+        columns = {name: [row.get(name) for row in self.rows] for name in schema}
+        return pl.DataFrame(
+            {
+                name: pl.Series(values, dtype=schema[name])
+                for name, values in columns.items()
+                if name in ALWAYS or any(value is not None for value in values)
+            }
+        )
+
+    def _reject(
+        self, place: int, found: Record | Rejected, code: str, detail: str, digest: bytes | None
+    ) -> None:
+        self.out.append(Out(place, found.source_id, found.where, code, detail, digest))
+
+
+def _of_table(
+    these: Positions, table: Table, found: Plain, source: str
+) -> tuple[pl.DataFrame, dict[str, Cells]]:
+    """Return the plain records of a table."""
+    height = len(found.rows)
+    places = np.array(table.places)[found.rows] + these.first
+    where = [f"{these.name}#{table.numbers[row]}" for row in found.rows.tolist()]
+    source_ids = where if found.source_id is None else found.source_id
+    digests = [digest_of(text) for text in found.data]
+    given = {
+        name: values
+        for name in ("series", "position", "licence")
+        if (values := getattr(found, name)) is not None
+    }
+    constant: dict[str, Sequence[Any]] = {"source": [source] * height, "normalised": [[]] * height}
+    hashed = record_hashes(
+        digests, digests, {**constant, "source_id": source_ids, **given}, found.meta
+    )
+    columns: dict[str, pl.Series] = {
+        "place": pl.Series(places),
+        "where": pl.Series(where),
+        "uid": pl.Series(uids_of(source, source_ids)),
+        "source": pl.Series([source]).new_from_index(0, height),
+        "source_id": pl.Series(source_ids, dtype=pl.String),
+        "digest": pl.Series(digests, dtype=pl.Binary),
+        "record": pl.Series(hashed, dtype=pl.Binary),
+        "text": found.text,
+        "normalised": _NO_NOTES.new_from_index(0, height),
+        **{name: pl.Series(values, dtype=RECORD[name]) for name, values in given.items()},
+    }
+    rows = np.arange(height)
+    return pl.DataFrame(columns), {
+        name: cells for name, values in found.meta.items() if (cells := _cells(rows, values))
+    }
+
+
+def _cells(rows: Rows, values: Sequence[Any]) -> Cells | None:
+    if None not in values:
+        return Cells(rows, values)
+    held = [row for row, value in enumerate(values) if value is not None]
+    return Cells(np.array(held), [values[row] for row in held]) if held else None
+
+
+def _together(
+    pieces: Sequence[tuple[pl.DataFrame, dict[str, Cells]]],
+) -> tuple[pl.DataFrame, dict[str, Cells], Rows]:
+    """Return pieces in the order of their places, and where each row was before."""
+    if len(pieces) == 1:
+        [(frame, meta)] = pieces
+        return frame, meta, np.arange(len(frame))
+    if not pieces:
+        return pl.DataFrame(schema={"place": pl.Int64, "uid": pl.UInt64}), {}, np.arange(0)
+    frame = pl.concat([frame for frame, _ in pieces], how="diagonal")
+    order = np.argsort(frame["place"].to_numpy())
+    row_of = np.argsort(order)
+    rows: defaultdict[str, list[Rows]] = defaultdict(list)
+    values: defaultdict[str, list[Any]] = defaultdict(list)
+    start = 0
+    for piece, meta in pieces:
+        for name, cells in meta.items():
+            rows[name].append(row_of[cells.rows + start])
+            values[name] += cells.values
+        start += len(piece)
+    together: dict[str, Cells] = {}
+    for name, parts in rows.items():
+        at = np.concatenate(parts)
+        ascending = np.argsort(at)
+        together[name] = Cells(at[ascending], [values[name][i] for i in ascending.tolist()])
+    return frame[order], together, order
