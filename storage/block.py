@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,12 +17,14 @@ class Rows:
     """Rows of a unit under one set of column names; their strings are sound Unicode.
 
     Attributes:
+        unit: its name.
         places: each row's place in its block, ascending.
         numbers: each row's number in its unit.
         columns: each column's values, one a row.
         record: makes the record of a row with a number, or says why it is none.
     """
 
+    unit: str
     places: Sequence[int]
     numbers: Sequence[int]
     columns: Mapping[str, Sequence[Any]]
@@ -64,19 +66,56 @@ class Tabular(Protocol):
         ...
 
 
-def blocks(source: Source, unit: Unit) -> Iterator[Block]:
-    """Yield a unit's positions in source order, by blocks."""
+@dataclass(frozen=True)
+class Span:
+    """Positions of a unit that follow each other.
+
+    Attributes:
+        first: the position that they begin with.
+        count: how many they are.
+        last: whether the unit ends with them.
+    """
+
+    unit: Unit
+    first: int
+    count: int
+    last: bool
+
+
+def blocks(source: Source, units: Iterable[Unit]) -> Iterator[tuple[Block, list[Span]]]:
+    """Yield the positions of units in source order, by blocks; small units share one.
+
+    Every unit's last span is marked, that of an empty one too.
+    """
     if isinstance(source, Tabular):
-        yield from source.blocks(unit)
+        for unit in units:
+            first = 0
+            for block in source.blocks(unit):
+                yield block, [Span(unit, first, block.count, False)]
+                first += block.count
+            yield Block(0), [Span(unit, first, 0, True)]
         return
-    waiting: list[Record | Rejected] = []
+    found: list[Record | Rejected] = []
+    spans: list[Span] = []
     size = 0
-    for found in source.records(unit):
-        waiting.append(found)
-        if isinstance(found, Record):
-            size += len(found.image or b"") + len(found.text or "")
-        if len(waiting) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
-            yield Block(len(waiting), alone=dict(enumerate(waiting)))
-            waiting, size = [], 0
-    if waiting:
-        yield Block(len(waiting), alone=dict(enumerate(waiting)))
+    for unit in units:
+        first = count = 0
+        for item in source.records(unit):
+            found.append(item)
+            count += 1
+            if isinstance(item, Record):
+                size += len(item.image or b"") + len(item.text or "")
+            if len(found) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
+                yield _block(found), [*spans, Span(unit, first, count, False)]
+                first, count = first + count, 0
+                found, spans, size = [], [], 0
+        spans.append(Span(unit, first, count, True))
+        if len(spans) >= BLOCK_RECORDS:
+            yield _block(found), spans
+            found, spans, size = [], [], 0
+    if spans:
+        yield _block(found), spans
+
+
+def _block(found: list[Record | Rejected]) -> Block:
+    return Block(len(found), alone=dict(enumerate(found)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from storage.block import Span
 
 Rows = NDArray[np.int64]
 
@@ -43,7 +47,7 @@ class Out(NamedTuple):
     """A position that gives no record.
 
     Attributes:
-        place: in the batch's unit.
+        place: in the batch.
         code: a reason code of docs/reasons.md.
     """
 
@@ -57,28 +61,32 @@ class Out(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Positions of a unit that follow each other, each a row of `records` or an item of `out`.
+    """Positions that follow each other, each a row of `records` or an item of `out`.
 
     Attributes:
-        unit: its number among those read.
-        name: of the unit.
-        first: the position that the batch begins with.
-        count: positions.
-        records: `place` (the position in the unit), `where`, and columns of storage.parts.RECORD
-            but meta; those of no record are left out.
+        spans: the positions of each unit.
+        records: `place` (in the batch), `where`, and columns of storage.parts.RECORD; those of no
+            record are left out.
         meta: by name.
         images: of each record, or None where its payload is not copied; None where none has one.
         out: what is no record.
     """
 
-    unit: int
-    name: str
-    first: int
-    count: int
+    spans: Sequence[Span]
     records: pl.DataFrame
     meta: dict[str, Cells]
     images: Sequence[bytes | None] | None
     out: Sequence[Out]
+
+    @property
+    def count(self) -> int:
+        """How many positions they are."""
+        return sum(span.count for span in self.spans)
+
+    def unit_of(self, place: int) -> str:
+        """Return the name of the unit that a place belongs to."""
+        ends = list(itertools.accumulate(span.count for span in self.spans))
+        return self.spans[bisect.bisect_right(ends, place)].unit.name
 
     def filter(self, mask: NDArray[np.bool_]) -> Batch:
         """Return the batch with those records that a mask keeps."""

@@ -23,7 +23,6 @@ from flows.ingest.reading import Positions, checked, positions
 from flows.reporter import Progress
 from flows.workers import Workers
 from storage import rows, tables
-from storage.block import blocks
 from storage.commit import failpoint, free_bytes
 from storage.parts import FILES, QUARANTINE, RECORD, REMOVED, PartWriter
 from storage.records import members
@@ -209,7 +208,10 @@ class _Ingest:
             self.progress.plan(todo, needed, free_bytes(self.store.root))
         with Workers(self.workers, isolated=True) as workers:
             looked = workers.map_batches(
-                decoding.seen, self._positions(source), Positions.pictures, decoding.crashed
+                decoding.seen,
+                positions(source, self.spec.columns, self._units(source)),
+                Positions.pictures,
+                decoding.crashed,
             )
             for these, seen in looked:
                 copy = self.spec.payload == "copy"
@@ -248,24 +250,16 @@ class _Ingest:
         known = self.known_units.get(unit.name)
         return known is not None and known[0] in unchanged and not self.spec.rehash
 
-    def _positions(self, source: Source) -> Iterator[Positions]:
-        """Yield what the units that are new or changed hold."""
+    def _units(self, source: Source) -> Iterator[Unit]:
+        """Yield the units to read, those that are new or changed."""
         now = time.time()
         for unit in source.units():
             if self._unchanged(unit):
                 self._skip(unit.name)
-                continue
-            if self.spec.settle_s and _age(unit, now) < self.spec.settle_s:
+            elif self.spec.settle_s and _age(unit, now) < self.spec.settle_s:
                 self.waiting += 1
-                continue
-            self.done_bytes += unit.size_bytes
-            number, given = self.ledger.open(unit.name), 0
-            for block in blocks(source, unit):
-                yield positions(self.spec.columns, block, number, unit.name, given)
-                given += block.count
-            self.ledger.close(number, given)
-            # A quarantined unit is remembered too: it is read again when it changes.
-            self.files.add((self.spec.name, unit.name, self._mark(unit), given))
+            else:
+                yield unit
 
     def _skip(self, unit: str) -> None:
         """Count an unread unit by what its last reading gave."""
@@ -276,14 +270,27 @@ class _Ingest:
             self.still_out.append(unit)
 
     def _take(self, batch: Batch) -> None:
-        self.taken += batch.count
-        self.progress.show(self.done_bytes, self.taken)
         self.settled = []
         for out in batch.out:
             self._quarantine(batch, out)
         self._place(self._folded(batch))
-        places = np.array(self.settled, dtype=np.int64)
-        self.ledger.settle(batch.unit, places, batch.count)
+        places = np.sort(np.array(self.settled, dtype=np.int64))
+        start = 0
+        for span in batch.spans:
+            mine = places[
+                np.searchsorted(places, start) : np.searchsorted(places, start + span.count)
+            ]
+            self.ledger.settle(span, mine - start + span.first)
+            start += span.count
+            if span.last:
+                self._finish(span.unit, span.first + span.count)
+        self.taken += start
+        self.progress.show(self.done_bytes, self.taken)
+
+    def _finish(self, unit: Unit, given: int) -> None:
+        """Remember a unit that was read; a quarantined one too is read again when it changes."""
+        self.done_bytes += unit.size_bytes
+        self.files.add((self.spec.name, unit.name, self._mark(unit), given))
 
     def _folded(self, batch: Batch) -> Batch:
         """Return the batch with the meta that a pool has no column for in one."""
@@ -299,7 +306,7 @@ class _Ingest:
             known |= metas[row].keys()
             if metas[row] is not meta:
                 reason = f"columns beyond the first {rows.META_COLUMNS:,}: in meta.{rows.REST}"
-                self.folded.add(batch.name, reason)
+                self.folded.add(batch.unit_of(batch.records["place"][row]), reason)
         return replace(batch, meta=cells_of(metas))
 
     def _place(self, batch: Batch) -> None:
@@ -379,7 +386,7 @@ class _Ingest:
                 f"give it a name of its own: --source {self.spec.name}-2."
             )
         if not self.spec.update:
-            self.changed.add(batch.name)
+            self.changed.add(batch.unit_of(record["place"]))
             detail = "known with other content; --update takes the new one"
             self._refuse(batch, row, "CHANGED", detail)
             return False
@@ -396,11 +403,11 @@ class _Ingest:
         self._quarantine(batch, Out(place, source_id, where, code, detail, record["digest"]))
 
     def _quarantine(self, batch: Batch, out: Out) -> None:
+        unit = batch.unit_of(out.place)
         if out.code in PASSING:
-            self.passing.add(batch.name)
-        detail = out.detail[:500]
+            self.passing.add(unit)
         self.rejected.add(
-            (self.spec.name, out.source_id, out.where, out.code, detail, out.digest, batch.name)
+            (self.spec.name, out.source_id, out.where, out.code, out.detail[:500], out.digest, unit)
         )
         self.settled.append(out.place)
 

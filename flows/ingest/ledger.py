@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import DataError
+from storage.block import Span
 
 
 class Ledger:
@@ -20,63 +21,41 @@ class Ledger:
 
     def __init__(self) -> None:
         self.read = 0
-        self._units = 0
-        self._names: dict[int, str] = {}
-        self._given: dict[int, int] = {}
-        self._settled: dict[int, int] = {}
+        self._settled: dict[str, int] = {}
 
-    def open(self, name: str) -> int:
-        """Begin a unit; return its number."""
-        number = self._units
-        self._units += 1
-        self._names[number], self._settled[number] = name, 0
-        return number
-
-    def close(self, unit: int, given: int) -> None:
-        """Note how many positions the unit's reader gave."""
-        self.read += given
-        self._given[unit] = given
-        self._forget_if_whole(unit)
-
-    def settle(self, unit: int, places: NDArray[np.int64], count: int) -> None:
-        """Note that the unit's next `count` positions came to their outcomes.
+    def settle(self, span: Span, positions: NDArray[np.int64]) -> None:
+        """Note that positions of a unit came to their outcomes.
 
         Args:
-            unit: its number.
-            places: each position that did, in any order.
-            count: how many were read together.
+            span: what was read together.
+            positions: each one of it that came to its outcome, in any order.
 
         Raises:
-            DataError: one of them came to none, or one came to several.
+            DataError: one that was read came to no outcome, or one came to several.
         """
-        first = self._settled.get(unit, 0)
-        wanted = np.arange(first, first + count)
-        found = np.sort(places)
-        if unit not in self._names or not np.array_equal(found, wanted):
-            odd = (
-                np.setxor1d(found, wanted) if len(found) != len(wanted) else found[found != wanted]
-            )
+        name = span.unit.name
+        settled = self._settled.get(name, 0)
+        wanted = np.arange(span.first, span.first + span.count)
+        found = np.sort(positions)
+        if settled != span.first or not np.array_equal(found, wanted):
             twice = found[:-1][found[1:] == found[:-1]]
-            raise self._broken(unit, int(min([*odd, *twice], default=first)))
-        self._settled[unit] += count
-        self._forget_if_whole(unit)
+            odd = min([*np.setxor1d(found, wanted), *twice], default=settled)
+            raise self._broken(name, int(odd))
+        self._settled[name] = settled + span.count
+        if span.last:
+            self.read += self._settled.pop(name)
 
     def check(self) -> None:
-        """Check that every position that was read came to an outcome.
+        """Check that every unit was read to its end.
 
         Raises:
-            DataError: some did not; names their unit.
+            DataError: one was not; names it.
         """
-        for unit, settled in self._settled.items():
-            raise self._broken(unit, settled)
+        for name, settled in self._settled.items():
+            raise self._broken(name, settled)
 
-    def _forget_if_whole(self, unit: int) -> None:
-        if self._given.get(unit) == self._settled[unit]:
-            del self._names[unit], self._given[unit], self._settled[unit]
-
-    def _broken(self, unit: int, position: int) -> DataError:
-        name = self._names.get(unit, f"file {unit + 1} of those read")
+    def _broken(self, unit: str, position: int) -> DataError:
         return DataError(
-            f"{name}: position {position} was lost or came twice on its way into the pool. Nothing "
+            f"{unit}: position {position} was lost or came twice on its way into the pool. Nothing "
             "was made visible. This is a fault of winnow: please report it with this file."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,33 +13,27 @@ import polars as pl
 from contracts.uid import digest_of, uid_of, uids_of
 from flows.ingest.batch import Batch, Cells, Out, Rows, cells_of
 from flows.ingest.decoding import Seen
-from storage.block import Block
 from storage.block import Rows as Table
+from storage.block import Span, blocks
 from storage.parts import ALWAYS, RECORD
 from storage.plain import Plain, plain
 from storage.records import record_hash, record_hashes
-from storage.source import Columns, Record, Rejected
+from storage.source import Columns, Record, Rejected, Source, Unit
 
 _NO_NOTES = pl.Series("normalised", [[]], dtype=RECORD["normalised"])
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Positions of a unit that follow each other, parted into what goes by columns and the rest.
+    """Positions that follow each other, parted into what goes by columns and the rest.
 
     Attributes:
-        unit: its number among those read.
-        name: of the unit.
-        first: the position that they begin with.
-        count: how many they are.
+        spans: the positions of each unit.
         tables: rows whose records are plain, each of `Plain` at a place of its table.
         alone: all others, by their place among these positions.
     """
 
-    unit: int
-    name: str
-    first: int
-    count: int
+    spans: Sequence[Span]
     tables: Sequence[tuple[Table, Plain]]
     alone: Mapping[int, Record | Rejected]
 
@@ -49,21 +43,27 @@ class Positions:
         return [f.image for f in found if isinstance(f, Record) and f.image is not None]
 
 
-def positions(columns: Columns, block: Block, unit: int, name: str, first: int) -> Positions:
-    """Part a block into what goes by columns and the rest."""
-    tables: list[tuple[Table, Plain]] = []
-    alone = dict(block.alone)
-    for table in block.tables:
-        found = plain(columns, table)
-        rows: set[int] = set()
-        if found is not None:
-            tables.append((table, found))
-            rows.update(found.rows.tolist())
-        if len(rows) < len(table.places):
-            alone |= {
-                place: table.found(row) for row, place in enumerate(table.places) if row not in rows
-            }
-    return Positions(unit, name, first, block.count, tables, alone)
+def positions(source: Source, columns: Columns, units: Iterable[Unit]) -> Iterator[Positions]:
+    """Yield what units hold, each position once and in order.
+
+    Args:
+        source: reads them.
+        columns: what it was made with.
+        units: of the source.
+    """
+    for block, spans in blocks(source, units):
+        tables: list[tuple[Table, Plain]] = []
+        alone = dict(block.alone)
+        for table in block.tables:
+            found = plain(columns, table)
+            rows: set[int] = set()
+            if found is not None:
+                tables.append((table, found))
+                rows.update(found.rows.tolist())
+            if len(rows) < len(table.places):
+                others = ((row, at) for row, at in enumerate(table.places) if row not in rows)
+                alone |= {place: table.found(row) for row, place in others}
+        yield Positions(spans, tables, alone)
 
 
 def checked(these: Positions, seen: Iterator[Seen], source: str, *, copy: bool) -> Batch:
@@ -75,8 +75,8 @@ def checked(these: Positions, seen: Iterator[Seen], source: str, *, copy: bool) 
         source: the source's name.
         copy: whether payload is copied into the pool, or stays where it is.
     """
-    pieces = [_of_table(these, table, found, source) for table, found in these.tables]
-    singles = _Singles(these, source, copy)
+    pieces = [_of_table(table, found, source) for table, found in these.tables]
+    singles = _Singles(source, copy)
     for place in sorted(these.alone):
         singles.add(place, these.alone[place], seen)
     if singles.rows:
@@ -86,9 +86,7 @@ def checked(these: Positions, seen: Iterator[Seen], source: str, *, copy: bool) 
     if singles.pictured:
         by_row = [None] * (len(records) - len(singles.images)) + singles.images
         images = [by_row[row] for row in order]
-    return Batch(
-        these.unit, these.name, these.first, these.count, records, meta, images, singles.out
-    )
+    return Batch(these.spans, records, meta, images, singles.out)
 
 
 class _Singles:
@@ -102,8 +100,8 @@ class _Singles:
         out: what is no record.
     """
 
-    def __init__(self, these: Positions, source: str, copy: bool) -> None:
-        self._these, self._source, self._copy = these, source, copy
+    def __init__(self, source: str, copy: bool) -> None:
+        self._source, self._copy = source, copy
         self.rows: list[dict[str, Any]] = []
         self.images: list[bytes | None] = []
         self.metas: list[dict[str, Any]] = []
@@ -112,7 +110,6 @@ class _Singles:
 
     def add(self, place: int, found: Record | Rejected, seen: Iterator[Seen]) -> None:
         """Add a record, or why it is none; takes what was seen of its picture, if it has one."""
-        place += self._these.first
         if isinstance(found, Rejected):
             self._reject(place, found, found.code, found.detail, found.digest)
             return
@@ -169,13 +166,11 @@ class _Singles:
         self.out.append(Out(place, found.source_id, found.where, code, detail, digest))
 
 
-def _of_table(
-    these: Positions, table: Table, found: Plain, source: str
-) -> tuple[pl.DataFrame, dict[str, Cells]]:
+def _of_table(table: Table, found: Plain, source: str) -> tuple[pl.DataFrame, dict[str, Cells]]:
     """Return the plain records of a table."""
     height = len(found.rows)
-    places = np.array(table.places)[found.rows] + these.first
-    where = [f"{these.name}#{table.numbers[row]}" for row in found.rows.tolist()]
+    places = np.array(table.places)[found.rows]
+    where = [f"{table.unit}#{table.numbers[row]}" for row in found.rows.tolist()]
     source_ids = where if found.source_id is None else found.source_id
     digests = [digest_of(text) for text in found.data]
     given = {

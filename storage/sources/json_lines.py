@@ -142,7 +142,7 @@ class JsonLines:
             return record_in(self._tree, folder, self._columns, row, source_id=where, where=where)
 
         columns = zip(*(row.values() for row in rows), strict=True)
-        return Rows(places, numbers, dict(zip(rows[0], columns, strict=True)), record)
+        return Rows(unit.name, places, numbers, dict(zip(rows[0], columns, strict=True)), record)
 
     def _strict(self, where: str, data: bytes | None, whole: bool) -> dict[str, Any] | Rejected:
         known = where if self._columns.id is None else None

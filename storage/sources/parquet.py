@@ -104,7 +104,8 @@ class Parquet:
         height = found.height
         if found.refused is None:
             numbers = range(first, first + height)
-            return Block(height, [Rows(range(height), numbers, found.columns, record)])
+            rows = Rows(unit.name, range(height), numbers, found.columns, record)
+            return Block(height, [rows])
         where = f"{unit.name}#{first}"
         known = None if self._columns.id else where
         bad = found.refused

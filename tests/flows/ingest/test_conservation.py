@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from contracts.errors import DataError
 from flows.ingest.batch import Batch
 from flows.ingest.ingest import _Ingest
 from flows.ingest.ledger import Ledger
+from storage.block import Span
 from storage.parts import PartWriter
-from storage.source import Rejected
+from storage.source import Rejected, Unit
 from tests.flows.ingest.reading import Given, Reader, record, row
 
 Place = Callable[[_Ingest, Batch], None]
@@ -103,13 +105,35 @@ def test_units_that_are_not_read_count_by_what_their_last_reading_gave(reader: R
 def test_a_ledger_keeps_only_the_units_under_way():
     ledger = Ledger()
     for name in "abc":
-        unit = ledger.open(name)
-        ledger.settle(unit, np.array([1, 0]), 2)
-        ledger.close(unit, 2)
-    empty = ledger.open("empty")
-    ledger.close(empty, 0)
-    assert (ledger.read, ledger._settled, ledger._names) == (6, {}, {})
+        unit = Unit(name, Path(name), 0, "")
+        ledger.settle(Span(unit, 0, 2, False), np.array([1, 0]))
+        ledger.settle(Span(unit, 2, 1, True), np.array([2]))
+    empty = Unit("empty", Path("empty"), 0, "")
+    ledger.settle(Span(empty, 0, 0, True), np.array([], dtype=np.int64))
+    assert (ledger.read, ledger._settled) == (9, {})
     ledger.check()
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ([(0, [0, 1], True), (2, [2], True)], "position 0 "),
+        ([(0, [0, 1], False), (3, [3], True)], "position 2 "),
+        ([(0, [0, 1], False)], "position 2 "),
+        ([(0, [0, 0], False)], "position 0 "),
+    ],
+    ids=["closed early", "a batch is lost", "not closed", "doubled"],
+)
+def test_a_ledger_tells_where_a_unit_broke(spans: Any, said: str):
+    ledger, unit = Ledger(), Unit("a", Path("a"), 0, "")
+
+    def settle_all() -> None:
+        for first, positions, last in spans:
+            ledger.settle(Span(unit, first, len(positions), last), np.array(positions))
+        ledger.check()
+
+    with pytest.raises(DataError, match=f"a: {said}"):
+        settle_all()
 
 
 def test_a_unit_of_rejections_alone_is_conserved(reader: Reader):
