@@ -175,6 +175,15 @@ class Tally:
         if self.counts[key] <= _EXAMPLES:
             self.examples.setdefault(key, []).append(example)
 
+    def update(self, other: Tally) -> None:
+        """Add what was counted elsewhere."""
+        for key, count in other.counts.items():
+            if key not in self.counts and len(self.counts) >= _MOST_KEYS:
+                key = ("other suffixes", key[1])
+            self.counts[key] += count
+            known = self.examples.setdefault(key, [])
+            known += other.examples.get(key, [])[: _EXAMPLES - len(known)]
+
 
 @dataclass
 class PassedOver:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,11 @@ from flows.ingest.batch import Batch, Out, cells_of
 from flows.ingest.known import NEW, OTHER, SAME, Known, hashes_of, known_units
 from flows.ingest.ledger import Ledger
 from flows.ingest.meta_types import MetaTypes
-from flows.ingest.reading import Positions, checked, positions
+from flows.ingest.reading import Reader
 from flows.reporter import Progress
 from flows.workers import Workers
 from storage import rows, tables
-from storage.commit import failpoint, free_bytes
+from storage.commit import failpoint, free_bytes, make_folder
 from storage.parts import FILES, QUARANTINE, RECORD, REMOVED, PartWriter
 from storage.records import members
 from storage.source import (
@@ -46,6 +48,10 @@ PASSED = ":passing"
 PAYLOADS = ("copy", "reference")
 # Rows that wait as Python objects before they become columns.
 _WAITING_ROWS = 4096
+# The kinds of which a pickled copy can read any unit by itself.
+APART = ("csv_text", "json_lines", "parquet", "text_folder", "volumes", "webdataset")
+_SHARE_BYTES = 8 << 20
+_SHARE_UNITS = 256
 # Beside NEW, SAME and OTHER: an other record that takes nobody's place.
 _OUT = 3
 
@@ -206,16 +212,8 @@ class _Ingest:
             todo = sum(unit.size_bytes for unit in source.units() if not self._unchanged(unit))
             needed = todo if self.spec.payload == "copy" else 0
             self.progress.plan(todo, needed, free_bytes(self.store.root))
-        with Workers(self.workers, isolated=True) as workers:
-            looked = workers.map_batches(
-                decoding.seen,
-                positions(source, self.spec.columns, self._units(source)),
-                Positions.pictures,
-                decoding.crashed,
-            )
-            for these, seen in looked:
-                copy = self.spec.payload == "copy"
-                self._take(checked(these, iter(seen), self.spec.name, copy=copy))
+        for batch in self._batches(source):
+            self._take(batch)
         self._close_part()
         rejected = self.rejected.frame()
         still_out = self.listed.filter(pl.col("unit").is_in(self.still_out))
@@ -249,6 +247,25 @@ class _Ingest:
         unchanged = (mark,) if self.spec.update else (mark, mark + CHANGED)
         known = self.known_units.get(unit.name)
         return known is not None and known[0] in unchanged and not self.spec.rehash
+
+    def _batches(self, source: Source) -> Iterator[Batch]:
+        """Yield what the units to read hold; units that lie apart are read by several workers."""
+        copy = self.spec.payload == "copy"
+        reader = Reader(source, self.spec.name, self.spec.columns, copy, decoding.seen)
+        units = self._units(source)
+        if self.workers == 1 or self.kind not in APART:
+            with Workers(self.workers, isolated=True) as workers:
+                yield from reader.batches(units, workers)
+            return
+        make_folder(self.store.temporary)
+        with (
+            tempfile.TemporaryDirectory(dir=self.store.temporary) as folder,
+            Workers(self.workers) as workers,
+        ):
+            spools = workers.map(partial(reader.spool, Path(folder)), _shares(units))
+            for spool in spools:
+                source.passed_over.contents.update(spool.passed_over)
+                yield from spool.batches()
 
     def _units(self, source: Source) -> Iterator[Unit]:
         """Yield the units to read, those that are new or changed."""
@@ -538,6 +555,20 @@ class _Rows:
 
     def _recent(self) -> pl.DataFrame:
         return pl.DataFrame(self._latest, schema=self._schema, orient="row")
+
+
+def _shares(units: Iterator[Unit]) -> Iterator[list[Unit]]:
+    """Yield units as what a worker reads at a time: a large one, or several small ones."""
+    share: list[Unit] = []
+    size = 0
+    for unit in units:
+        share.append(unit)
+        size += unit.size_bytes
+        if size >= _SHARE_BYTES or len(share) == _SHARE_UNITS:
+            yield share
+            share, size = [], 0
+    if share:
+        yield share
 
 
 def _passed_over(source: Source, found: Found, folded: Tally) -> list[dict[str, Any]]:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import pickle
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from contracts.uid import digest_of, uid_of, uids_of
+from flows.ingest import decoding
 from flows.ingest.batch import Batch, Cells, Out, Rows, cells_of
 from flows.ingest.decoding import Seen
+from flows.workers import Workers
+from storage import commit
 from storage.block import Rows as Table
 from storage.block import Span, blocks
 from storage.parts import ALWAYS, RECORD
 from storage.plain import Plain, plain
 from storage.records import record_hash, record_hashes
-from storage.source import Columns, Record, Rejected, Source, Unit
+from storage.source import Columns, Record, Rejected, Source, Tally, Unit
 
 _NO_NOTES = pl.Series("normalised", [[]], dtype=RECORD["normalised"])
 
@@ -43,27 +50,86 @@ class Positions:
         return [f.image for f in found if isinstance(f, Record) and f.image is not None]
 
 
-def positions(source: Source, columns: Columns, units: Iterable[Unit]) -> Iterator[Positions]:
-    """Yield what units hold, each position once and in order.
+@dataclass(frozen=True)
+class Spool:
+    """What units gave, in a file: the batches, one pickled after the other.
 
-    Args:
-        source: reads them.
-        columns: what it was made with.
-        units: of the source.
+    Attributes:
+        passed_over: what went into no record of them.
     """
-    for block, spans in blocks(source, units):
-        tables: list[tuple[Table, Plain]] = []
-        alone = dict(block.alone)
-        for table in block.tables:
-            found = plain(columns, table)
-            rows: set[int] = set()
-            if found is not None:
-                tables.append((table, found))
-                rows.update(found.rows.tolist())
-            if len(rows) < len(table.places):
-                others = ((row, at) for row, at in enumerate(table.places) if row not in rows)
-                alone |= {place: table.found(row) for row, place in others}
-        yield Positions(spans, tables, alone)
+
+    path: Path
+    passed_over: Tally
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches; the file is gone after the last."""
+        with commit.reporting(self.path), self.path.open("rb") as file:
+            size = self.path.stat().st_size
+            while file.tell() < size:
+                yield pickle.load(file)
+        self.path.unlink()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the units of a source become batches, in this process or in another.
+
+    Attributes:
+        source: reads them.
+        name: of the source.
+        columns: what it was made with.
+        copy: whether payload is copied into the pool, or stays where it is.
+        look: what an isolated worker does with a picture.
+    """
+
+    source: Source
+    name: str
+    columns: Columns
+    copy: bool
+    look: Callable[[bytes], Seen]
+
+    def batches(self, units: Iterable[Unit], workers: Workers) -> Iterator[Batch]:
+        """Yield what units hold, each position once and in order.
+
+        Args:
+            units: of the source.
+            workers: isolated ones, which meet the pictures.
+        """
+        looked = workers.map_batches(
+            self.look, self._positions(units), Positions.pictures, decoding.crashed
+        )
+        for these, seen in looked:
+            yield checked(these, iter(seen), self.name, copy=self.copy)
+
+    def spool(self, folder: Path, units: Sequence[Unit]) -> Spool:
+        """Write what units hold into a new file of a folder."""
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            path = Path(file.name)
+            with commit.reporting(path):
+                for batch in self.batches(units, _isolated()):
+                    pickle.dump(batch, file, protocol=pickle.HIGHEST_PROTOCOL)
+        return Spool(path, self.source.passed_over.contents)
+
+    def _positions(self, units: Iterable[Unit]) -> Iterator[Positions]:
+        for block, spans in blocks(self.source, units):
+            tables: list[tuple[Table, Plain]] = []
+            alone = dict(block.alone)
+            for table in block.tables:
+                found = plain(self.columns, table)
+                rows: set[int] = set()
+                if found is not None:
+                    tables.append((table, found))
+                    rows.update(found.rows.tolist())
+                if len(rows) < len(table.places):
+                    others = ((row, at) for row, at in enumerate(table.places) if row not in rows)
+                    alone |= {place: table.found(row) for row, place in others}
+            yield Positions(spans, tables, alone)
+
+
+@lru_cache(maxsize=1)
+def _isolated() -> Workers:
+    """Return the isolated worker of this process, which ends with it."""
+    return Workers(isolated=True)
 
 
 def checked(these: Positions, seen: Iterator[Seen], source: str, *, copy: bool) -> Batch:

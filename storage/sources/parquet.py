@@ -59,6 +59,11 @@ class Parquet:
         # Of each column its different types, and the first file of each.
         self._seen: defaultdict[str, dict[pa.DataType, Path]] = defaultdict(dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy in another process reads some of the files under the types of all.
+        self._types()
+        return self.__dict__
+
     def units(self) -> Iterator[Unit]:
         """Yield a unit a file."""
         return self._tree.units(SUFFIXES)
