@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
+
+from contracts import decode, methods
 from contracts.errors import ConfigError, DataError, nearest
 from flows.recipe.sections import PACKAGED
 from flows.recipe.toml import dumps
@@ -16,6 +21,28 @@ from storage import commit
 from storage.source import Columns, Found, Record, Rejected, detect, find, probe
 
 LOOK_AT = 200
+# Pictures are seen at this size, and of a flat one so many pixels are as the pixel before.
+SEEN_PX, FLAT_RATIO, FLAT_LEVELS = 256, 0.7, 2
+LOOK_BITS, LOOK_QUALITY = 4, 0.5
+
+
+@dataclass(frozen=True)
+class Alike:
+    """What a rule of looks would do with the pictures that were looked at.
+
+    Attributes:
+        of: pictures without those that another equals pixel by pixel.
+        merged: those that look like another of them.
+        into: how many of these would stay.
+        example: source ids of two that look alike.
+        flat: of most of them the larger part is flat, as of icons, logos and drawings.
+    """
+
+    of: int
+    merged: int
+    into: int
+    example: tuple[str, ...]
+    flat: bool
 
 
 @dataclass(frozen=True)
@@ -31,6 +58,7 @@ class Look:
     texts: int
     meta: dict[str, str]
     passed_over: list[tuple[str, str, int, list[str]]]
+    alike: Alike | None = None
 
     @property
     def pairs(self) -> bool:
@@ -75,16 +103,58 @@ def look(path: str) -> Look:
     rejected = Counter(r.code for r in seen if isinstance(r, Rejected))
     if not records:
         raise DataError(f"{path}: none of its first {len(seen)} records can be read: {rejected}.")
+    kind = detect(found)
     meta: dict[str, str] = {}
     for record in records:
         for column, value in record.meta.items():
             if value is not None:
                 meta.setdefault(column, type(value).__name__)
     return Look(
-        path, found, detect(found), len(records), dict(rejected),
+        path, found, kind, len(records), dict(rejected),
         sum(r.image is not None or r.location is not None for r in records),
         sum(bool(r.text) for r in records), meta, passed_over.rows(),
+        _alike(records, in_series=kind == "volumes"),
     )  # fmt: skip
+
+
+def _alike(records: Sequence[Record], *, in_series: bool) -> Alike | None:
+    """Try the rule of looks that would be written, None where there are no pictures."""
+    rows = pl.DataFrame(
+        [
+            (i, r.source_id, r.image, r.series, r.position)
+            for i, r in enumerate(records)
+            if r.image is not None
+        ],
+        schema={"uid": pl.UInt64, "id": pl.String, "image": pl.Binary, "group": pl.String,
+                "order": pl.Int64},
+        orient="row",
+    )  # fmt: skip
+    digest = methods.find("content_hash")(rows.select("uid", payload="image"), mode="pixels")
+    rows = rows.join(digest, on="uid", maintain_order="left").drop_nulls("digest")
+    rows = rows.unique("digest", keep="first", maintain_order=True)
+    if not rows.height:
+        return None
+    if in_series:
+        found = methods.find("group_redundancy")(rows)
+    else:
+        bits = pl.when(pl.col("quality") >= LOOK_QUALITY).then("bits")
+        looks = methods.find("perceptual_hash")(rows).select("uid", bits=bits)
+        found = methods.find("hamming_clusters")(looks, max_distance=LOOK_BITS)
+    several = rows.join(found, on="uid").filter(pl.col("size") > 1).sort("cluster", "uid")
+    return Alike(
+        of=rows.height,
+        merged=several.height,
+        into=several["cluster"].n_unique(),
+        example=tuple(several["id"].head(2)),
+        flat=float(np.median([_flat_ratio(image) for image in rows["image"]])) > FLAT_RATIO,
+    )
+
+
+def _flat_ratio(image: bytes) -> float:
+    """Return the share of a picture's pixels that are as the pixel to their left."""
+    seen = decode.reduced(image, SEEN_PX).astype(np.int16)
+    steps = np.abs(np.diff(seen, axis=1)).max(axis=2)
+    return float((steps <= FLAT_LEVELS).mean()) if steps.size else 1.0
 
 
 def packaged(name: str) -> str:
@@ -111,10 +181,12 @@ def suggested(looks: Sequence[Look]) -> str:
     """Return rules for what was found, each with a line of why."""
     images = any(one.images for one in looks)
     pairs = any(one.pairs for one in looks)
+    volumes = [one for one in looks if one.kind == "volumes"]
     rules = []
     if images:
         rules.append(_PIXELS)
-        rules.append(_NEAR_PICTURES)
+        alike = [one.alike for one in volumes or looks if one.alike is not None]
+        rules.append((_series if volumes else _near_pictures)(alike))
     else:
         rules.append(_SAME_TEXTS)
         rules.append(_NEAR_TEXTS)
@@ -124,6 +196,52 @@ def suggested(looks: Sequence[Look]) -> str:
     rules.append(_EXPORT.format(formats=formats))
     rules.append(_EVALUATION if pairs else "")
     return "".join(rules)
+
+
+def _near_pictures(alike: Sequence[Alike]) -> str:
+    """Return the rule of looks, switched off where most pictures are flat."""
+    if not any(one.flat for one in alike):
+        return _comment(
+            f"Pictures that look alike: perceptual hashes at most {LOOK_BITS} of 64 bits apart. "
+            f"{_merges(alike)} Flat pictures are left out, since they all hash alike."
+        ) + _NEAR_PICTURES.format(quality=LOOK_QUALITY, bits=LOOK_BITS)
+    rule = _NEAR_PICTURES.format(quality=LOOK_QUALITY, bits=LOOK_BITS).rstrip()
+    return (
+        _comment(
+            "Switched off: most of these pictures are flat, as icons, logos and drawings are, and "
+            "different ones may have one perceptual hash. "
+            f"{_merges(alike)} Look at them before you switch it on."
+        )
+        + textwrap.indent(rule, "# ", lambda _line: True).replace("# \n", "#\n")
+        + "\n\n"
+    )
+
+
+def _series(alike: Sequence[Alike]) -> str:
+    """Return the rule of looks within a volume."""
+    return (
+        _comment(
+            "Slices that look like an earlier one of their volume, 6 of 64 bits apart at most: the "
+            f"earlier one stays. {_merges(alike)} `target_ratio = 0.5` in place of the threshold "
+            "keeps about half of every volume."
+        )
+        + _SERIES
+    )
+
+
+def _merges(alike: Sequence[Alike]) -> str:
+    of, merged = sum(one.of for one in alike), sum(one.merged for one in alike)
+    if not merged:
+        return f"Of {of} that were looked at it merges none."
+    first, second = next(one.example for one in alike if one.merged)
+    return (
+        f"Of {of} that were looked at it merges {merged} into {sum(one.into for one in alike)}, "
+        f"such as {first} and {second}."
+    )
+
+
+def _comment(text: str) -> str:
+    return "".join(f"# {line}\n" for line in textwrap.wrap(text, 96, break_long_words=False))
 
 
 def _head(name: str, looks: Sequence[Look], target: Path) -> str:
@@ -170,6 +288,7 @@ def _described(one: Look) -> dict[str, Any]:
         "meta": one.meta,
         "rejected": one.rejected,
         "passed_over": one.passed_over,
+        "alike": None if one.alike is None else asdict(one.alike),
     }
 
 
@@ -191,20 +310,28 @@ cluster = "same_pixels.cluster"
 
 """
 _NEAR_PICTURES = """\
-# Pictures that look alike: perceptual hashes at most 4 of 64 bits apart. Flat pictures
-# are left out of it, since they all hash alike.
 [annotate.look]
 step = "perceptual_hash"
 
 [annotate.alike]
 step = "hamming_clusters"
-bits = "CASE WHEN look.quality >= 0.5 THEN look.bits END"
-max_distance = 4
+bits = "CASE WHEN look.quality >= {quality} THEN look.bits END"
+max_distance = {bits}
 
 [[select]]
 name = "one of each look"
 by = "one_per_cluster"
 cluster = "alike.cluster"
+
+"""
+_SERIES = """\
+[annotate.redundant]
+step = "group_redundancy"
+
+[[select]]
+name = "one of each look in a volume"
+by = "one_per_cluster"
+cluster = "redundant.cluster"
 
 """
 _CAPTIONS = """\

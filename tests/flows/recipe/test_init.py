@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tomllib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from contracts.errors import ConfigError, DataError
 from flows import run as runs
@@ -46,7 +50,9 @@ def test_a_folder_of_pictures_with_captions(project, captioned, tmp_path: Path):
     project.pictures(captioned)
     result = carried(tmp_path, str(tmp_path / "pictures"))
     assert result["records"] == 120
-    assert 20 <= result["kept"] <= 60
+    # One of each picture leaves 90; the motifs are flat, so that looks drop none.
+    assert result["dropped"]["one of each picture"] == 30
+    assert set(result["dropped"]) == {"one of each picture", "has a caption"}
     assert result["shards"]
 
 
@@ -101,3 +107,70 @@ def test_the_rules_of_a_packaged_recipe_can_be_taken(project, tmp_path: Path):
         init([str(tmp_path / "texts.jsonl")], tmp_path / "a.toml", like="demmo")
     init([str(tmp_path / "texts.jsonl")], tmp_path / "b.toml", like="demo")
     assert "[annotate.semantic]" in (tmp_path / "b.toml").read_text()
+
+
+def _blocks(i: int, *, noise: int = 0, shift: int = 0) -> bytes:
+    """A picture of large plain areas, or with so much noise."""
+    rng = np.random.default_rng(i)
+    grid = rng.integers(0, 256, (4, 4, 3)).repeat(16, 0).repeat(16, 1)
+    pixels = (grid + rng.integers(-noise, noise + 1, grid.shape) + shift).clip(0, 255)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _written(folder: Path, source: str) -> tuple[str, dict[str, Any]]:
+    (folder / "winnow.toml").unlink(missing_ok=True)
+    found = init([str(folder / source)], folder / "winnow.toml")
+    return (folder / "winnow.toml").read_text(encoding="utf-8"), found["found"][0]["alike"]
+
+
+def test_a_rule_of_looks_says_what_it_merges_of_the_pictures_that_were_looked_at(
+    project, tmp_path: Path
+):
+    files = {f"{i}.png": _blocks(i, noise=20) for i in range(5)}
+    project.pictures(
+        files | {"brighter.png": _blocks(3, noise=20, shift=6), "same.png": files["0.png"]}
+    )
+    text, alike = _written(tmp_path, "pictures")
+    assert alike == {
+        "of": 6, "merged": 2, "into": 1, "example": ("3.png", "brighter.png"), "flat": False,
+    }  # fmt: skip
+    said = " ".join(text.replace("\n# ", " ").split())
+    assert "Of 6 that were looked at it merges 2 into 1, such as 3.png and brighter.png." in said
+    rules = tomllib.loads(text)["select"]
+    assert [rule["name"] for rule in rules] == ["one of each picture", "one of each look"]
+    result = runs.run(runs.read_recipe(tmp_path / "winnow.toml"), Store(tmp_path / ".winnow"))
+    assert result["dropped"] == {"one of each picture": 1, "one of each look": 1}
+
+
+def test_a_rule_of_looks_is_switched_off_for_flat_pictures(project, tmp_path: Path):
+    project.pictures({f"{i}.png": _blocks(i) for i in range(5)} | {"b.png": _blocks(3, shift=6)})
+    text, alike = _written(tmp_path, "pictures")
+    assert alike["flat"] is True
+    said = " ".join(text.replace("\n# ", " ").split())
+    assert "Switched off: most of these pictures are flat, as icons, logos and drawings" in said
+    assert "Of 6 that were looked at it merges 2 into 1, such as 3.png and b.png." in said
+    assert [rule["name"] for rule in tomllib.loads(text)["select"]] == ["one of each picture"]
+    # What is switched off is the whole rule, and a rule.
+    on = text[text.index("# [annotate.look]") : text.index("[export]")].replace("# ", "")
+    assert set(tomllib.loads(on)["annotate"]) == {"look", "alike"}
+
+
+def test_a_folder_of_volumes_is_thinned_within_each_volume(tmp_path: Path):
+    nibabel = pytest.importorskip("nibabel")
+    rng = np.random.default_rng(0)
+    (tmp_path / "scans").mkdir()
+    for name in "ab":
+        one, other = rng.integers(0, 200, (2, 4, 4)).repeat(8, 1).repeat(8, 2)
+        # Two looks, each in three slices of one brightness more.
+        slices = [one, one + 1, one + 2, other, other + 1, other + 2]
+        voxels = np.stack(slices, axis=2).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "scans" / f"{name}.nii.gz")
+    text, alike = _written(tmp_path, "scans")
+    assert (alike["of"], alike["merged"], alike["into"]) == (12, 12, 4)
+    recipe = tomllib.loads(text)
+    assert recipe["annotate"]["redundant"] == {"step": "group_redundancy"}
+    assert "look" not in recipe["annotate"]
+    result = runs.run(runs.read_recipe(tmp_path / "winnow.toml"), Store(tmp_path / ".winnow"))
+    assert (result["records"], result["kept"]) == (12, 4)
