@@ -46,6 +46,29 @@ def test_each_pick_is_the_farthest_from_all_before():
     assert picks["radius"].drop_nulls().is_sorted(descending=True)
 
 
+@pytest.mark.parametrize("kind", ["drawn", "of whole numbers", "in clusters"])
+def test_rows_that_are_passed_over_change_no_bit(kind):
+    """Compared with every pick, over several blocks; whole numbers meet in many ties."""
+    rng = np.random.default_rng(3)
+    x = {
+        "drawn": rng.standard_normal((3000, 24)),
+        "of whole numbers": rng.integers(-1, 2, (3000, 5)),
+        "in clusters": rng.standard_normal((7, 24))[rng.integers(0, 7, 3000)]
+        + rng.standard_normal((3000, 24)) / 20,
+    }[kind].astype(np.float32)
+    picks = [int(shuffled(np.arange(3000, dtype=np.uint64), 0, "k_center")[0])]
+    radii: list[float | None] = [None]
+    square = np.full(3000, np.inf, dtype=np.float32)
+    while len(picks) < 150:
+        gap = x - x[picks[-1]]
+        square = np.minimum(square, np.einsum("ij,ij->i", gap, gap))
+        square[picks[-1]] = -1
+        picks.append(int(square.argmax()))
+        radii.append(float(np.sqrt(square[picks[-1]])))
+    kept = k_center(frame(x), budget=150)
+    assert dict(kept.iter_rows()) == dict(zip(picks, radii, strict=True))
+
+
 def test_a_smaller_budget_is_a_subset_of_a_larger_one_with_the_same_radii():
     rows = frame(np.random.default_rng(1).standard_normal((80, 3)))
     kept = [set(k_center(rows, budget=b).rows()) for b in range(1, 81)]
