@@ -123,9 +123,9 @@ class Store:
         with commit.lease(self.root / "lease"):
             if self.format < FORMAT:
                 raise ConfigError(
-                    f"{self.root}: is a store of format {self.format}, which can be read, not "
-                    f"written. Bring it to format {FORMAT}: winnow upgrade --store "
-                    f"{shlex.quote(str(self.root))}"
+                    f"{self.root}: is a store of format {self.format}, as it has no "
+                    f"{self.root / MARK}: it can be read, not written. Bring it to format "
+                    f"{FORMAT}: winnow upgrade --store {shlex.quote(str(self.root))}"
                 )
             commit.empty(self.temporary)
             self.mark()
@@ -242,14 +242,24 @@ class Store:
 
     def find(self, key: str) -> Manifest | None:
         """Return the manifest of a key, None where it or one of its objects is missing."""
-        content = self._read_json(self.root / "manifests" / f"{key}.json")
+        found = self._found(key)
+        return found if isinstance(found, Manifest) else None
+
+    def lost(self, key: str) -> Path | None:
+        """Return the file for want of which `find` finds nothing."""
+        found = self._found(key)
+        return found if isinstance(found, Path) else None
+
+    def _found(self, key: str) -> Manifest | Path:
+        manifest = self.root / "manifests" / f"{key}.json"
+        content = self._read_json(manifest)
         if content is None:
-            return None
+            return manifest
         parts = tuple(Object(**part) for part in content["parts"])
         for part in parts:
             path = self.root / part.path
             if not path.is_file() or path.stat().st_size != part.size_bytes:
-                return None
+                return path
         return Manifest(content["key"], content["made_by"], parts, content["recorded"])
 
     def publish_manifest(
@@ -296,12 +306,15 @@ class Store:
             if not known:
                 return None
             version = known[-1]
-        return self._read_json(self.root / "refs" / kind / name / f"{version}.json")
+        return self._read_json(self.ref_path(kind, name, version))
+
+    def ref_path(self, kind: str, name: str, version: int) -> Path:
+        """Return where a version's content lies."""
+        return self.root / "refs" / kind / name / f"{version}.json"
 
     def replace_ref(self, kind: str, name: str, version: int, content: Mapping[str, Any]) -> None:
         """Write a version that exists in this format; only an upgrade does."""
-        path = self.root / "refs" / kind / name / f"{version}.json"
-        self.write_sealed(path, {**content, "format": FORMAT})
+        self.write_sealed(self.ref_path(kind, name, version), {**content, "format": FORMAT})
 
     def create_ref(self, kind: str, name: str, version: int, content: Mapping[str, Any]) -> None:
         """Create a version: of two writers of the same number, one is told that it lost.
@@ -309,7 +322,7 @@ class Store:
         Raises:
             BusyError: the version exists.
         """
-        path = self.root / "refs" / kind / name / f"{version}.json"
+        path = self.ref_path(kind, name, version)
         if not commit.create(
             path, _sealed({"format": FORMAT, **content}), temporary=self.temporary
         ):

@@ -185,15 +185,17 @@ def read(store: Store, item: Object, columns: Sequence[str] | None = None) -> pl
 
 
 def schema(store: Store, item: Object) -> dict[str, Any]:
-    """Return an object's columns and polars types, a struct's fields as `meta.url`, unread.
+    """Return an object's columns and polars types, a struct's fields as `meta.url`.
+
+    Of the file only the footer is parsed, once it is known to be what was written: readers of
+    Parquet may fail in any way at a damaged one.
 
     Raises:
+        DataError: the file is damaged.
         StorageError: the file is gone or unreadable.
     """
-    path = store.root / item.path
-    with commit.reporting(path):
-        arrow = pq.ParquetFile(path).schema_arrow
     # `arrow.empty_table()` makes arrays, for which pyarrow imports pandas where it is installed.
+    arrow = pq.ParquetFile(store.path(item)).schema_arrow
     empty = pl.from_arrow(pa.Table.from_batches([], schema=arrow))
     assert isinstance(empty, pl.DataFrame)
     found: dict[str, Any] = {}
@@ -205,7 +207,7 @@ def schema(store: Store, item: Object) -> dict[str, Any]:
 
 
 def part_schema(store: Store, part: Part) -> dict[str, Any]:
-    """Return the columns of a part's records and the types that `glued` gives them, unread."""
+    """Return the columns of a part's records and the types that `glued` gives them."""
     found = schema(store, part.records)
     types = {f"meta.{column}": DTYPES[kind] for column, kind in part.meta.items()}
     return {name: types.get(name, dtype) for name, dtype in found.items()}

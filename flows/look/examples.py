@@ -207,8 +207,9 @@ def types_of(run: RunView) -> dict[str, Any]:
     for index, part in enumerate(runtime.pool.parts):
         for name, dtype in tables.part_schema(runtime.store, part).items():
             found.setdefault(name, dtype)
-        for path, (item, column) in runtime.notes_at(index, list(runtime.plan.columns)).items():
-            found.setdefault(path, tables.schema(runtime.store, item)[column])
+        unknown = [path for path in runtime.plan.columns if path not in found]
+        for path, (item, column) in runtime.notes_at(index, unknown).items():
+            found[path] = tables.schema(runtime.store, item)[column]
     return found
 
 

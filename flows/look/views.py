@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import polars as pl
 
-from contracts.errors import ConfigError, nearest
+from contracts.errors import ConfigError, DataError, nearest
 from contracts.uid import parse_uids
 from flows.ingest import quarantine
 from flows.look.render import FUNNEL, funnel_rows, funnel_text, html_table, listing, table_text
@@ -196,8 +196,20 @@ class RunView:
 
     @cached_property
     def pool(self) -> PoolView:
-        """The pool's version that was judged."""
-        return Winnow(self.store).pool(self.ref["pool"], self.ref["pool_version"])
+        """The pool's version that was judged.
+
+        Raises:
+            DataError: its ref is gone.
+        """
+        name, version = self.ref["pool"], self.ref["pool_version"]
+        pool = tables.load_pool(self.store, name, version)
+        if pool is None:
+            path = self.store.ref_path("pool", name, version)
+            raise DataError(
+                f"{path}: is missing: run {self.name} rests on it. It cannot be made again from "
+                "the store: put back a copy of it."
+            )
+        return PoolView(self.store, pool)
 
     def at(self, version: int) -> RunView:
         """Return another version of this run."""

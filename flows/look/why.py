@@ -225,10 +225,20 @@ def _versions(run: RunView, uid: int) -> list[int]:
 
 
 def _shards(run: RunView, uid: int) -> list[str]:
-    folder = run.result.get("export")
-    if folder is None or not (Path(folder) / shards.LAYOUT).is_file():
+    if run.result.get("export") is None:
         return []
-    placed = shards.read_table(Path(folder) / shards.LAYOUT).filter(pl.col("uid") == uid)
+    layout = Path(run.result["export"]) / shards.LAYOUT
+    files = run.ref.get("exports", {}).get("recipe")
+    if files is None:  # A ref of the first format leaves that to the manifest.
+        files = (shards.manifest(layout.parent) or {"files": []})["files"]
+    promised = {item["name"]: item["sha256"] for item in files}
+    if shards.LAYOUT not in promised or not layout.parent.is_dir():
+        return []
+    if not layout.is_file() or shards.file_sha256(layout) != promised[shards.LAYOUT]:
+        raise DataError(
+            f"{layout}: is damaged or missing; winnow verify --deep says what makes it again."
+        )
+    placed = shards.read_table(layout).filter(pl.col("uid") == uid)
     numbers = {f"{n:05d}" for n in placed["shard"]}
     return [
         s["path"] for s in run.result.get("shards", [])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from contracts.errors import ConfigError
+from contracts.errors import ConfigError, DataError
 from flows.measure import buckets, keys
 from flows.measure.encoders import encoder, scorer
 from flows.measure.from_files import match
@@ -320,10 +320,22 @@ class Runtime(PoolReader):
         return manifest
 
     def _fit(self, node: Node) -> None:
-        """Find the model that is pinned for this derivation, or fit it and pin it."""
+        """Find the model that is pinned for this derivation, or fit it and pin it.
+
+        Raises:
+            DataError: a pinned model is lost that was made on another version: this one's would be
+                another model.
+        """
         name = f"{self.pool.name}.{node.alias}.{self._pin_key(node)[:16]}"
         pinned = None if node.alias == self.refit_alias else self.store.ref("fit", name)
         manifest = self.store.find(pinned["manifest"]) if pinned is not None else None
+        if pinned is not None and manifest is None and pinned["made_on"] != self.pool.version:
+            raise DataError(
+                f"{self.store.lost(pinned['manifest'])}: is lost or cut: of {node.table}, which is "
+                f"pinned to what was made on version {pinned['made_on']}. Put back a copy, or make "
+                f"it again: winnow run RECIPE --at {pinned['made_on']} --until annotate. Or fit "
+                f"anew on the pool as it is: winnow refit {node.alias} RECIPE"
+            )
         count = self.counts.setdefault(node.table, Count())
         if manifest is not None:
             count.found += 1

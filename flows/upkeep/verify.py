@@ -376,7 +376,7 @@ class _Check:
 def _again(item: Mapping[str, Any], command: str) -> str:
     """Return what to do about an object that is derived."""
     if str(item["path"]).split("/")[2].startswith("fit."):
-        return f"Put back a copy; without it this fits anew, on the pool as it is: {command}"
+        return f"Put back a copy; without it this says how it is made again: {command}"
     return f"Delete it, then: {command}"
 
 

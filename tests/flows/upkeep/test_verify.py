@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from contracts.errors import DataError
+from flows import run as runs
+from flows.upkeep.refit import refit
 from flows.upkeep.verify import unknown, verify
 from storage import shards
 from storage.store import canonical
@@ -125,6 +127,10 @@ def test_what_is_derived_and_lost_is_made_again_by_the_command_that_verify_says(
     for path in paths:
         assert any(line.startswith(f"{path}: ") and "winnow run " in line for line in lines), path
     assert any(f"winnow run {recipe} --store {made.store.root}" in line for line in lines)
+    if "fit" in pattern or "manifests" in pattern:
+        with pytest.raises(DataError, match="--at 2 --until annotate"):
+            made.run("web")
+        made.run("web", at=2, until="annotate")
     made.run("web")
     made.run("pictures")
     left = verify(made.store, deep=True)
@@ -133,6 +139,28 @@ def test_what_is_derived_and_lost_is_made_again_by_the_command_that_verify_says(
     assert not [line for line in left if any(path in line for path in made_now)]
     if "latest" in pattern:
         assert left == []
+
+
+def test_a_lost_model_is_made_again_on_the_version_that_it_is_pinned_to(made: Any):
+    """Fitted on the pool as it is now it would be another, and records would change their fate."""
+    (item,) = made.store.ref("run", "web")["models"].values()
+    path = made.store.root / item["path"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    made.write(34)
+    (line,) = verify(made.store)
+    recipe = f"{made.folder}/web.toml --store {made.store.root}"
+    assert line.endswith(f"without it this says how it is made again: winnow run {recipe}")
+    with pytest.raises(DataError, match=f"{path}: is lost or cut.*--at 2 --until annotate"):
+        made.run("web")
+    made.run("web", at=2, until="annotate")
+    assert path.read_bytes() == whole
+    made.run("web")
+    assert made.store.ref("run", "web")["models"] == {"fit.kmeans": item}
+    path.unlink()
+    refit(runs.read_recipe(made.folder / "web.toml"), made.store, "kmeans", runs.Options())
+    assert made.run("web")["changed"]
+    assert made.store.ref("run", "web")["models"] != {"fit.kmeans": item}
 
 
 def test_a_damaged_measurement_is_made_again_as_verify_says(made: Any):
