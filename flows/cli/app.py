@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import typer
 
-from contracts.errors import INTERRUPTED, CurationError
+from contracts.errors import INTERRUPTED, CurationError, StorageError
 from flows.cli import progress
 from flows.reporter import Reporter
 
@@ -37,6 +38,12 @@ def main() -> None:
     except CurationError as error:
         print(f"winnow: {_visible(str(error))}", file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = _visible(os.fsdecode(error.filename))
+        print(f"winnow: {path}: {error.strerror}.", file=sys.stderr)  # noqa: T201
+        sys.exit(StorageError.exit_code)
     except SystemExit as end:
         if end.code != CTRL_C:
             raise

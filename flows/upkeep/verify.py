@@ -22,7 +22,7 @@ import polars as pl
 from contracts.errors import CurationError
 from contracts.uid import digest_of
 from flows.export import destination
-from storage import seals, shards, tables
+from storage import commit, seals, shards, tables
 from storage.runs import load_run
 from storage.store import FORMAT, KINDS, MARK, MOVED, Object, Store
 
@@ -238,14 +238,15 @@ class _Check:
     def _latest(self, path: Path, run: dict[str, Any]) -> None:
         self.named.add(path)
         wanted = destination.latest(Path(run["result"]["export"]))
-        if not path.is_file():
-            self._say(path, "is missing.", f"This makes it: {self._rerun(run)}")
-        elif path.read_bytes() != wanted:
-            self._say(
-                path,
-                f"does not say {json.loads(wanted)['version']}.",
-                f"This makes it: {self._rerun(run)}",
-            )
+        with self._reading(""), commit.reporting(path):
+            if not path.is_file():
+                self._say(path, "is missing.", f"This makes it: {self._rerun(run)}")
+            elif path.read_bytes() != wanted:
+                self._say(
+                    path,
+                    f"does not say {json.loads(wanted)['version']}.",
+                    f"This makes it: {self._rerun(run)}",
+                )
 
     def _export(self, run: dict[str, Any], arm: str, last: bool) -> None:
         """Look at an arm's export: its files against the run's ref, else against its manifest."""
@@ -282,14 +283,15 @@ class _Check:
         ]
 
     def _file(self, path: Path, size_bytes: int | None, sha256: str, remedy: str) -> None:
-        if not path.is_file():
-            self._say(path, "is missing.", remedy)
-            return
-        size = path.stat().st_size
-        if size_bytes is not None and size != size_bytes:
-            self._say(path, f"has {size:,} bytes, not {size_bytes:,}.", remedy)
-        elif self.deep and shards.file_sha256(path) != sha256:
-            self._say(path, "is damaged: its sha256 is not the one that was written.", remedy)
+        with self._reading(""), commit.reporting(path):
+            if not path.is_file():
+                self._say(path, "is missing.", remedy)
+                return
+            size = path.stat().st_size
+            if size_bytes is not None and size != size_bytes:
+                self._say(path, f"has {size:,} bytes, not {size_bytes:,}.", remedy)
+            elif self.deep and shards.file_sha256(path) != sha256:
+                self._say(path, "is damaged: its sha256 is not the one that was written.", remedy)
 
     def _object(self, item: Object, remedy: str) -> None:
         path = self.store.root / item.path

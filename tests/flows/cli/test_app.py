@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import subprocess
@@ -70,6 +71,16 @@ def test_an_interrupted_run_is_75(done: Any, winnow: Command, monkeypatch: pytes
     code, _, err = winnow("ls")
     assert code == 75
     assert "run it again and it resumes" in err
+
+
+def test_a_file_that_may_not_be_looked_at_is_74(
+    done: Any, winnow: Command, monkeypatch: pytest.MonkeyPatch
+):
+    def forbidden(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/out/\x1bv0001")
+
+    monkeypatch.setattr(render, "listing", forbidden)
+    assert winnow("ls") == (74, "", "winnow: /out/\\x1bv0001: Permission denied.\n")
 
 
 def test_control_characters_of_data_do_not_reach_the_terminal(rows: Any, winnow: Command):

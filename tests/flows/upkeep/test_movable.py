@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ READING = (
     "ls", "ls --files", "ls --outside", "show web --n 3", "show pictures --n 3 --images shown",
     "why r3 --run web", "report web --to web.html", "verify --deep",
 )  # fmt: skip
+MOUNT = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
 _watched: list[Path] = []
 _writes: list[str] = []
 
@@ -78,6 +80,47 @@ def test_reading_writes_nothing_into_a_store(made: Any, winnow: Any):
     (made.folder / "a").unlink()
     after = _tree(made.folder)
     assert {p for p in after if after[p] != before[p]} <= {str(made.folder)}
+
+
+@pytest.mark.parametrize("how", ["mounted read-only", "by its permissions"])
+def test_a_store_that_may_not_be_written_is_read_and_refused_for_writing(
+    made: Any, tmp_path: Path, how: str
+):
+    """In a namespace of its own: of mounts, or one in which root is nobody in particular."""
+    store, program = made.store.root, Path(__file__).with_name("read_only_program.py")
+    mounted = how == "mounted read-only"
+    if mounted:
+        within = ["unshare", "--mount", "--map-root-user", "sh", "-c", MOUNT, "sh", str(store)]
+    else:
+        within = ["unshare", "--user"]
+    if not shutil.which("unshare") or _run([*within, "true"])[0]:
+        pytest.skip(f"no store can be made here that may not be written, {how}")
+    paths = [store, *store.rglob("*")]
+    if not mounted:
+        for path in paths:
+            path.chmod(path.stat().st_mode & 0o555)
+    before = _tree(made.folder)
+    web = made.folder / "web.toml"
+    writing = (f"run {web}", f"refit kmeans {web}", "forget --source texts --pool web", "upgrade")
+    lines = "".join(f"{command}\n" for command in (*READING, f"run {web} --dry-run", *writing))
+    code, out, err = _run([*within, sys.executable, str(program), str(store)], lines, tmp_path)
+    assert code == 0, err
+    *answers, kept = [json.loads(line) for line in out.splitlines()]
+    read, written = answers[: -len(writing)], answers[-len(writing) :]
+    assert [code for code, _, _ in read] == [0] * (len(READING) + 1), read
+    why = "Read-only file system" if mounted else "Permission denied"
+    assert written == [[74, "", f"winnow: {store}/lease: {why}.\n"]] * len(writing)
+    assert kept == [18, 10]
+    assert _tree(made.folder) == before
+    for path in paths:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def _run(words: list[str], lines: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
+    done = subprocess.run(
+        words, input=lines, cwd=cwd, capture_output=True, text=True, timeout=240, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_a_copy_is_read_and_run_and_the_original_stays_as_it_is(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,24 @@ def test_what_records_refer_to_is_read_and_counted(made: Any, original: Any):
     assert gone.startswith(f"{first}, {second}: SOURCE_GONE; pool pictures: 2 records")
     assert changed.startswith(f"{third}: changed since it was ingested; pool pictures: 1 records")
     assert verify(made.store) == []
+
+
+def test_a_file_that_may_not_be_read_is_named_and_the_others_are_looked_at(
+    made: Any, monkeypatch: pytest.MonkeyPatch
+):
+    root, file_sha256 = made.store.root, shards.file_sha256
+    forbidden, other = root / "shards/web/v0002/00000.tar", root / "shards/web/v0002/00001.tar"
+
+    def hashed(path: Path) -> str:
+        if path == forbidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return file_sha256(path)
+
+    monkeypatch.setattr(shards, "file_sha256", hashed)
+    other.write_bytes(_flipped(other))
+    one, two = verify(made.store, deep=True)
+    assert one == f"{forbidden}: Permission denied."
+    assert two.startswith(f"{other}: is damaged")
 
 
 def test_a_lost_mark_of_the_format_is_named_and_written_again(made: Any, winnow: Any):
