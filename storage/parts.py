@@ -80,7 +80,12 @@ class PartWriter:
         self._images: list[tuple[int, bytes | None]] = []
         self._images_bytes = 0
 
-    def add(self, records: pl.DataFrame, images: Sequence[bytes | None] | None) -> int:
+    def add(
+        self,
+        records: pl.DataFrame,
+        images: Sequence[bytes | None] | None,
+        text_bytes: NDArray[np.int64],
+    ) -> int:
         """Append records, and their pictures, until the part is full; return how many it took.
 
         It is full at PART_ROWS, PART_BYTES or PART_TEXT_BYTES; a series is never split.
@@ -88,32 +93,29 @@ class PartWriter:
         Args:
             records: columns of RECORD, and those of meta as `meta.<name>`.
             images: None where a picture stays where it is; None at all where there is none.
+            text_bytes: of each record's text.
         """
         sizes = np.array([len(image or b"") for image in images or ()], dtype=np.int64)
-        lengths = np.zeros(0, dtype=np.int64)
-        if "text" in records.columns:
-            lengths = records["text"].str.len_chars().fill_null(0).to_numpy().astype(np.int64)
-        count = self._room(records, sizes, lengths)
-        records, sizes, lengths = records[:count], sizes[:count], lengths[:count]
+        count = self._room(records, sizes, text_bytes)
+        records, sizes = records[:count], sizes[:count]
         if images is not None or self._payload is not None or self._images:
             self._add_images(records["uid"].to_list(), images or [None] * count)
         self._frames.append(records)
         self.rows += count
         self.payload_bytes += int(sizes.sum())
-        self.text_bytes += int(lengths.sum())
+        self.text_bytes += int(text_bytes[:count].sum())
         self.series = records["series"][-1] if "series" in records.columns else None
         return count
 
     def _room(
-        self, records: pl.DataFrame, sizes: NDArray[np.int64], lengths: NDArray[np.int64]
+        self, records: pl.DataFrame, sizes: NDArray[np.int64], text_bytes: NDArray[np.int64]
     ) -> int:
         """Return how many of these records come before the part is full."""
         rows = self.rows + np.arange(len(records))
         full = rows >= PART_ROWS
         if len(sizes):
             full |= self.payload_bytes + np.cumsum(sizes) - sizes >= PART_BYTES
-        if len(lengths):
-            full |= self.text_bytes + np.cumsum(lengths) - lengths >= PART_TEXT_BYTES
+        full |= self.text_bytes + np.cumsum(text_bytes) - text_bytes >= PART_TEXT_BYTES
         if full.any() and "series" in records.columns:
             before = pl.concat([pl.Series([self.series], dtype=pl.String), records["series"][:-1]])
             full &= (records["series"] != before).fill_null(True).to_numpy()

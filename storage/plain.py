@@ -142,7 +142,7 @@ def _has_controls(data: bytes) -> bool:
     one = np.frombuffer(data, dtype=np.uint8)
     if one.min() < 0x20 and ((one < 0x20) & (one != 0x09) & (one != 0x0A)).any():
         return True
-    if (one == 0x7F).any():
+    if b"\x7f" in data:
         return True
     if data.isascii():
         return False

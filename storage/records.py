@@ -120,6 +120,8 @@ def _as_texts(values: Sequence[Any]) -> Sequence[str | None]:
         return values
     if kinds == {int}:
         return list(map(str, values))
+    if kinds == {float}:
+        return list(map(_of_float, values))
     return [None if value is None else _as_text(value) for value in values]
 
 
@@ -127,5 +129,9 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**63 else repr(value)
+        return _of_float(value)
     return value.isoformat() if isinstance(value, date) else canonical(value).decode()
+
+
+def _of_float(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 2**63 else repr(value)

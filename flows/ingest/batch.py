@@ -65,8 +65,8 @@ class Batch:
 
     Attributes:
         spans: the positions of each unit.
-        records: `place` (in the batch), `where`, and columns of storage.parts.RECORD; those of no
-            record are left out.
+        records: `place` (in the batch), `where`, `text_bytes`, and columns of
+            storage.parts.RECORD; those of no record are left out.
         meta: by name.
         images: of each record, or None where its payload is not copied; None where none has one.
         out: what is no record.

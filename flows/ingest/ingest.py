@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contracts.errors import ConfigError, DataError, nearest
 from flows.ingest import decoding, quarantine
@@ -253,7 +255,12 @@ class _Ingest:
         copy = self.spec.payload == "copy"
         reader = Reader(source, self.spec.name, self.spec.columns, copy, decoding.seen)
         units = self._units(source)
-        if self.workers == 1 or self.kind not in APART:
+        apart = self.workers > 1 and self.kind in APART
+        shares = _shares(units) if apart else iter(())
+        begun = list(itertools.islice(shares, 2))
+        if len(begun) < 2:
+            # One share is read here: a worker would take longer to start than it saves.
+            units = itertools.chain(*begun, units)
             with Workers(self.workers, isolated=True) as workers:
                 yield from reader.batches(units, workers)
             return
@@ -262,8 +269,8 @@ class _Ingest:
             tempfile.TemporaryDirectory(dir=self.store.temporary) as folder,
             Workers(self.workers) as workers,
         ):
-            spools = workers.map(partial(reader.spool, Path(folder)), _shares(units))
-            for spool in spools:
+            work = partial(reader.spool, Path(folder))
+            for spool in workers.map(work, itertools.chain(begun, shares)):
                 source.passed_over.contents.update(spool.passed_over)
                 yield from spool.batches()
 
@@ -343,7 +350,7 @@ class _Ingest:
         if not len(records):
             return
         uids = records["uid"].to_numpy()
-        hashes = hashes_of(records["record"])
+        hashes = hashes_of(records["record"])[:, 0]
         found = self.known.compare(uids, hashes)
         first = np.zeros(len(uids), dtype=bool)
         first[np.unique(uids, return_index=True)[1]] = True
@@ -374,7 +381,7 @@ class _Ingest:
         columns = {name: records[name] for name in records.columns if name in RECORD}
         columns |= {f"meta.{name}": values for name, values in meta.items()}
         frame = pl.DataFrame(columns)
-        self._write(frame, batch.images)
+        self._write(frame, batch.images, records["text_bytes"].to_numpy())
         self.settled += records["place"].to_list()
         self.accepted += len(records)
         self.live += len(records)
@@ -428,14 +435,19 @@ class _Ingest:
         )
         self.settled.append(out.place)
 
-    def _write(self, records: pl.DataFrame, images: Sequence[bytes | None] | None) -> None:
+    def _write(
+        self,
+        records: pl.DataFrame,
+        images: Sequence[bytes | None] | None,
+        text_bytes: NDArray[np.int64],
+    ) -> None:
         """Append records to the part, and to those that follow where it is full."""
         while len(records):
             if self.part is None:
                 name = f"{len(self.old.parts) + len(self.parts):05d}"
                 self.part = PartWriter(self.store, self.old.name, name, self.types.kinds)
-            fit = self.part.add(records, images)
-            records, images = records[fit:], images and images[fit:]
+            fit = self.part.add(records, images, text_bytes)
+            records, images, text_bytes = records[fit:], images and images[fit:], text_bytes[fit:]
             if len(records):
                 self._close_part()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ class Known:
         for part in pool.parts:
             frame = self._alive(part, ["uid", "record"])
             uids.append(frame["uid"].to_numpy())
-            hashes.append(hashes_of(frame["record"]))
+            hashes.append(hashes_of(frame["record"])[:, 0])
         order = np.argsort(every := np.concatenate(uids))
         self._uids, self._hashes = every[order], np.concatenate(hashes)[order]
         self._old: _Old | None = None
@@ -136,7 +137,7 @@ class Known:
             at = np.searchsorted(self._uids, frame["uid"].to_numpy())
             old.parts[at] = number
             old.checksums[at] = _checksums(frame["source"] + "\0" + frame["source_id"])
-            old.rest[at] = _integers(frame["record"], 8)
+            old.rest[at] = hashes_of(frame["record"])[:, 1]
         return old
 
     def _alive(self, part: tables.Part, columns: Sequence[str]) -> pl.DataFrame:
@@ -146,14 +147,8 @@ class Known:
 
 
 def hashes_of(records: pl.Series) -> NDArray[np.uint64]:
-    """Return the first 8 bytes of each record hash, by which `Known` compares."""
-    return _integers(records, 0)
-
-
-def _integers(records: pl.Series, offset: int) -> NDArray[np.uint64]:
-    """Return 8 bytes of each record hash as an integer."""
-    eight = records.bin.slice(offset, 8)
-    return eight.bin.reinterpret(dtype=pl.UInt64, endianness="big").to_numpy()
+    """Return the two halves of each record hash: `Known` compares the first."""
+    return np.frombuffer(b"".join(records.to_list()), dtype=">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def known_units(store: Store, pool: tables.Pool, source: str) -> dict[str, tuple[str, int]]:
@@ -166,5 +161,5 @@ def known_units(store: Store, pool: tables.Pool, source: str) -> dict[str, tuple
 
 
 def _checksums(names: pl.Series) -> NDArray[np.uint32]:
-    """Return 32 bits of each name, the same in this process alone."""
-    return names.hash().to_numpy().astype(np.uint32)
+    """Return 32 bits of each name."""
+    return np.array([zlib.crc32(name.encode()) for name in names.to_list()], dtype=np.uint32)

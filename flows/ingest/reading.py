@@ -199,6 +199,7 @@ class _Singles:
             "location": location
             and {"path": location.path, "offset": location.offset, "length": location.length},
             "text": found.text,
+            "text_bytes": len((found.text or "").encode()),
             "texts": found.texts,
             "series": found.series,
             "position": found.position,
@@ -216,7 +217,7 @@ class _Singles:
 
     def frame(self) -> pl.DataFrame:
         """Return the records' columns; those that no record has are left out."""
-        schema = {"place": pl.Int64, "where": pl.String, **RECORD}
+        schema = {"place": pl.Int64, "where": pl.String, "text_bytes": pl.Int64, **RECORD}
         columns = {name: [row.get(name) for row in self.rows] for name in schema}
         return pl.DataFrame(
             {
@@ -257,6 +258,7 @@ def _of_table(table: Table, found: Plain, source: str) -> tuple[pl.DataFrame, di
         "digest": pl.Series(digests, dtype=pl.Binary),
         "record": pl.Series(hashed, dtype=pl.Binary),
         "text": found.text,
+        "text_bytes": pl.Series(list(map(len, found.data)), dtype=pl.Int64),
         "normalised": _NO_NOTES.new_from_index(0, height),
         **{name: pl.Series(values, dtype=RECORD[name]) for name, values in given.items()},
     }
