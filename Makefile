@@ -30,7 +30,7 @@ soak: .venv/.ready
 	$(PYTHON) -m venv .venv
 	@uv=$$(command -v uv || { $(BIN)/python -m pip install -q uv >/dev/null 2>&1 && echo $(BIN)/uv; }); \
 	if [ -n "$$uv" ] && UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)" \
-		$$uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'; then :; \
+		$$uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'; then :; \
 	else $(BIN)/python -m pip install -q -c constraints.txt -e '.[$(EXTRAS)]'; fi
 	@touch $@
 

@@ -59,8 +59,9 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     filled: list[int] = []
     remove = shutil.rmtree
 
-    def counting(folder: Path, **options: Any) -> None:
-        if folder.is_dir():
+    def counting(folder: str | Path, **options: Any) -> None:
+        folder = Path(folder)
+        if folder.name.startswith("buckets-") and folder.is_dir():
             filled.append(len(list(folder.iterdir())))
         remove(folder, **options)
 
