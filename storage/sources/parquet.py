@@ -46,6 +46,10 @@ class Parquet:
         ROW_TOO_LARGE (64 MiB), VALUE_RANGE (a time that no calendar or no 64 bits have), of whole
         files SOURCE_UNREADABLE, BOMB_ROWS, SYMLINK, SPECIAL_FILE, UNREADABLE,
         CHANGED_WHILE_READING, and what `record_of` says of a row.
+    Raises:
+        DataError: the source's only file is damaged, or a column name occurs twice.
+        ConfigError: a file lacks a column that the recipe names, or no type holds what two files
+            have in one column.
     Cost: memory for a page of each column, which most writers end at 1 MiB or at the first 1,024
         rows beyond, and for 64 rows, 8 of them where a column chunk is above 8 MiB.
     """
@@ -74,13 +78,7 @@ class Parquet:
             yield from block.each()
 
     def blocks(self, unit: Unit) -> Iterator[Block]:
-        """Yield the file's rows as tables, but those that cannot be read with their neighbours.
-
-        Raises:
-            DataError: the source's only file is damaged, or a column name occurs twice.
-            ConfigError: a file lacks a column that the recipe names, or no type holds what two
-                files have in one column.
-        """
+        """Yield the file's rows as tables, but those that cannot be read with their neighbours."""
         common = self._types()
         try:
             with self._tree.open(unit.path) as opened:

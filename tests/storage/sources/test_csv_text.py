@@ -280,7 +280,8 @@ def test_a_table_of_20_000_columns_takes_time_linear_in_its_cells(tmp_path: Path
         return time.process_time() - started
 
     # Where time was quadratic, ten times the columns took a hundred times as long.
-    assert seconds(20_000) < 30 * seconds(2_000)
+    few, many = (min(seconds(columns) for _ in range(3)) for columns in (2_000, 20_000))
+    assert many < 30 * few
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
