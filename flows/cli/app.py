@@ -13,7 +13,7 @@ import typer
 
 from contracts.errors import INTERRUPTED, CurationError, StorageError
 from flows.cli import progress
-from flows.reporter import Reporter
+from flows.reporter import Count, Reporter
 
 CTRL_C = 130  # What typer makes of a KeyboardInterrupt.
 
@@ -80,14 +80,19 @@ def reporter_for(silent: bool) -> Reporter:
         return Reporter()
     return Reporter(
         stage=lambda stage: say(f"{stage} …"),
-        table=lambda table, count: say(
-            f"  {table}: {count.found:,} found, {count.computed:,} to measure"
-        ),
+        table=lambda table, count: say(f"  {table}: {_counted(count)}"),
         ingest=partial(progress.ingest_bar, say),
         bar=progress.bar,
         line=say,
         warning=partial(warn, to_error=True),
     )
+
+
+def _counted(count: Count) -> str:
+    said = f"{count.found:,} found, {count.computed:,} to measure"
+    if count.without or count.unused:
+        said += f"; {count.without:,} records without a row, {count.unused:,} rows without a record"
+    return said
 
 
 def _visible(text: str) -> str:

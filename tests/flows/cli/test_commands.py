@@ -294,12 +294,24 @@ def test_a_run_says_on_stderr_what_it_does_and_on_stdout_what_came_of_it(
 ):
     code, out, err = winnow("run")
     assert code == 0
-    assert "annotate.caption_stats: 0 found, 12 to measure" in err
+    assert "annotate.caption_stats: 0 found, 12 to measure\n" in err
     assert "12 read, 12 new, 0 known, 0 quarantined" in err
     assert "winnow version 1: 5 of 12 records kept" in out
     code, out, err = winnow("run", "--quiet")
     assert err == ""
     assert "nothing new: everything was found" in out
+
+
+def test_a_run_counts_what_a_file_of_values_and_the_pool_have_alone(rows: Any, winnow: Command):
+    scores = "source_id,score\nr1,0.5\nr2,0.7\nunknown,0.9\n"
+    (rows.recipe_dir / "scores.csv").write_text(scores)
+    brought = '[annotate.s]\nfile = "scores.csv"\nkey = "source_id"\n'
+    rows.recipe(RECIPE + brought, "winnow")
+    _, _, err = winnow("run")
+    assert (
+        "annotate.s: 0 found, 12 to measure; 10 records without a row, 1 rows without a record"
+        in err
+    )
 
 
 def test_set_until_at_and_store_reach_the_run(rows: Any, winnow: Command):
