@@ -67,7 +67,7 @@ def anonymous_mb() -> float:
 
 @contextmanager
 def measured(name: str):
-    """Print seconds and the peak of RssAnon."""
+    """Print seconds, those of the processor, and the peak of RssAnon."""
     peak, done = [anonymous_mb()], threading.Event()
 
     def watch() -> None:
@@ -76,12 +76,13 @@ def measured(name: str):
 
     thread = threading.Thread(target=watch)
     thread.start()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     yield
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - busy
     done.set()
     thread.join()
-    print(f"{name:12} {seconds:8.1f} s   peak RssAnon {max(peak):6.0f} MB", flush=True)
+    of_memory = f"peak RssAnon {max(peak):6.0f} MB"
+    print(f"{name:12} {seconds:8.1f} s   CPU {cpu:8.1f} s   {of_memory}", flush=True)
 
 
 def main() -> None:
