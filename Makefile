@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both set up .venv first, from constraints.txt.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
-	"$$p" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info < (3, 13)))' 2>/dev/null && { echo $$p; break; }; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 ACCELERATOR := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 EXTRAS ?= dev,demo,$(ACCELERATOR)
 BIN := .venv/bin
@@ -13,10 +13,12 @@ demo: .venv/.ready
 test: .venv/.ready
 	$(BIN)/pytest -n 2 --dist loadgroup
 
+# mypy knows which calls macOS lacks and what newer Pythons have removed.
 lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin --python-version 3.14
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
@@ -26,7 +28,7 @@ soak: .venv/.ready
 # uv is several times faster than pip; without it pip does the same from the same file.
 # uv does not read pip's configuration, so a local wheel folder named there is handed over.
 .venv/.ready: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "winnow needs Python 3.11 or 3.12"; exit 78; }
+	@test -n "$(PYTHON)" || { echo "winnow needs Python 3.11 or newer: PYTHON=path/to/python make ..."; exit 78; }
 	$(PYTHON) -m venv .venv
 	@uv=$$(command -v uv || { $(BIN)/python -m pip install -q uv >/dev/null 2>&1 && echo $(BIN)/uv; }); \
 	if [ -n "$$uv" ] && UV_FIND_LINKS="$$($(PYTHON) -m pip config get global.find-links 2>/dev/null)" \

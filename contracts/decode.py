@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import threading
 import zlib
 from collections import OrderedDict
@@ -171,21 +172,27 @@ def limit_process(memory_bytes: int, cpu_s: int) -> None:
 
     Memory beyond the limit is a MemoryError, which becomes DECODE_OOM; time beyond it is the
     signal SIGXCPU, which ends the process. Call it again before the next unit to grant it
-    another `cpu_s`. Unix only.
+    another `cpu_s`. Systems other than Linux lack some of these limits, or refuse to set them:
+    there the process goes without.
     """
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used_s = int(usage.ru_utime + usage.ru_stime) + 1
-    for limit, value in (
-        (resource.RLIMIT_DATA, memory_bytes),
-        (resource.RLIMIT_CPU, used_s + cpu_s),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 1024),
+    for name, value in (
+        ("RLIMIT_DATA", memory_bytes),
+        ("RLIMIT_CPU", used_s + cpu_s),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_NOFILE", 1024),
     ):
-        _, hard = resource.getrlimit(limit)
-        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (soft, hard))
+        try:
+            limit = getattr(resource, name)
+            _, hard = resource.getrlimit(limit)
+            soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(limit, (soft, hard))
+        except (AttributeError, ValueError, OSError):
+            if sys.platform == "linux":
+                raise
 
 
 # ------------------------------------------------------------------ the batch in memory

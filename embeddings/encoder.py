@@ -53,6 +53,13 @@ class Encoder(Protocol):
         ...
 
 
+def _cores() -> int:
+    """Return how many cores this process may use; only Linux tells these from all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def prefetched(
     function: Callable[[Value], Result], values: Iterable[Value], *, ahead: int
 ) -> Iterator[Result]:
@@ -61,7 +68,7 @@ def prefetched(
     Decoding and resizing leave the interpreter lock, so they run while the model does.
     """
     remaining = iter(values)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(_cores()) as pool:
         waiting: deque[Future[Result]] = deque(
             pool.submit(function, value) for value in islice(remaining, ahead)
         )

@@ -206,7 +206,7 @@ class _Vectors:
         # A store that is mounted to be read has no place of its own.
         home = folder if os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
         with commit.reporting(home, needed), tempfile.TemporaryFile(dir=home) as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, needed))
+            commit.reserve(file, max(1, needed))
             self._values = np.memmap(file, dtype=inner, mode="r+", shape=(count, dtype.size))
 
     def put(self, rows: NDArray[np.int64], vectors: pl.Series) -> None:

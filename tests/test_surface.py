@@ -58,6 +58,22 @@ def _seconds(*arguments: str) -> float:
     return best
 
 
+WINDOWS = """
+import sys, polars, typer  # libraries import other things on a true Windows
+sys.platform, sys.modules["fcntl"], sys.modules["resource"] = "win32", None, None
+"""
+
+
+@pytest.mark.parametrize("what", ["import flows.cli.app", "import winnow; winnow.open('store')"])
+def test_on_windows_one_sentence_names_wsl_before_anything_else_fails(what: str):
+    found = _python("-c", WINDOWS + what)
+    assert found.returncode == 1
+    assert found.stderr == (
+        "winnow runs on Linux and macOS; on Windows install and run it in WSL: "
+        "https://learn.microsoft.com/windows/wsl/install\n"
+    )
+
+
 def test_importing_and_help_take_less_than_a_second():
     assert _seconds("-c", "import winnow") < 1
     command = "import sys; sys.argv = ['winnow', '--help']; from flows.cli.app import main; main()"

@@ -430,6 +430,31 @@ def test_processor_time_is_granted_anew_by_each_call():
     assert run.stdout.strip() == "done", run.stderr
 
 
+ELSEWHERE = """
+import resource
+decode.sys = type(decode.sys)("sys")
+decode.sys.platform = {platform!r}
+{change}
+decode.limit_process(1 << 30, 60)
+print(resource.getrlimit(resource.RLIMIT_CPU)[0] < 3600)
+"""
+REFUSING = """
+real = resource.setrlimit
+def refusing(limit, values):
+    if limit == resource.RLIMIT_DATA:
+        raise ValueError("not allowed to raise maximum limit")
+    real(limit, values)
+resource.setrlimit = refusing
+"""
+
+
+@pytest.mark.parametrize("change", ["del resource.RLIMIT_DATA", REFUSING], ids=["none", "refused"])
+def test_a_limit_that_another_system_lacks_or_refuses_leaves_the_others(change: str):
+    run = in_a_child(ELSEWHERE.format(platform="darwin", change=change))
+    assert run.stdout.strip() == "True", run.stderr
+    assert in_a_child(ELSEWHERE.format(platform="linux", change=change)).returncode == 1
+
+
 # ------------------------------------------------------------------ real data
 
 

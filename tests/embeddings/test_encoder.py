@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,7 +179,12 @@ def test_a_zero_or_infinite_vector_is_null_rather_than_no_unit_vector() -> None:
     assert found.to_list() == [pytest.approx([0.6, 0.8], abs=1e-3), None, None, None]
 
 
-def test_prefetching_keeps_the_order_and_looks_no_further_ahead_than_told() -> None:
+@pytest.mark.parametrize("linux", [True, False])
+def test_prefetching_keeps_the_order_and_looks_no_further_ahead_than_told(
+    monkeypatch: pytest.MonkeyPatch, linux: bool
+) -> None:
+    if not linux:
+        monkeypatch.delattr(os, "sched_getaffinity")
     taken = []
 
     def values() -> Any:

@@ -410,6 +410,22 @@ def test_no_worker_outlives_a_killed_parent(
     assert _until(lambda: not [pid for pid in pids if _lives(pid)], 5.0)
 
 
+@pytest.mark.parametrize("script", [AT_WORK, IDLE], ids=["work", "idle"])
+def test_where_no_kernel_kills_it_a_worker_ends_with_its_parent_too(
+    program: Callable[[str], subprocess.Popen[str]], tmp_path: Path, script: str
+):
+    elsewhere = "workers.sys = type(sys)('sys'); workers.sys.platform = 'darwin'; workers.serve"
+    parent = program(
+        "from flows import workers\n"
+        f"workers._PROGRAM = workers._PROGRAM.replace('workers.serve', {elsewhere!r})\n{script}"
+    )
+    wanted = 1 if script is IDLE else 2
+    pids = _until(lambda: len(found := _pids(tmp_path)) >= wanted and found)
+    parent.kill()
+    parent.communicate()
+    assert _until(lambda: not [pid for pid in pids if _lives(pid)], 5.0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_parent_that_is_told_to_stop_does_so_with_its_workers(
     program: Callable[[str], subprocess.Popen[str]], tmp_path: Path, number: signal.Signals

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,3 +60,45 @@ def test_a_file_taken_for_a_leftover_before_it_is_locked_is_opened_again(
         staged.publish(tmp_path / "latest.json")
     assert taken
     assert (tmp_path / "latest.json").read_bytes() == b"!"
+
+
+# ------------------------------------------------------------------ systems other than Linux
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_the_system_has_a_fuller_sync_it_is_asked_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+):
+    """macOS; a file system there may know only fsync."""
+    asked: list[str] = []
+
+    def full(descriptor: int, command: int) -> None:
+        asked.append("full")
+        if not known:
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    real = os.fsync
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", full)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: asked.append("fsync") or real(descriptor))
+    commit.write(tmp_path / "a", b"content")
+    once = ["full"] if known else ["full", "fsync"]
+    # The file, then its folder.
+    assert asked == once * 2
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("size", [1, (3 << 20) + 5])
+@pytest.mark.parametrize("linux", [True, False])
+def test_a_reserved_file_has_its_size_and_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, linux: bool
+):
+    if not linux:
+        monkeypatch.delattr(os, "posix_fallocate")
+    with (tmp_path / "a").open("w+b") as file:
+        commit.reserve(file, size)
+        status: Any = os.fstat(file.fileno())
+        assert status.st_size == size
+        # Not a hole, which a full disk would tell of by a signal.
+        assert status.st_blocks * 512 >= size
+        assert not file.read().strip(b"\0")
