@@ -118,11 +118,15 @@ def code_hash(function: Callable[..., Any]) -> str:
         ConfigError: Python does not know its source, so nothing would tell two versions apart.
     """
     try:
-        return hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
+        source = inspect.getsource(function)
     except (OSError, TypeError):
+        source = ""
+    # Of what `exec` made Python 3.13 returns lines of the program of `python -c`.
+    if f"def {function.__name__}" not in source:
         raise ConfigError(
             f"{function.__name__}: its source cannot be read: write it into a file or a cell."
-        ) from None
+        )
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _folder(folder: str) -> Path:

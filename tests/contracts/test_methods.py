@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import linecache
 import sys
 from pathlib import Path
 
@@ -131,7 +132,13 @@ def test_the_code_hash_of_a_function_is_that_of_its_text():
     assert methods.code_hash(one) != first
 
 
-def test_a_function_without_a_source_is_refused():
+@pytest.mark.parametrize("program", [None, "import sys\n"])
+def test_a_function_without_a_source_is_refused(
+    monkeypatch: pytest.MonkeyPatch, program: str | None
+):
+    # Where Python 3.13 keeps the program of `python -c`.
+    lines = {} if program is None else {"<string>": (len(program), None, [program], "<string>")}
+    monkeypatch.setattr(linecache, "cache", lines)
     space: dict[str, object] = {}
     exec("def ghost():\n    return 1", space)
     with pytest.raises(ConfigError, match="ghost: its source cannot be read"):
