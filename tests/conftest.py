@@ -15,10 +15,10 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-# The same examples each time; `make soak` looks for new ones.
-settings.register_profile("steady", derandomize=True)
-if not os.environ.get("WINNOW_SOAK"):
-    settings.load_profile("steady")
+# The same examples each time; `make soak` looks for new ones. How long one takes is no property.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("soak", deadline=None)
+settings.load_profile("soak" if os.environ.get("WINNOW_SOAK") else "steady")
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("WINNOW_TEST_DATA", ROOT.parent / "shared" / "data"))

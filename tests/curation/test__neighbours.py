@@ -88,7 +88,7 @@ def test_a_cosine_has_the_same_bits_whatever_rows_are_beside_it():
     assert together[::7].tolist() == alone
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 12), m=st.integers(1, 30), d=st.integers(1, 5))
 def test_the_nearest_column_is_that_of_plain_sums_and_the_first_of_equals(seed, n, m, d):
     rng = np.random.default_rng(seed)

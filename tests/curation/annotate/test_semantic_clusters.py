@@ -47,7 +47,7 @@ def test_records_that_are_each_others_nearest_are_named_by_the_smallest_uid():
     assert clusters([(3, 8, 0.99), (5, 3, 0.99), (8, 3, 0.99)]) == [(3, 3, 3), (5, 3, 3), (8, 3, 3)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.sampled_from(["hard", "easy", "random"]))
 def test_one_a_cluster_is_what_the_papers_rule_keeps(seed, order):
     rng = np.random.default_rng(seed)

@@ -153,7 +153,7 @@ def plain(rows, table):
     return kept
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pools())
 def test_it_agrees_with_the_rule_in_plain_loops(pool):
     rows, table = pool

@@ -165,7 +165,7 @@ def neighbours(candidates, measure, threshold):
     return beside
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(graphs(), st.sampled_from([0.5, 0.9]))
 def test_kept_ones_are_apart_and_each_dropped_one_is_beside_a_kept_one(graph, threshold):
     candidates, measure = graph
@@ -180,7 +180,7 @@ def test_kept_ones_are_apart_and_each_dropped_one_is_beside_a_kept_one(graph, th
     assert all(twin in survivors & beside[uid] for uid, twin in told.select("uid", "twin").rows())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graphs())
 def test_with_a_score_it_is_greedy_by_score_and_uid(graph):
     candidates, measure = graph
@@ -195,7 +195,7 @@ def test_with_a_score_it_is_greedy_by_score_and_uid(graph):
     assert set(one_per_neighbourhood(candidates, threshold=0.9)["uid"]) == survivors
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(graphs())
 def test_where_nearest_runs_in_no_circle_a_record_is_dropped_only_by_its_nearest(graph):
     candidates, measure = graph
