@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from scipy.stats import hypergeom
 
 from contracts.errors import DataError
 from contracts.uid import uniform
@@ -23,30 +25,70 @@ from flows.measure.runtime import Runtime
 from flows.options import Options
 from flows.pool_reader import PoolReader
 from flows.recipe import bootstrap
-from flows.recipe.plan import Plan
+from flows.recipe.expressions import Expression
+from flows.recipe.plan import Node, Plan
 from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
 from flows.recipe.types import check_types, pool_schema
+from flows.reporter import Count
 from flows.select.holdout import holdout
-from flows.select.verdict import judge
+from flows.select.verdict import RuleResult, judge
 from storage import tables
 from storage.source import Record, Rejected, Unit, detect, probe
 from storage.store import Store
 
-Z_95 = 1.959964
+# An end of an interval is missed by the truth in at most this share of draws.
+TAIL = 0.025
+
+Bounds = tuple[float | None, float | None]
+# What a rule looks at: each record by itself; all that reach it, to choose; a note on several.
+ALONE, CHOOSES, RELATES = "alone", "chooses", "relates"
 
 
-def dry_run(recipe: Recipe, store: Store, options: Options, sample: int) -> dict[str, Any]:
+@dataclass(kw_only=True)
+class Outcome:
+    """What the rules do, and what the tables cost that they rest on.
+
+    Attributes:
+        exact: whether a run does the same.
+        rules: rule, reached, dropped, kept_ratio, low, high.
+        sample: how many records were measured for it.
+        seconds: of each table, for the sample; sizes: bytes likewise.
+    """
+
+    exact: bool
+    rules: list[dict[str, Any]]
+    sample: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+
+def dry_run(
+    recipe: Recipe, store: Store, options: Options, sample: int, seed: int = 0
+) -> dict[str, Any]:
     """Foresee a run; nothing is written but in a temporary folder.
 
-    The sample is the records with the smallest uniform(uid, seed 0, "dry run") of the pool, or
-    the first ones of the sources where there is no pool yet. Shares are those of the sample, with
-    95 % Wilson intervals: a rule that relates records (duplicates, budgets) drops fewer of a
-    sample than of the whole.
+    Where everything is measured, the rules are applied to the whole pool, and what they leave is
+    what a run leaves. Else they are applied to a sample: the records with the smallest
+    uniform(uid, seed, "dry run"), a draw without replacement whatever the order of the pool; or
+    the first records of the sources where there is no pool yet, of which nothing follows for the
+    others.
+
+    What a rule leaves is a share of all records. That of the pool lies in [low, high] in 95 of 100
+    draws as long as every rule so far looks at a record by itself. A selector keeps one of each
+    cluster, or what fits into a budget, of which a sample has its part: of a pool no larger share
+    than of a sample. So from the first one on the share is at most `high`, and `low` is null. A
+    condition on a note that relates records, such as the size of a cluster, may go either way:
+    neither it nor a selector behind it lowers `high`.
+
+    Args:
+        sample: how many records to measure.
+        seed: of the draw.
 
     Returns:
-        pool, records, bindings, tables (found, computed, seconds and bytes foreseen), rules
-        (reached, kept_ratio, low, high of the sample), sample, seconds, bytes.
+        pool, records, exact (whether a run leaves what the rules say), bindings, tables (found,
+        computed, seconds and bytes foreseen), rules (rule, reached, dropped, kept_ratio: of the
+        pool where exact, else of the sample; low, high), sample, seconds, bytes.
 
     Raises:
         ConfigError: the recipe is wrong, with every problem.
@@ -57,38 +99,57 @@ def dry_run(recipe: Recipe, store: Store, options: Options, sample: int) -> dict
     check_stages(recipe)
     destination.check(store, recipe)
     pool = tables.load_pool(store, recipe.pool, options.at)
-    counts: Mapping[str, Any] = {}
+    records = pool.records if pool is not None else None
+    counts: Mapping[str, Count] = {}
+    outcome = None
     if pool is not None:
         check_types(planned, pool_schema(store, pool))
-        counts = _survey(planned, store, pool, options)
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Store(Path(folder))
-        if pool is not None:
-            small = _sampled(store, scratch, pool, sample)
-        else:
-            small = _probed(recipe, scratch, sample, options)
-        seconds, sizes, rules = _measured(planned, scratch, small, options)
-    records = pool.records if pool is not None else None
-    foreseen: dict[str, dict[str, Any]] = {}
-    for table, took in seconds.items():
-        count = counts.get(table)
-        todo = count.computed if count is not None else records
-        scale = (todo if todo is not None else small.records) / max(1, small.records)
-        foreseen[table] = {
-            "found": count.found if count is not None else 0,
-            "computed": todo,
-            "seconds": round(took * scale, 2),
-            "bytes": int(sizes[table] * scale),
-        }
+        survey = _survey(planned, store, pool, options)
+        counts = survey.counts
+        outcome = _of_all(survey)
+    if outcome is None:
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Store(Path(folder))
+            if pool is None:
+                small, whole = _probed(recipe, scratch, sample, options)
+            else:
+                small = _sampled(store, scratch, pool, sample, seed)
+                whole = small.records == pool.records
+            for reference in _targets(planned):
+                whole &= _copy_target(store, scratch, reference, sample, seed)
+            # A run takes a fit that is pinned; here each is made anew.
+            whole &= not any(counts[t].found for t in counts if t.startswith("fit."))
+            scaled = _scaled(planned, small.records / (records or small.records or 1))
+            outcome = _of_sample(scaled, scratch, small, records, options, whole=whole)
+    foreseen = {
+        table: _cost(node, outcome, counts.get(table), records)
+        for table, node in planned.nodes.items()
+    }
     return {
         "pool": recipe.pool,
         "records": records,
+        "exact": outcome.exact,
         "bindings": [list(binding) for binding in planned.bindings],
         "tables": foreseen,
-        "sample": small.records,
-        "rules": rules,
+        "sample": outcome.sample,
+        "rules": outcome.rules,
         "seconds": round(sum(t["seconds"] for t in foreseen.values()), 1),
         "bytes": sum(t["bytes"] for t in foreseen.values()),
+    }
+
+
+def _cost(node: Node, outcome: Outcome, count: Count | None, records: int | None) -> dict[str, Any]:
+    """Return what of a table is found and computed, and what that takes by the sample."""
+    scale = 1.0
+    if count is not None and records is not None:
+        # A fit is counted as one.
+        rows = records * count.computed if node.kind == "fit" else count.computed
+        scale = rows / max(1, outcome.sample)
+    return {
+        "found": count.found if count is not None else 0,
+        "computed": count.computed if count is not None else records,
+        "seconds": round(outcome.seconds.get(node.table, 0.0) * scale, 2),
+        "bytes": int(outcome.sizes.get(node.table, 0) * scale),
     }
 
 
@@ -104,10 +165,17 @@ def text(foreseen: Mapping[str, Any]) -> str:
         lines.append(
             f"{table:32} {row['found']:>12,} {todo:>12} {row['seconds']:>9,.1f} {row['bytes']:>14,}"
         )
-    lines += ["", f"of a sample of {foreseen['sample']:,} records, kept of those that reach it:"]
+    some = f"{foreseen['sample']:,}"
+    if foreseen["exact"]:
+        lines += ["", "what a run leaves" + (" of the pool as it is:" if known else ":")]
+    elif known:
+        lines += ["", f"what is left of a sample of {some} records, and of the pool:"]
+    else:
+        lines += ["", f"what is left of the first {some} records; the others may differ:"]
+    lines.append(f"  {'rule':40} {'reached':>10} {'dropped':>10} {'left':>7}")
     for rule in foreseen["rules"]:
-        span = f"[{rule['low']:.1%}, {rule['high']:.1%}]"
-        lines.append(f"  {rule['rule']:40} {rule['kept_ratio']:7.1%}  {span}")
+        counted = f"{rule['reached']:>10,} {rule['dropped']:>10,} {rule['kept_ratio']:7.1%}"
+        lines.append(f"  {rule['rule']:40} {counted}{_said(rule['low'], rule['high'])}")
     cost = f"{foreseen['seconds']:,} s, {foreseen['bytes']:,} bytes of notes"
     if known:
         lines.append(f"\nforeseen: {cost}")
@@ -116,20 +184,123 @@ def text(foreseen: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def wilson(kept: int, of: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share.
+def _said(low: float | None, high: float | None) -> str:
+    if high is None:
+        return ""
+    return f"  at most {high:.1%}" if low is None else f"  [{low:.1%}, {high:.1%}]"
 
-    Reference: Wilson 1927, Journal of the American Statistical Association 22(158).
+
+# ------------------------------------------------------------------ what follows for the pool
+
+
+def share_interval(kept: int, drawn: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of `total` records, by a draw without replacement.
+
+    Every number of them under which neither so few nor so many would be drawn in more than 2.5 %
+    of draws. No approximation: it holds the truth in at least 95 % of draws, and is a point where
+    all are drawn.
+
+    Args:
+        kept: how many of the drawn have it.
+        drawn: how many of the total were drawn.
+
+    Reference: Clopper and Pearson 1934, Biometrika 26(4), with the hypergeometric distribution in
+        the binomial's place.
+    Cost: some thirty evaluations for each end.
     """
-    if not of:
-        return 0.0, 1.0
-    share, z2 = kept / of, Z_95**2
-    middle = (share + z2 / (2 * of)) / (1 + z2 / of)
-    half = Z_95 / (1 + z2 / of) * math.sqrt(share * (1 - share) / of + z2 / (4 * of * of))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    if not total:
+        return 0.0, 0.0
+    possible = range(kept, total - (drawn - kept) + 1)
+    first = bisect_left(
+        possible, True, key=lambda k: hypergeom.sf(kept - 1, total, k, drawn) > TAIL
+    )
+    beyond = bisect_left(possible, True, key=lambda k: hypergeom.cdf(kept, total, k, drawn) <= TAIL)
+    return possible[first] / total, possible[beyond - 1] / total
 
 
-def _survey(planned: Plan, store: Store, pool: tables.Pool, options: Options) -> dict[str, Any]:
+def _bounds(runtime: Runtime, results: Sequence[RuleResult], records: int) -> list[Bounds]:
+    """Return for each rule between which shares what it leaves of the pool lies."""
+    planned, size = runtime.plan, runtime.pool.records
+    kinds = _kinds(planned)
+
+    def interval(result: RuleResult) -> tuple[float, float]:
+        return share_interval(result.reached - result.dropped, size, records)
+
+    # What is left passes all the rules that look at a record by itself, whatever the others do.
+    alone = iter(judge(_alone(runtime, kinds)).results)
+    bounds: list[Bounds] = []
+    upper, single, sure = 1.0, True, True
+    for result, kind in zip(results, kinds, strict=True):
+        low = None
+        if kind == ALONE:
+            low, high = interval(next(alone))
+            upper = min(upper, high)
+            # Behind a selector: of a cluster the pool may keep another record, which passes.
+            sure = sure and single
+        elif kind == CHOOSES and sure:
+            upper = min(upper, interval(result)[1])
+        single = single and kind == ALONE
+        sure = sure and kind != RELATES
+        bounds.append((low if single else None, upper))
+    return bounds
+
+
+def _kinds(planned: Plan) -> list[str]:
+    """Return what each rule looks at, the hold-out first."""
+    related: set[str] = set()
+    for table, node in planned.nodes.items():
+        if node.kind in ("groupwise", "poolwise", "fit") or planned.needs(node) & related:
+            related.add(table)
+
+    def kind(paths: Sequence[str]) -> str:
+        return RELATES if {planned.columns.get(p) for p in paths} & related else ALONE
+
+    kinds = []
+    section = planned.recipe.holdout
+    if section is not None:
+        where = Expression(section.where).paths if section.where is not None else ()
+        kinds.append(kind([*where, *([section.by_group] if section.by_group else ())]))
+        widened = section.near is not None or (section.where and section.by_group)
+        if kinds[0] == ALONE and widened:
+            kinds[0] = CHOOSES
+    return kinds + [CHOOSES if r.where is None else kind(r.where.paths) for r, _ in planned.rules]
+
+
+def _alone(runtime: Runtime, kinds: Sequence[str]) -> Runtime:
+    """Return a runtime of the rules alone that look at each record by itself."""
+    planned = runtime.plan
+    held = len(kinds) - len(planned.rules)
+    rules = [r for r, kind in zip(planned.rules, kinds[held:], strict=True) if kind == ALONE]
+    recipe = planned.recipe
+    if held and kinds[0] != ALONE:
+        recipe = replace(recipe, holdout=None)
+    return replace(runtime, plan=replace(planned, recipe=recipe, rules=tuple(rules)))
+
+
+def _rules(
+    results: Sequence[RuleResult], records: int, bounds: Sequence[Bounds] | None = None
+) -> list[dict[str, Any]]:
+    rules = []
+    for result, (low, high) in zip(results, bounds or [(None, None)] * len(results), strict=True):
+        left = result.reached - result.dropped
+        rules.append(
+            {
+                "rule": result.name,
+                "reached": result.reached,
+                "dropped": result.dropped,
+                "kept_ratio": left / records if records else 0.0,
+                "low": low,
+                "high": high,
+            }
+        )
+    return rules
+
+
+# ------------------------------------------------------------------ the pool as it is
+
+
+def _survey(planned: Plan, store: Store, pool: tables.Pool, options: Options) -> Runtime:
+    """Return a runtime with the tables that are found, and counts of what is to be computed."""
     everyone = Runtime(store, pool, plan=planned, device=options.device, dry=True)
     section = planned.recipe.holdout
     if section is not None:
@@ -138,18 +309,43 @@ def _survey(planned: Plan, store: Store, pool: tables.Pool, options: Options) ->
             holdout_masks = holdout(everyone, section)
         except KeyError:
             everyone.make()
-            return everyone.counts
+            return everyone
         everyone = replace(
             everyone, holdout_masks=holdout_masks, notes={}, models={}, counts={}, made_by={}
         )
     everyone.make()
-    return everyone.counts
+    return everyone
 
 
-def _measured(
-    planned: Plan, scratch: Store, small: tables.Pool, options: Options
-) -> tuple[dict[str, float], dict[str, int], list[dict[str, Any]]]:
-    """Run a recipe up to its verdict over the sample; time each table."""
+def _of_all(survey: Runtime) -> Outcome | None:
+    """Apply the rules to the whole pool; None where something that they rest on is missing."""
+    if any(table not in survey.notes | survey.models for table in survey.plan.nodes):
+        return None
+    try:
+        results = judge(survey).results
+    except KeyError:  # notes of a target pool
+        return None
+    return Outcome(exact=True, rules=_rules(results, survey.pool.records))
+
+
+# ------------------------------------------------------------------ a sample
+
+
+def _of_sample(
+    planned: Plan,
+    scratch: Store,
+    small: tables.Pool,
+    records: int | None,
+    options: Options,
+    *,
+    whole: bool,
+) -> Outcome:
+    """Run a recipe up to its verdict over a sample; time each table.
+
+    Args:
+        records: of the pool from which it was drawn; None where it was not drawn.
+        whole: whether it is all there is.
+    """
     runtime = Runtime(scratch, small, plan=planned, device=options.device)
     section = planned.recipe.holdout
     if section is not None:
@@ -162,27 +358,53 @@ def _measured(
         seconds[table] = time.perf_counter() - start
         made = runtime.notes.get(table) or (runtime.models[table],)
         sizes[table] = sum(item.size_bytes for item in made)
+    results = judge(runtime).results
+    bounds = None if whole or records is None else _bounds(runtime, results, records)
+    return Outcome(
+        exact=whole,
+        rules=_rules(results, small.records, bounds),
+        sample=small.records,
+        seconds=seconds,
+        sizes=sizes,
+    )
+
+
+def _scaled(planned: Plan, share: float) -> Plan:
+    """Return a plan in which each budget of records is a share of itself, rounded up."""
     rules = []
-    for result in judge(runtime).results:
-        stayed = result.reached - result.dropped
-        low, high = wilson(stayed, result.reached)
-        rules.append(
-            {
-                "rule": result.name,
-                "reached": result.reached,
-                "kept_ratio": stayed / result.reached if result.reached else 0.0,
-                "low": low,
-                "high": high,
-            }
-        )
-    return seconds, sizes, rules
+    for rule, node in planned.rules:
+        if node is not None and node.parameters.get("budget") is not None:
+            budget = ceil(node.parameters["budget"] * share)
+            node = replace(node, parameters={**node.parameters, "budget": budget})
+        rules.append((rule, node))
+    return replace(planned, rules=tuple(rules))
 
 
-def _sampled(store: Store, scratch: Store, pool: tables.Pool, sample: int) -> tables.Pool:
+def _targets(planned: Plan) -> set[str]:
+    """Return the other pools that methods read, as the recipe names them."""
+    nodes = [*planned.nodes.values(), *(node for _, node in planned.rules if node is not None)]
+    named = {reference for node in nodes for reference in node.tables.values()}
+    return {r.removeprefix("pool:") for r in named if r.startswith("pool:")}
+
+
+def _copy_target(store: Store, scratch: Store, reference: str, sample: int, seed: int) -> bool:
+    """Bring a sample of another pool along; return whether it is all of it."""
+    name, _, version = reference.partition("@")
+    pool = tables.load_pool(store, name, int(version) if version else None)
+    if pool is None:
+        return False  # what reads it says so
+    small = _sampled(store, scratch, pool, sample, seed)
+    tables.commit_pool(scratch, small)
+    return small.records == pool.records
+
+
+def _sampled(
+    store: Store, scratch: Store, pool: tables.Pool, sample: int, seed: int
+) -> tables.Pool:
     """Copy the records with the smallest draws into a pool of their own."""
     reader = PoolReader(store, pool)
     everyone = reader.frame([])["uid"]
-    draws = pl.Series("draw", uniform(everyone.to_numpy(), 0, "dry run"))
+    draws = pl.Series("draw", uniform(everyone.to_numpy(), seed, "dry run"))
     chosen = pl.DataFrame({"uid": everyone, "draw": draws}).sort("draw", "uid").head(sample)["uid"]
     pictures: dict[int, list[pl.DataFrame]] = {}
     for group in reader.pictures(chosen):
@@ -208,26 +430,37 @@ def _sampled(store: Store, scratch: Store, pool: tables.Pool, sample: int) -> ta
     )
 
 
-def _probed(recipe: Recipe, scratch: Store, sample: int, options: Options) -> tables.Pool:
-    """Ingest the first records of each source into a pool of their own."""
+def _probed(
+    recipe: Recipe, scratch: Store, sample: int, options: Options
+) -> tuple[tables.Pool, bool]:
+    """Ingest the first records of each source into a pool of their own; return if these are all."""
     if not recipe.sources:
         raise DataError(f"there is no pool {recipe.pool!r} and no [[source]] to look at.")
     each = max(1, sample // len(recipe.sources))
+    whole = True
     for section in recipe.sources:
         spec = source_spec(section, recipe.recipe_dir, allow_missing=options.allow_missing)
         spec = replace(spec, max_quarantined_ratio=1.0)
-        ingest(scratch, recipe.pool, spec, source=_First(spec, each))
+        first = _First(spec, each)
+        whole = whole and first.whole
+        ingest(scratch, recipe.pool, spec, source=first)
     pool = tables.load_pool(scratch, recipe.pool)
     assert pool is not None
-    return pool
+    return pool, whole
 
 
 class _First:
-    """The first records of a source, as a source of one unit."""
+    """The first records of a source, as a source of one unit.
+
+    Attributes:
+        whole: whether there are no others.
+    """
 
     def __init__(self, spec: SourceSpec, limit: int) -> None:
         self._spec = spec
-        self._items, self.passed_over = probe(spec.found, spec.columns, limit)
+        # One more is looked for, to know.
+        items, self.passed_over = probe(spec.found, spec.columns, limit + 1)
+        self._items, self.whole = items[:limit], len(items) <= limit
         self.kind = spec.kind or detect(spec.found)
 
     def units(self) -> Iterator[Unit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
@@ -96,8 +96,13 @@ class Runtime(PoolReader):
             sorter.done(*ready)
 
     def _can_look_up(self, node: Node) -> bool:
-        """Whether all that a node reads is there; else count its rows as to be computed."""
-        known = all(t in self.notes or t in self.models for t in self.plan.needs(node))
+        """Whether what a node is found by is there; else count its rows as to be computed."""
+        needed = self.plan.needs(node)
+        if node.kind == "fit":
+            # Its pin rests on other fits alone.
+            kinds = {table: self.plan.nodes[table].kind for table in self._closure(needed)}
+            needed = {table for table, kind in kinds.items() if kind == "fit"}
+        known = all(table in self.notes or table in self.models for table in needed)
         if not known:
             rows = int(sum(mask.sum() for mask in self.live))
             self.counts[node.table] = Count(computed=1 if node.kind == "fit" else rows)
@@ -121,7 +126,7 @@ class Runtime(PoolReader):
         ours = any(node.method is not None and node.method.given is not None for node in nodes)
         return Workers() if ours else self.workers
 
-    def _closure(self, wanted: Sequence[str] | None) -> set[str]:
+    def _closure(self, wanted: Collection[str] | None) -> set[str]:
         todo = list(self.plan.nodes if wanted is None else wanted)
         needed: set[str] = set()
         while todo:
@@ -183,6 +188,8 @@ class Runtime(PoolReader):
                     count.found += rows
                     continue
                 count.computed += rows
+                if self.dry:
+                    continue
                 missing.append((node, made_by))
                 bound = tuple((name, self._targets.place(node, name)) for name in node.tables)
                 work.append(Work(node, bound, None if gate is None else packed(gate)))
@@ -202,7 +209,6 @@ class Runtime(PoolReader):
             self.on_count(node.table, self.counts.setdefault(node.table, Count()))
         if self.dry:
             nodes = [node for node in nodes if None not in found[node.table]]
-            tasks = []
         for node in nodes:
             self._check_numerics(node, found[node.table])
         cut = [(index, task, pieces(task), missing) for index, task, missing in tasks]
@@ -428,6 +434,7 @@ class Runtime(PoolReader):
             workers=self.workers,
             gates=False,
             device=self.device,
+            dry=self.dry,
             models=dict(self.models),
             made_by=dict(self.made_by),
         )
