@@ -422,7 +422,7 @@ def _answers(called: bytes, packed: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _packed_error(error: Exception) -> bytes:
-    if isinstance(error, AttributeError) and "<module '__main__'" in str(error):
+    if isinstance(error, AttributeError) and "module '__main__'" in str(error):
         error = ConfigError(
             f"a worker process cannot import from the main script: {error}. Put it into a module."
         )

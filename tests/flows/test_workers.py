@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -459,3 +460,15 @@ def test_a_function_of_the_main_script_is_refused_with_advice():
     )
     assert f"{ConfigError.__name__}: a worker process cannot import from the main" in done.stderr
     assert "Put it into a module." in done.stderr
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Can't get attribute 'own' on <module '__main__' (built-in)>",  # until Python 3.13
+        "module '__main__' has no attribute 'own'",
+    ],
+)
+def test_the_advice_is_given_in_the_words_of_every_python(said: str):
+    _, error = pickle.loads(working._packed_error(AttributeError(said)))
+    assert isinstance(error, ConfigError)
