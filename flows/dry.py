@@ -18,10 +18,12 @@ from contracts.errors import DataError
 from contracts.uid import uniform
 from flows.answer.check import check_stages
 from flows.export import destination
+from flows.ingest import targets
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.ingest.sources import source_spec
 from flows.measure.encoders import towers
 from flows.measure.runtime import Runtime
+from flows.measure.targets import pool_of, pools_of
 from flows.options import Options
 from flows.pool_reader import PoolReader
 from flows.recipe import bootstrap
@@ -94,7 +96,7 @@ def dry_run(
         ConfigError: the recipe is wrong, with every problem.
         DataError: there is nothing to look at.
     """
-    recipe = bootstrap.resolved(recipe, store, towers)
+    recipe, folders = targets.named(bootstrap.resolved(recipe, store, towers), store)
     planned = plan(recipe, options.given)
     check_stages(recipe)
     destination.check(store, recipe)
@@ -115,8 +117,14 @@ def dry_run(
             else:
                 small = _sampled(store, scratch, pool, sample, seed)
                 whole = small.records == pool.records
-            for reference in _targets(planned):
-                whole &= _copy_target(store, scratch, reference, sample, seed)
+            for name, section in folders.items():
+                if tables.load_pool(store, name) is None:
+                    target = replace(recipe, pool=name, sources=(section,))
+                    whole &= _probed(target, scratch, sample, options)[1]
+            for other in _others(planned, store):
+                copied = _sampled(store, scratch, other, sample, seed)
+                tables.commit_pool(scratch, copied)
+                whole &= copied.records == other.records
             # A run takes a fit that is pinned; here each is made anew.
             whole &= not any(counts[t].found for t in counts if t.startswith("fit."))
             scaled = _scaled(planned, small.records / (records or small.records or 1))
@@ -321,6 +329,8 @@ def _of_all(survey: Runtime) -> Outcome | None:
     """Apply the rules to the whole pool; None where something that they rest on is missing."""
     if any(table not in survey.notes | survey.models for table in survey.plan.nodes):
         return None
+    if any(survey.lacks_pool(node) for _, node in survey.plan.rules if node is not None):
+        return None
     try:
         results = judge(survey).results
     except KeyError:  # notes of a target pool
@@ -380,22 +390,11 @@ def _scaled(planned: Plan, share: float) -> Plan:
     return replace(planned, rules=tuple(rules))
 
 
-def _targets(planned: Plan) -> set[str]:
-    """Return the other pools that methods read, as the recipe names them."""
+def _others(planned: Plan, store: Store) -> list[tables.Pool]:
+    """Return the other pools that methods read, as far as they are there."""
     nodes = [*planned.nodes.values(), *(node for _, node in planned.rules if node is not None)]
-    named = {reference for node in nodes for reference in node.tables.values()}
-    return {r.removeprefix("pool:") for r in named if r.startswith("pool:")}
-
-
-def _copy_target(store: Store, scratch: Store, reference: str, sample: int, seed: int) -> bool:
-    """Bring a sample of another pool along; return whether it is all of it."""
-    name, _, version = reference.partition("@")
-    pool = tables.load_pool(store, name, int(version) if version else None)
-    if pool is None:
-        return False  # what reads it says so
-    small = _sampled(store, scratch, pool, sample, seed)
-    tables.commit_pool(scratch, small)
-    return small.records == pool.records
+    found = [pool_of(store, reference) for reference in sorted(pools_of(nodes))]
+    return [pool for pool in found if pool is not None]
 
 
 def _sampled(

@@ -16,7 +16,7 @@ from flows.measure import buckets, keys
 from flows.measure.encoders import encoder, scorer
 from flows.measure.from_files import match
 from flows.measure.keys import inputs_of, mask_hash, packed
-from flows.measure.targets import Targets
+from flows.measure.targets import Targets, pool_of, pools_of
 from flows.measure.tasks import Task, Work, WrittenNotes, join, measure, pieces
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe.expressions import Expression
@@ -103,10 +103,15 @@ class Runtime(PoolReader):
             kinds = {table: self.plan.nodes[table].kind for table in self._closure(needed)}
             needed = {table for table, kind in kinds.items() if kind == "fit"}
         known = all(table in self.notes or table in self.models for table in needed)
+        known = known and not self.lacks_pool(node)
         if not known:
             rows = int(sum(mask.sum() for mask in self.live))
             self.counts[node.table] = Count(computed=1 if node.kind == "fit" else rows)
         return known
+
+    def lacks_pool(self, node: Node) -> bool:
+        """Whether a node reads a pool that is not there, or not yet."""
+        return any(pool_of(self.store, reference) is None for reference in pools_of([node]))
 
     def arguments(self, node: Node) -> list[Any]:
         """Return a node's further tables and scorers, in order."""

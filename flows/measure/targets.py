@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,10 +78,21 @@ class Targets:
         return self.measure(self._pool(node.tables[name]), roles)
 
     def _pool(self, reference: str) -> tables.Pool:
-        name, _, version = reference.removeprefix("pool:").partition("@")
-        pool = tables.load_pool(self.store, name, int(version) if version else None)
+        pool = pool_of(self.store, reference)
         if pool is None:
+            name = reference.removeprefix("pool:").partition("@")[0]
             raise ConfigError(
                 f"{reference}: there is no such pool. Ingest it, or name its folder: pool:./{name}."
             )
         return pool
+
+
+def pool_of(store: Store, reference: str) -> tables.Pool | None:
+    """Return the pool that `pool:name` or `pool:name@version` means; None where there is none."""
+    name, _, version = reference.removeprefix("pool:").partition("@")
+    return tables.load_pool(store, name, int(version) if version else None)
+
+
+def pools_of(nodes: Iterable[Node]) -> set[str]:
+    """Return the references of nodes to other pools."""
+    return {r for node in nodes for r in node.tables.values() if r.startswith("pool:")}

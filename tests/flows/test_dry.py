@@ -145,6 +145,24 @@ def test_another_pool_that_a_rule_reads_comes_along_and_nothing_is_written_of_it
     assert (foreseen["exact"], foreseen["rules"][-1]["kept_ratio"]) == (True, left / 60)
 
 
+def test_a_folder_that_a_rule_reads_is_looked_at_before_it_is_a_pool(project):
+    project.texts(*TEXTS)
+    (project.recipe_dir / "wanted").mkdir()
+    for n in (3, 5):
+        (project.recipe_dir / "wanted" / f"{n}.txt").write_text(TEXTS[n])
+    project.run(RECIPE, until="annotate")
+    text = RECIPE + (
+        '[embed.bag]\nencoder = "hashed_ngrams"\ndimension = 16\n'
+        '[[select]]\nname = "core"\nby = "simcore"\ntarget = "pool:./wanted"\nbudget = 10\n'
+    )
+    recipe = runs.read_recipe(project.recipe(text))
+    before = sorted(project.store.root.rglob("*"))
+    foreseen = dry.dry_run(recipe, project.store, runs.Options(), 60)
+    assert sorted(project.store.root.rglob("*")) == before
+    assert foreseen["exact"]
+    assert foreseen["rules"][-1]["kept_ratio"] == project.run(text)["kept"] / 60
+
+
 # ------------------------------------------------------------------ what follows from a draw
 
 ORDERED = (

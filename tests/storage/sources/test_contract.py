@@ -18,6 +18,7 @@ import pytest
 
 from contracts import methods
 from contracts.errors import DataError
+from storage.block import blocks
 from storage.source import (
     SUFFIXES,
     WEAK_SUFFIXES,
@@ -175,6 +176,26 @@ def test_reading_again_gives_the_same_items_in_the_same_places(name: str, tmp_pa
 
 
 @every_format
+def test_the_positions_of_each_unit_are_counted_from_0_and_end_once(name: str, tmp_path: Path):
+    sample(name, tmp_path)
+    (tmp_path / f"empty{files(name)[0][1:]}").write_bytes(b"")
+    source = opened(name, find(tmp_path))
+    expected = read(source)
+    found: dict[str, list[Record | Rejected]] = {}
+    ended: list[Unit] = []
+    for block, spans in blocks(source, source.units()):
+        items = list(block.each())
+        assert block.count == len(items) == sum(span.count for span in spans)
+        for span in spans:
+            so_far = found.setdefault(span.unit.name, [])
+            assert span.first == len(so_far)
+            so_far += [items.pop(0) for _ in range(span.count)]
+            ended += [span.unit] * span.last
+    assert ended == [unit for unit, _ in expected]
+    assert found == {unit.name: items for unit, items in expected}
+
+
+@every_format
 def test_files_are_closed_at_the_end_and_where_reading_stops_before(name: str, tmp_path: Path):
     sample(name, tmp_path)
     # What a library opens once and keeps is no file of the source.
@@ -221,7 +242,8 @@ def test_a_source_that_is_one_damaged_file_ends_in_items_or_in_an_error_that_nam
     name: str, tmp_path: Path
 ):
     made = methods.load("storage.sources", name)
-    declared = any("DataError: " in (of.__doc__ or "") for of in (made, made.records))
+    said = (made, made.records, getattr(made, "blocks", None))
+    declared = any("DataError: " in (of.__doc__ or "") for of in said)
     for path in sample(name, tmp_path):
         for what, broken in damages(path.read_bytes()):
             path.write_bytes(broken)
