@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import ConfigError, DataError
-from storage.block import BLOCK_BYTES, Block, Rows
+from storage.block import Block, Rows
 from storage.rows import check_columns, record_of
 from storage.source import Columns, Record, Refused, Rejected, Unit
 from storage.walk import Tree, check_unchanged
@@ -27,8 +27,9 @@ FREE_BYTES = 256 << 20
 RATIO = 1000
 # A batch holds at most this much where no value is longer than a column chunk.
 BATCH_BYTES = 64 << 20
-# So many rows, or BLOCK_BYTES of them, come together.
+# So many rows, or so many bytes of them, come together.
 TABLE_ROWS = 1024
+TABLE_BYTES = 4 << 20
 # What pyarrow raises on bytes that it cannot read.
 _DAMAGE = (pa.ArrowException, OSError, MemoryError)
 
@@ -83,7 +84,7 @@ class Parquet:
         try:
             with self._tree.open(unit.path) as opened:
                 number = 0
-                for found in _joined(_tables(opened, common)):
+                for found in _tables(opened, common):
                     yield self._block(unit, found, number)
                     number += found.height
         except Refused as bad:
@@ -182,36 +183,13 @@ class _Table(NamedTuple):
     Attributes:
         columns: each column's values, a row each.
         height: rows.
-        size_bytes: in Arrow.
         notes: of each of the rows.
     """
 
     columns: dict[str, list[Any]]
     height: int
-    size_bytes: int
     notes: tuple[str, ...] = ()
     refused: Refused | None = None
-
-
-def _joined(tables: Iterator[_Table]) -> Iterator[_Table]:
-    """Join small tables that follow each other and have no notes."""
-    held: _Table | None = None
-    for table in tables:
-        plain = table.refused is None and not table.notes
-        size = table.size_bytes + (held.size_bytes if held else 0)
-        if held is not None and (not plain or size > BLOCK_BYTES or held.height >= TABLE_ROWS):
-            yield held
-            held = None
-        if not plain:
-            yield table
-        elif held is None:
-            held = table
-        else:
-            for name, values in table.columns.items():
-                held.columns[name] += values
-            held = held._replace(height=held.height + table.height, size_bytes=size)
-    if held is not None:
-        yield held
 
 
 def _tables(opened: BinaryIO, common: Mapping[str, pa.DataType]) -> Iterator[_Table]:
@@ -379,12 +357,19 @@ def _batches(opened: BinaryIO, size_bytes: int) -> Iterator[pa.RecordBatch]:
             raise Refused("BOMB_ROWS", f"{rows:,} rows unfold {size_bytes:,} bytes beyond {cap:,}")
         if given == batch.nbytes and given * rows <= cap * batch.num_rows:
             break
-    given = 0
+    given = size = 0
+    held: list[pa.RecordBatch] = []
     for batch in file.iter_batches(**options):
         given += batch.nbytes
+        size += batch.nbytes
         if given > cap:
             raise Refused("BOMB_ROWS", f"{rows:,} rows unfold {size_bytes:,} bytes beyond {cap:,}")
-        yield batch
+        if held and (size > TABLE_BYTES or len(held) * held[0].num_rows >= TABLE_ROWS):
+            yield pa.concat_batches(held)
+            held, size = [], batch.nbytes
+        held.append(batch)
+    if held:
+        yield pa.concat_batches(held)
 
 
 def _batch_rows(metadata: pq.FileMetaData) -> int:
@@ -418,14 +403,14 @@ def _table(batch: pa.RecordBatch, notes: tuple[str, ...] = ()) -> _Table:
         name: column.to_pylist()
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
-    return _Table(columns, batch.num_rows, batch.nbytes, notes)
+    return _Table(columns, batch.num_rows, notes)
 
 
 def _table_of_one(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Table:
     size = row.nbytes
     if size > ROW_BYTES:
         detail = f"{size:,} bytes, the limit is {ROW_BYTES:,}"
-        return _Table({}, 1, size, refused=Refused("ROW_TOO_LARGE", detail))
+        return _Table({}, 1, refused=Refused("ROW_TOO_LARGE", detail))
     notes: tuple[str, ...] = ()
     try:
         # A cast of a slice fails at what its neighbours hold inside of lists and structs.
@@ -438,6 +423,6 @@ def _table_of_one(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Table:
             notes = ("NANOSECONDS_CUT",)
         return _table(cast, notes)
     except UnicodeDecodeError as error:
-        return _Table({}, 1, size, refused=Refused("CAPTION_NOT_UTF8", str(error)))
+        return _Table({}, 1, refused=Refused("CAPTION_NOT_UTF8", str(error)))
     except (pa.ArrowInvalid, ValueError, OverflowError) as error:
-        return _Table({}, 1, size, refused=Refused("VALUE_RANGE", str(error)))
+        return _Table({}, 1, refused=Refused("VALUE_RANGE", str(error)))
