@@ -97,6 +97,8 @@ class PartWriter:
         """
         sizes = np.array([len(image or b"") for image in images or ()], dtype=np.int64)
         count = self._room(records, sizes, text_bytes)
+        if not count:
+            return 0
         records, sizes = records[:count], sizes[:count]
         if images is not None or self._payload is not None or self._images:
             self._add_images(records["uid"].to_list(), images or [None] * count)

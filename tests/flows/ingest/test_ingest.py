@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
 import time
@@ -20,11 +21,11 @@ from flows import workers as working
 from flows.ingest import ingest as ingesting
 from flows.ingest import reading
 from flows.ingest.ingest import SourceSpec, ingest
-from storage import parts, tables
+from storage import block, parts, tables
 from storage.source import Columns, Found, PassedOver, Record, Rejected, Unit, find
 from storage.sources import _stream
 from storage.store import Object, Store
-from tests.flows.ingest.reading import Reader, row
+from tests.flows.ingest.reading import Given, Reader, record, row
 
 
 def _picture(level: int, size: tuple[int, int] = (4, 3), format_: str = "PNG") -> bytes:
@@ -280,6 +281,20 @@ def test_two_sources_with_another_type_of_one_column_are_refused_and_nothing_is_
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PART_ROWS", 4)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("series", ["ssssssst", "sssstttt", "ssttuuvv"])
+def test_a_part_that_is_full_at_the_end_of_a_block_ends_with_its_series(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, series: str
+):
+    monkeypatch.setattr(block, "BLOCK_RECORDS", 4)
+    items = [replace(record(n), series=name) for n, name in enumerate(series)]
+    reader.given(Given({"a": items}))
+    pool = reader.stored()
+    assert sum(part.rows for part in pool.parts) == 8
+    ends = list(itertools.accumulate(part.rows for part in pool.parts))
+    assert ends == [{"s": 7}.get(series[4], 4), 8]
 
 
 @pytest.mark.usefixtures("small_parts")
