@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import shlex
@@ -252,8 +253,8 @@ class _Ingest:
 
     def _batches(self, source: Source) -> Iterator[Batch]:
         """Yield what the units to read hold; units that lie apart are read by several workers."""
-        copy = self.spec.payload == "copy"
-        reader = Reader(source, self.spec.name, self.spec.columns, copy, decoding.seen)
+        copied = self.spec.payload == "copy"
+        reader = Reader(source, self.spec.name, self.spec.columns, copied, decoding.seen)
         units = self._units(source)
         apart = self.workers > 1 and self.kind in APART
         shares = _shares(units) if apart else iter(())
@@ -269,6 +270,8 @@ class _Ingest:
             tempfile.TemporaryDirectory(dir=self.store.temporary) as folder,
             Workers(self.workers) as workers,
         ):
+            # A copy in which nothing is counted here, since threads pickle it for the workers.
+            reader = replace(reader, source=copy.deepcopy(source))
             work = partial(reader.spool, Path(folder))
             for spool in workers.map(work, itertools.chain(begun, shares)):
                 source.passed_over.contents.update(spool.passed_over)

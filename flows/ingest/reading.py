@@ -105,8 +105,8 @@ class Reader:
         """Write what units hold into a new file of a folder."""
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             path = Path(file.name)
-            with commit.reporting(path):
-                for batch in self.batches(units, _isolated()):
+            for batch in self.batches(units, _isolated()):
+                with commit.reporting(path):
                     pickle.dump(batch, file, protocol=pickle.HIGHEST_PROTOCOL)
         return Spool(path, self.source.passed_over.contents)
 

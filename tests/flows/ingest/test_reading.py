@@ -17,7 +17,7 @@ from flows.ingest import ingest as ingesting
 from flows.ingest.ingest import APART, SourceSpec, ingest
 from storage.source import Columns, find, open_source
 from storage.store import Store
-from tests.flows.ingest.reading import Reader, row
+from tests.flows.ingest.reading import Reader
 
 SOAK = bool(os.environ.get("WINNOW_SOAK"))
 FORMATS = ("json_lines", "webdataset", "csv_text", "text_folder", "volumes")
@@ -89,16 +89,29 @@ def test_units_that_lie_apart_are_read_by_a_copy_in_any_order(name: str, tmp_pat
         assert list(copy.records(unit)) == want[unit.name]
 
 
-def test_what_workers_pass_over_and_refuse_is_counted_as_by_one(reader: Reader):
-    for name in "abc":
-        reader.lines(f"d/{name}.jsonl", row(ord(name)), "{broken", {"id": f"{name}", "text": " "})
+def test_what_workers_pass_over_and_refuse_is_counted_as_by_one(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ingesting, "_SHARE_UNITS", 1)
+    (reader.folder / "d").mkdir()
+    for number in range(10):
+        with tarfile.open(reader.folder / f"d/{number}.tar", "w") as tar:
+            for name, data in (("a.txt", b"a text"), ("a.pdf", b"%PDF"), ("b.txt", b" ")):
+                entry = tarfile.TarInfo(f"{number}{name}")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
     (reader.folder / "d/notes.pdf").write_bytes(b"%PDF")
     found = []
     for number, workers in enumerate((1, 2)):
-        spec = SourceSpec(find(reader.folder / "d"), "d", Columns(id="id"))
+        spec = SourceSpec(find(reader.folder / "d"), "d", max_quarantined_ratio=1)
         with reader.store.lease():
             found.append(ingest(reader.store, f"web{number}", spec, workers=workers))
     one, two = ({**each, "pool": ""} for each in found)
     assert one == two
-    assert one["quarantined"] == {"CAPTION_EMPTY": 3, "JSON_INVALID": 3}
-    assert {group["suffix"] for group in one["left_out"]} == {".jsonl", ".pdf"}
+    assert one["accepted"] == 10
+    counted = [(g["suffix"], g["reason"], g["count"]) for g in one["left_out"]]
+    assert sorted(counted) == [
+        (".pdf", "not read", 1),
+        (".pdf", "not read", 10),
+        (".tar", "CAPTION_EMPTY", 10),
+    ]
