@@ -13,7 +13,7 @@ BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class Rows:
+class Table:
     """Rows of a unit under one set of column names; their strings are sound Unicode.
 
     Attributes:
@@ -46,7 +46,7 @@ class Block:
     """
 
     count: int
-    tables: Sequence[Rows] = ()
+    tables: Sequence[Table] = ()
     alone: Mapping[int, Record | Rejected] = field(default_factory=dict)
 
     def each(self) -> Iterator[Record | Rejected]:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from storage.block import Rows
+from storage.block import Table
 from storage.rows import plain_value, roles_of
 from storage.source import TEXT_BYTES, Columns, Refused
 
@@ -44,8 +44,8 @@ class Plain:
     meta: dict[str, Sequence[Any]]
 
 
-def plain(columns: Columns, table: Rows) -> Plain | None:
-    """Return the records of those rows that are plain to see; of the others `Rows.found` tells.
+def plain(columns: Columns, table: Table) -> Plain | None:
+    """Return the records of those rows that are plain to see; of the others `Table.found` tells.
 
     Plain is a text that `clean_text` leaves as it is, an id that is a text or a whole number, a
     series and a licence that are texts, a position that is a whole number of 64 bits, and no

@@ -118,6 +118,11 @@ _MANY = 100
 _roles, _roles_of_many = lru_cache(maxsize=1024)(_roles_now), lru_cache(maxsize=1)(_roles_now)
 
 
+def overfull(names: Collection[str]) -> bool:
+    """Whether these are more columns than a source keeps."""
+    return len(names) > META_COLUMNS
+
+
 def folded(meta: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Return a record's meta with what a source's columns have no room for under REST.
 

@@ -213,6 +213,9 @@ class Source(Protocol):
     Attributes:
         passed_over: what goes into no record, counted while `units` and `records` are iterated.
 
+    A class says `apart = True` where a pickled copy of it reads any unit by itself, so that units
+    can be read by several processes.
+
     `root` is the folder below which names are formed; `paths` the files or folders to read,
     in sorted order; symbolic links are followed to what lies below `follow_links`, where it is
     given.

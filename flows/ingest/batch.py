@@ -1,4 +1,4 @@
-"""Positions of a unit on their way into a pool: records by columns, and what is no record."""
+"""Positions of units on their way into a pool: records by columns, and what is no record."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from storage.block import Span
 
-Rows = NDArray[np.int64]
-
 
 class Cells(NamedTuple):
     """A column of meta, of which a record may have none.
@@ -26,7 +24,7 @@ class Cells(NamedTuple):
         values: of each of these; none is null.
     """
 
-    rows: Rows
+    rows: NDArray[np.int64]
     values: Sequence[Any]
 
 

@@ -27,10 +27,11 @@ from flows.ingest.meta_types import MetaTypes
 from flows.ingest.reading import Reader
 from flows.reporter import Progress
 from flows.workers import Workers
-from storage import rows, tables
+from storage import tables
 from storage.commit import failpoint, free_bytes, make_folder
 from storage.parts import FILES, QUARANTINE, RECORD, REMOVED, PartWriter
 from storage.records import members
+from storage.rows import META_COLUMNS, REST, folded, overfull
 from storage.source import (
     PASSING,
     Columns,
@@ -51,8 +52,6 @@ PASSED = ":passing"
 PAYLOADS = ("copy", "reference")
 # Rows that wait as Python objects before they become columns.
 _WAITING_ROWS = 4096
-# The kinds of which a pickled copy can read any unit by itself.
-APART = ("csv_text", "json_lines", "parquet", "text_folder", "volumes", "webdataset")
 _SHARE_BYTES = 8 << 20
 _SHARE_UNITS = 256
 # Beside NEW, SAME and OTHER: an other record that takes nobody's place.
@@ -256,7 +255,7 @@ class _Ingest:
         copied = self.spec.payload == "copy"
         reader = Reader(source, self.spec.name, self.spec.columns, copied, decoding.seen)
         units = self._units(source)
-        apart = self.workers > 1 and self.kind in APART
+        apart = self.workers > 1 and getattr(source, "apart", False)
         shares = _shares(units) if apart else iter(())
         begun = list(itertools.islice(shares, 2))
         if len(begun) < 2:
@@ -322,17 +321,17 @@ class _Ingest:
     def _folded(self, batch: Batch) -> Batch:
         """Return the batch with the meta that a pool has no column for in one."""
         known = set(self.types.kinds)
-        if len(known | batch.meta.keys()) <= rows.META_COLUMNS:
+        if not overfull(known | batch.meta.keys()):
             return batch
         metas: list[dict[str, Any]] = [{} for _ in range(len(batch.records))]
         for name, cells in batch.meta.items():
             for row, value in zip(cells.rows.tolist(), cells.values, strict=True):
                 metas[row][name] = value
         for row, meta in enumerate(metas):
-            metas[row] = rows.folded(meta, known)
+            metas[row] = folded(meta, known)
             known |= metas[row].keys()
             if metas[row] is not meta:
-                reason = f"columns beyond the first {rows.META_COLUMNS:,}: in meta.{rows.REST}"
+                reason = f"columns beyond the first {META_COLUMNS:,}: in meta.{REST}"
                 self.folded.add(batch.unit_of(batch.records["place"][row]), reason)
         return replace(batch, meta=cells_of(metas))
 

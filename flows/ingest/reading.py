@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contracts.uid import digest_of, uid_of, uids_of
 from flows.ingest import decoding
-from flows.ingest.batch import Batch, Cells, Out, Rows, cells_of
+from flows.ingest.batch import Batch, Cells, Out, cells_of
 from flows.ingest.decoding import Seen
 from flows.workers import Workers
 from storage import commit
-from storage.block import Rows as Table
-from storage.block import Span, blocks
+from storage.block import Span, Table, blocks
 from storage.parts import ALWAYS, RECORD
 from storage.plain import Plain, plain
 from storage.records import record_hash, record_hashes
@@ -268,7 +268,7 @@ def _of_table(table: Table, found: Plain, source: str) -> tuple[pl.DataFrame, di
     }
 
 
-def _cells(rows: Rows, values: Sequence[Any]) -> Cells | None:
+def _cells(rows: NDArray[np.int64], values: Sequence[Any]) -> Cells | None:
     if None not in values:
         return Cells(rows, values)
     held = [row for row, value in enumerate(values) if value is not None]
@@ -277,7 +277,7 @@ def _cells(rows: Rows, values: Sequence[Any]) -> Cells | None:
 
 def _together(
     pieces: Sequence[tuple[pl.DataFrame, dict[str, Cells]]],
-) -> tuple[pl.DataFrame, dict[str, Cells], Rows]:
+) -> tuple[pl.DataFrame, dict[str, Cells], NDArray[np.int64]]:
     """Return pieces in the order of their places, and where each row was before."""
     if len(pieces) == 1:
         [(frame, meta)] = pieces
@@ -287,7 +287,7 @@ def _together(
     frame = pl.concat([frame for frame, _ in pieces], how="diagonal")
     order = np.argsort(frame["place"].to_numpy())
     row_of = np.argsort(order)
-    rows: defaultdict[str, list[Rows]] = defaultdict(list)
+    rows: defaultdict[str, list[NDArray[np.int64]]] = defaultdict(list)
     values: defaultdict[str, list[Any]] = defaultdict(list)
     start = 0
     for piece, meta in pieces:

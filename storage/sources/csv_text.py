@@ -44,6 +44,8 @@ class CsvText:
         DataError: a header names a column twice, or the source's only file has no header.
     """
 
+    apart = True
+
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
     ) -> None:

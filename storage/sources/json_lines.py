@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from contracts.errors import DataError
 from contracts.uid import digest_of
-from storage.block import Block, Rows
+from storage.block import Block, Table
 from storage.rows import check_columns
 from storage.source import SUFFIXES, WEAK_SUFFIXES, Columns, Record, Refused, Rejected, Unit
 from storage.sources._json import parse_object, parse_objects
@@ -36,6 +36,8 @@ class JsonLines:
         ConfigError: none of a file's first 1,000 rows has a column that the recipe names.
         DataError: the only file of the source cannot be opened.
     """
+
+    apart = True
 
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
@@ -111,7 +113,7 @@ class JsonLines:
             numbers = range(first, first + len(rows))
             return Block(len(rows), [self._table(unit, range(len(rows)), numbers, sound)])
         alone: dict[int, Record | Rejected] = {}
-        tables: defaultdict[tuple[str, ...], _Table] = defaultdict(lambda: _Table([], [], []))
+        tables: defaultdict[tuple[str, ...], _Waiting] = defaultdict(lambda: _Waiting([], [], []))
         place = 0
         for number, (data, row) in enumerate(zip(found.data, rows, strict=True), start=first):
             if row is None:
@@ -133,7 +135,7 @@ class JsonLines:
 
     def _table(
         self, unit: Unit, places: Sequence[int], numbers: Sequence[int], rows: list[dict[str, Any]]
-    ) -> Rows:
+    ) -> Table:
         """Return rows that have the same keys in the same order."""
 
         def record(row: dict[str, Any], number: int) -> Record | Rejected:
@@ -142,7 +144,7 @@ class JsonLines:
             return record_in(self._tree, folder, self._columns, row, source_id=where, where=where)
 
         columns = zip(*(row.values() for row in rows), strict=True)
-        return Rows(unit.name, places, numbers, dict(zip(rows[0], columns, strict=True)), record)
+        return Table(unit.name, places, numbers, dict(zip(rows[0], columns, strict=True)), record)
 
     def _strict(self, where: str, data: bytes | None, whole: bool) -> dict[str, Any] | Rejected:
         known = where if self._columns.id is None else None
@@ -155,7 +157,7 @@ class JsonLines:
             return Rejected(where, fault.code, fault.detail, known, digest_of(data))
 
 
-class _Table(NamedTuple):
+class _Waiting(NamedTuple):
     places: list[int]
     numbers: list[int]
     rows: list[dict[str, Any]]

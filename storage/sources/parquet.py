@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from contracts.errors import ConfigError, DataError
-from storage.block import Block, Rows
+from storage.block import Block, Table
 from storage.rows import check_columns, record_of
 from storage.source import Columns, Record, Refused, Rejected, Unit
 from storage.walk import Tree, check_unchanged
@@ -54,6 +54,8 @@ class Parquet:
     Cost: memory for a page of each column, which most writers end at 1 MiB or at the first 1,024
         rows beyond, and for 64 rows, 8 of them where a column chunk is above 8 MiB.
     """
+
+    apart = True
 
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
@@ -100,7 +102,7 @@ class Parquet:
                 "Read them as two sources, or write one type."
             ) from None
 
-    def _block(self, unit: Unit, found: _Table, first: int) -> Block:
+    def _block(self, unit: Unit, found: _Values, first: int) -> Block:
         def record(row: dict[str, Any], number: int) -> Record | Rejected:
             where = f"{unit.name}#{number}"
             return record_of(self._columns, row, source_id=where, where=where, notes=found.notes)
@@ -108,7 +110,7 @@ class Parquet:
         height = found.height
         if found.refused is None:
             numbers = range(first, first + height)
-            rows = Rows(unit.name, range(height), numbers, found.columns, record)
+            rows = Table(unit.name, range(height), numbers, found.columns, record)
             return Block(height, [rows])
         where = f"{unit.name}#{first}"
         known = None if self._columns.id else where
@@ -177,7 +179,7 @@ def read_rows(opened: BinaryIO) -> Iterator[dict[str, Any] | Refused]:
                 yield {name: values[row] for name, values in found.columns.items()}
 
 
-class _Table(NamedTuple):
+class _Values(NamedTuple):
     """Rows that follow each other, or one row that is refused.
 
     Attributes:
@@ -192,7 +194,7 @@ class _Table(NamedTuple):
     refused: Refused | None = None
 
 
-def _tables(opened: BinaryIO, common: Mapping[str, pa.DataType]) -> Iterator[_Table]:
+def _tables(opened: BinaryIO, common: Mapping[str, pa.DataType]) -> Iterator[_Values]:
     """Yield the rows as they are under the types of `common`.
 
     Raises:
@@ -385,7 +387,7 @@ def _batch_rows(metadata: pq.FileMetaData) -> int:
     return min(64, max(8, BATCH_BYTES // max(largest, 1)))
 
 
-def _tables_of(batch: pa.RecordBatch, plain: list[pa.DataType]) -> Iterator[_Table]:
+def _tables_of(batch: pa.RecordBatch, plain: list[pa.DataType]) -> Iterator[_Values]:
     if batch.nbytes <= ROW_BYTES:
         try:
             table = _table(_as(batch, plain))
@@ -398,19 +400,19 @@ def _tables_of(batch: pa.RecordBatch, plain: list[pa.DataType]) -> Iterator[_Tab
         yield _table_of_one(batch.slice(at, 1), plain)
 
 
-def _table(batch: pa.RecordBatch, notes: tuple[str, ...] = ()) -> _Table:
+def _table(batch: pa.RecordBatch, notes: tuple[str, ...] = ()) -> _Values:
     columns = {
         name: column.to_pylist()
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
-    return _Table(columns, batch.num_rows, notes)
+    return _Values(columns, batch.num_rows, notes)
 
 
-def _table_of_one(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Table:
+def _table_of_one(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Values:
     size = row.nbytes
     if size > ROW_BYTES:
         detail = f"{size:,} bytes, the limit is {ROW_BYTES:,}"
-        return _Table({}, 1, refused=Refused("ROW_TOO_LARGE", detail))
+        return _Values({}, 1, refused=Refused("ROW_TOO_LARGE", detail))
     notes: tuple[str, ...] = ()
     try:
         # A cast of a slice fails at what its neighbours hold inside of lists and structs.
@@ -423,6 +425,6 @@ def _table_of_one(row: pa.RecordBatch, plain: list[pa.DataType]) -> _Table:
             notes = ("NANOSECONDS_CUT",)
         return _table(cast, notes)
     except UnicodeDecodeError as error:
-        return _Table({}, 1, refused=Refused("CAPTION_NOT_UTF8", str(error)))
+        return _Values({}, 1, refused=Refused("CAPTION_NOT_UTF8", str(error)))
     except (pa.ArrowInvalid, ValueError, OverflowError) as error:
-        return _Table({}, 1, refused=Refused("VALUE_RANGE", str(error)))
+        return _Values({}, 1, refused=Refused("VALUE_RANGE", str(error)))

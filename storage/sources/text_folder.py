@@ -20,6 +20,8 @@ class TextFolder:
         `record_of` says of the text.
     """
 
+    apart = True
+
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
     ) -> None:

@@ -79,6 +79,8 @@ class Volumes:
             nibabel or pydicom is missing.
     """
 
+    apart = True
+
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
     ) -> None:

@@ -73,6 +73,8 @@ class Webdataset:
         DataError: the source's only tar is none.
     """
 
+    apart = True
+
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
     ) -> None:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from storage import plain as plains
-from storage.block import Rows
+from storage.block import Table
 from storage.plain import plain
 from storage.rows import record_of
 from storage.source import Columns, Record, Rejected
@@ -60,7 +60,7 @@ def test_by_columns_is_row_by_row(columns: Columns):
     by_columns = 0
     for _ in range(200):
         given = _given(rng, 20)
-        table = Rows("u", range(20), range(20), given, _alone(columns))
+        table = Table("u", range(20), range(20), given, _alone(columns))
         found = plain(columns, table)
         if found is None:
             continue
@@ -92,9 +92,9 @@ def _alone(columns: Columns) -> Any:
 
 def test_rows_of_pictures_are_never_plain():
     given = {"text": ["a"], "image": [None]}
-    assert plain(Columns(), Rows("u", [0], [0], given, _alone(Columns()))) is None
+    assert plain(Columns(), Table("u", [0], [0], given, _alone(Columns()))) is None
     named = Columns(image="picture")
-    assert plain(named, Rows("u", [0], [0], {"text": ["a"]}, _alone(named))) is None
+    assert plain(named, Table("u", [0], [0], {"text": ["a"]}, _alone(named))) is None
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import signal
-import sys
 from typing import Any
 
 import pytest
 
-from flows.cli import app as cli
-from tests.flows.cli.small import RECIPE, Command
+from tests.flows.cli.small import RECIPE
+from tests.flows.command import Command, calling
 
 
 @pytest.fixture
@@ -16,20 +14,7 @@ def winnow(
 ) -> Command:
     """Call the command in the project's folder; return exit code, output, errors."""
     monkeypatch.chdir(project.recipe_dir)
-    monkeypatch.delenv("WINNOW_STORE", raising=False)
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    # The command takes SIGTERM for itself; the test process keeps its own handler.
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["winnow", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
+    return calling(monkeypatch, capsys)
 
 
 @pytest.fixture

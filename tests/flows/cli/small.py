@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 RECIPE = """
 [[source]]
 path = "rows.jsonl"
@@ -18,5 +16,3 @@ budget = 5
 [export]
 shard_records = 3
 """
-
-Command = Callable[..., tuple[int, str, str]]

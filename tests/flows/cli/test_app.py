@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flows.look import render
-from tests.flows.cli.small import RECIPE, Command
+from tests.flows.cli.small import RECIPE
+from tests.flows.command import Command
 
 
 def test_a_bad_recipe_is_78_and_names_every_key(rows: Any, winnow: Command):

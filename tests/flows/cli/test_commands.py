@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from contracts.uid import hex_uid, uid_of
-from tests.flows.cli.small import RECIPE, Command
+from tests.flows.cli.small import RECIPE
+from tests.flows.command import Command
 
 
 def png() -> bytes:

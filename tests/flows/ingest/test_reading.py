@@ -13,13 +13,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from contracts import methods
 from flows.ingest import ingest as ingesting
-from flows.ingest.ingest import APART, SourceSpec, ingest
+from flows.ingest.ingest import SourceSpec, ingest
 from storage.source import Columns, find, open_source
 from storage.store import Store
 from tests.flows.ingest.reading import Reader
 
 SOAK = bool(os.environ.get("WINNOW_SOAK"))
+APART = [
+    name
+    for name in methods.names("storage.sources")
+    if getattr(methods.load("storage.sources", name), "apart", False)
+]
 FORMATS = ("json_lines", "webdataset", "csv_text", "text_folder", "volumes")
 
 
@@ -59,6 +65,7 @@ def _tree(store: Store) -> dict[str, str]:
 def test_two_workers_write_the_bytes_of_one(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
+    assert name in APART
     monkeypatch.setattr(ingesting, "_SHARE_UNITS", 2)
     if name == "webdataset":
         _tars(tmp_path / "source")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +13,10 @@ import pytest
 
 from flows import run as runs
 from flows.answer.pretrain import export_arm
-from flows.cli import app as cli
 from flows.upkeep.refit import refit
 from storage import seals
 from storage.store import Store
+from tests.flows.command import Command, calling
 
 WEB = """
 name = "web"
@@ -123,20 +121,9 @@ def original(_made: Made) -> Made:
 @pytest.fixture
 def winnow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+) -> Command:
     """Call the command in an empty folder; return exit code, output, errors."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("WINNOW_STORE", raising=False)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["winnow", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return call
+    return calling(monkeypatch, capsys)

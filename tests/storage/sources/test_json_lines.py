@@ -5,6 +5,8 @@ import gzip
 import json
 import lzma
 import os
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from contracts.errors import ConfigError, DataError
 from storage.source import Columns, Location, Record, Refused, Rejected, find
+from storage.sources import _stream
 from storage.sources._json import parse_object
 from storage.sources.json_lines import JsonLines
 
@@ -517,3 +520,18 @@ def test_memory_does_not_grow_with_the_file(
         assert found == count
         peaks.append(peak)
     assert peaks[1] < peaks[0] + (4 << 10)  # kilobytes; the larger file has 20 MB
+
+
+@pytest.mark.parametrize("cr", [False, True])
+def test_lines_are_the_same_in_chunks_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cr: bool
+):
+    rng = random.Random(0)
+    ends = re.compile(rb"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+" if cr else rb"[^\n]*\n|[^\n]+")
+    for size in (1, 2, 3, 7, 50):
+        monkeypatch.setattr(_stream, "CHUNK_BYTES", size)
+        data = bytes(rng.choices(b"ab\r\n", k=300))
+        (tmp_path / "a").write_bytes(data)
+        with (tmp_path / "a").open("rb") as file:
+            found = list(_stream.lines(_stream.Stream(file), cr=cr))
+        assert found == ends.findall(data)
