@@ -19,13 +19,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.uid import mix
+from curation import _texts
 
 Unit = Literal["word", "char"]
 UInt64s = NDArray[np.uint64]
 UInt32s = NDArray[np.uint32]
 Int64s = NDArray[np.int64]
 
-BLOCK_BYTES = 2**20
 CODE_POINTS = 0x110000
 IDEOGRAPHS = slice(0x20000, 0x40000)
 # Planes 0 and 1, compatibility ideographs, tags and selectors; what is beyond, or not assigned,
@@ -118,15 +118,11 @@ def blocks(texts: pl.Series, unit: Unit) -> Iterator[tuple[slice, Tokens]]:
     The next block overwrites the hashes of the one before: memory that stays is half the time.
     """
     scratch = np.empty(0, dtype=np.uint64)
-    ends = texts.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
-    start = 0
-    while start < len(ends):
-        read = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, read + BLOCK_BYTES, side="right")))
-        if len(scratch) <= ends[stop - 1] - read:
-            scratch = np.empty(max(BLOCK_BYTES, ends[stop - 1] - read) + 1, dtype=np.uint64)
-        yield slice(start, stop), _tokens(texts[start:stop], unit, scratch)
-        start = stop
+    for here in _texts.blocks(texts):
+        size = int(texts[here].str.len_bytes().sum())
+        if len(scratch) <= size:
+            scratch = np.empty(max(_texts.BLOCK_BYTES, size) + 1, dtype=np.uint64)
+        yield here, _tokens(texts[here], unit, scratch)
 
 
 def shingles(tokens: Tokens, ngram: int, salt: int = 0) -> Tokens:
@@ -155,10 +151,7 @@ def _scan(
     texts: pl.Series, table: UInt32s, unit: Unit, out: UInt64s
 ) -> tuple[Tokens, NDArray[np.bool_]]:
     """Return the tokens, written to `out`, and which texts have none for being complex."""
-    arrow = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, data = arrow.buffers()
-    limits = np.frombuffer(offsets, dtype=np.int64)[arrow.offset :][: len(texts) + 1]
-    octets = np.frombuffer(data or b"", dtype=np.uint8)
+    octets, limits = _texts.octets(texts)
     starts, ends = np.empty((2, len(texts)), dtype=np.int64)
     is_complex = np.zeros(len(texts), dtype=np.bool_)
     joins = np.zeros(256, dtype=np.uint64)

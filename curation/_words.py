@@ -15,14 +15,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation import _shingles
+from curation import _shingles, _texts
 from curation._shingles import ALONE, COMPLEX, FOLDED, IGNORED, JOINS, KIND, PUNCTUATION, SPACE
 
 UInt32s = NDArray[np.uint32]
 UInt64s = NDArray[np.uint64]
 Int64s = NDArray[np.int64]
 
-BLOCK_BYTES = 2**20
 EXPANDS, COMPOSES = 1, 2
 _MULTIPLIER = np.uint64(0x9E6C63D0676A9A99)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -54,13 +53,8 @@ class Words(NamedTuple):
 
 def blocks(texts: pl.Series) -> Iterator[tuple[slice, Words]]:
     """Yield the words of texts without nulls, about 1 MiB of text at a time."""
-    ends = texts.str.len_bytes().cast(pl.Int64).cum_sum().to_numpy()
-    start = 0
-    while start < len(ends):
-        read = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, read + BLOCK_BYTES, side="right")))
-        yield slice(start, stop), words(texts[start:stop])
-        start = stop
+    for rows in _texts.blocks(texts):
+        yield rows, words(texts[rows])
 
 
 def words(texts: pl.Series) -> Words:
@@ -125,10 +119,7 @@ def _changes() -> NDArray[np.uint8]:
 
 def _scan(texts: pl.Series, table: UInt32s) -> tuple[Words, NDArray[np.bool_]]:
     """Return the words, and which texts have none for being complex."""
-    arrow = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, data = arrow.buffers()
-    limits = np.frombuffer(offsets, dtype=np.int64)[arrow.offset :][: len(texts) + 1]
-    octets = np.frombuffer(data or b"", dtype=np.uint8)
+    octets, limits = _texts.octets(texts)
     size = int(limits[-1] - limits[0])
     hashes = np.empty(size, dtype=np.uint64)
     starts, ends = np.empty((2, size), dtype=np.uint32)
