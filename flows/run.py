@@ -57,6 +57,7 @@ class Run:
     content: str = ""
     checkpoint: Object | None = None
     version: int = 0
+    exported: exporting.Exported | None = None
     promised: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
 
@@ -303,6 +304,7 @@ def _export(this: Run) -> None:
         this.runtime, verdict.kept, section, folder, facts=facts, card=text,
         previous=exporting.Previous.of_run(last, "recipe"), on_line=on_line,
     )  # fmt: skip
+    this.exported = main
     this.promised = {"recipe": main.promised()}
     for arm in section.arms:
         if arm != "recipe":
@@ -330,7 +332,7 @@ def _pretrain(this: Run) -> None:
     kept = this.verdict.kept
     comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)
     wanted = tuple(s for s in evaluate.sections(recipe) if s.cluster is None)
-    arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export)
+    arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export, this.exported)
     training = pretrain.Training(
         root=this.store.root,
         pool=this.pool.name,
@@ -348,7 +350,7 @@ def _pretrain(this: Run) -> None:
         for name, counts in passed_over.items():
             lacking = ", ".join(f"{n:,} {what}" for what, n in counts.items())
             this.options.reporter.line(f"{name}: passes over held-out records {lacking}")
-        compared = compare.compare(this.runtime, kept, section, comparison, wanted, records)
+        compared = compare.compare(this.runtime, kept, section, comparison, wanted, records, arm)
         for arm_name, seeds in compared["unencoded"].items():
             this.options.reporter.line(
                 f"{arm_name}: held-out records without a vector, by seed: {json.dumps(seeds)}"

@@ -70,13 +70,14 @@ class Sample:
     Attributes:
         suffix: of the image member, such as `jpg`.
         text: None in a pool without texts; null texts are written as empty members.
+        json: an object as `canonical` writes it.
     """
 
     uid: int
     image: bytes | None
     suffix: str
     text: str | None
-    json: Mapping[str, Any]
+    json: bytes
 
     @property
     def key(self) -> str:
@@ -88,7 +89,7 @@ class Sample:
         found = [] if self.image is None else [(self.suffix, self.image)]
         if self.text is not None:
             found.append(("txt", self.text.encode()))
-        return [*found, ("json", canonical(dict(self.json)))]
+        return [*found, ("json", self.json)]
 
 
 # Of 16 bytes each.
@@ -213,7 +214,7 @@ def _write_rows(
         features["image"] = {"_type": "Image"}
     columns["text"] = pa.array([sample.text for sample in batch], type=pa.string())
     features["text"] = {"dtype": "string", "_type": "Value"}
-    columns["json"] = [canonical(dict(sample.json)).decode() for sample in batch]
+    columns["json"] = [sample.json.decode() for sample in batch]
     features["json"] = {"dtype": "string", "_type": "Value"}
     table = pa.table(columns)
     info = {"huggingface": json.dumps({"info": {"features": features}})}
@@ -229,7 +230,7 @@ def write_lines(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
     records = 0
     with commit.Staged(folder) as staged:
         for sample in samples:
-            staged.write(canonical({**sample.json, "text": sample.text}) + b"\n")
+            staged.write(canonical({**json.loads(sample.json), "text": sample.text}) + b"\n")
             records += 1
         shard = Shard(name, records, staged.size_bytes, staged.sha256)
         staged.publish(folder / name)
@@ -441,13 +442,11 @@ class ShardSamples:
         self._paths = [folder / name for name in names]
         index = read_table(folder / INDEX)
         self._index = index
-        repeats: dict[int, int] = {}
-        if (folder / REPEATS).is_file():
-            repeats = dict(read_table(folder / REPEATS).select("uid", "repeats").iter_rows())
         self.uids: NDArray[np.uint64] = index["uid"].to_numpy()
-        self.repeats: NDArray[np.uint16] = np.array(
-            [repeats.get(uid, 1) for uid in index["uid"]], dtype=np.uint16
-        )
+        self.repeats = np.ones(len(index), dtype=np.uint16)
+        if (folder / REPEATS).is_file():
+            known = index.join(read_table(folder / REPEATS), "uid", "left", maintain_order="left")
+            self.repeats = known["repeats"].fill_null(1).to_numpy()
         self._files: dict[int, int] = {}
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:

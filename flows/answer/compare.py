@@ -48,12 +48,14 @@ def compare(
     comparison: CompareSection,
     sections: tuple[EvaluateSection, ...],
     records: Object,
+    recipe: Arm,
 ) -> dict[str, Any]:
     """Train and evaluate every arm over the seeds.
 
-    `recipe` has the kept records; `random` as many draws of the pool minus the hold-out, none
-    repeated while records last, drawn anew for each seed; `all` the pool minus the hold-out;
-    `untrained` the initial weights. Within a seed all arms share initial weights and order.
+    `recipe` has the kept records, as they were exported; `random` as many draws of the pool minus
+    the hold-out, none repeated while records last, drawn anew for each seed; `all` the pool minus
+    the hold-out; `untrained` the initial weights. Within a seed all arms share initial weights and
+    order.
 
     Returns:
         answer, objective, steps, seeds, arms, metrics: values by arm and seed, the paired
@@ -66,7 +68,7 @@ def compare(
     for name in comparison.arms:
         arms[name] = []
         for seed in seeds:
-            arms[name].append(_arm(runtime, name, kept, seed, arms[name]))
+            arms[name].append(_arm(runtime, name, kept, seed, arms[name], recipe))
     tasks = [
         Evaluation(
             Training(
@@ -125,14 +127,19 @@ def arm_records(runtime: Runtime, kept: pl.DataFrame, name: str, seed: int) -> p
     return pl.DataFrame({"uid": everyone}).with_columns(repeats=once)
 
 
-def _arm(runtime: Runtime, name: str, kept: pl.DataFrame, seed: int, before: list[Arm]) -> Arm:
+def _arm(
+    runtime: Runtime, name: str, kept: pl.DataFrame, seed: int, before: list[Arm], recipe: Arm
+) -> Arm:
     """Return an arm's shards; only the random arm is another for each seed."""
     if name == "untrained":
         return Arm(name, None, 0, 0, "untrained")
+    if name == "recipe":
+        return recipe
     if before and name != "random":
         return before[0]
-    rows = kept if name == "recipe" else arm_records(runtime, kept, name, seed)
-    return export_arm(runtime, name, rows, runtime.plan.recipe.export)
+    return export_arm(
+        runtime, name, arm_records(runtime, kept, name, seed), runtime.plan.recipe.export
+    )
 
 
 def _metrics(by_arm: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

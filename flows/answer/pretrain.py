@@ -29,7 +29,8 @@ class Arm:
     """A set of records to train on, as ordinary shards.
 
     Attributes:
-        content: a digest of (uid, content, repeats): what a training depends on.
+        content: a digest of uid, repeats, image and text of every record: what a training depends
+            on.
     """
 
     name: str
@@ -123,16 +124,25 @@ def _encoder(section: PretrainSection) -> tuple[str, dict[str, Any]]:
 
 
 def export_arm(
-    runtime: Runtime, name: str, kept: pl.DataFrame, section: ExportSection | None
+    runtime: Runtime,
+    name: str,
+    kept: pl.DataFrame,
+    section: ExportSection | None,
+    exported: exporting.Exported | None = None,
 ) -> Arm:
-    """Export an arm's records as ordinary shards into the store.
+    """Return an arm's records as ordinary shards, exported into the store.
 
     Args:
         runtime: gives the pool.
         name: of the arm.
         kept: uid and repeats.
         section: the recipe's [export], for what it does to images.
+        exported: what that section made of the same records: its tars, where it has any, are the
+            arm's.
     """
+    draws = int(kept["repeats"].sum())
+    if exported is not None and section is not None and "webdataset" in section.format:
+        return Arm(name, exported.folder, kept.height, draws, exported.trained)
     options = ExportSection(
         format=("webdataset",),
         layout="packed",
@@ -147,8 +157,7 @@ def export_arm(
     exported = exporting.export(
         runtime, kept, options, folder, facts={"arm": name, "pool": runtime.pool.name}
     )
-    draws = int(kept["repeats"].sum())
-    return Arm(name, exported.folder, kept.height, draws, exported.records)
+    return Arm(name, exported.folder, kept.height, draws, exported.trained)
 
 
 def trained(task: Training) -> Object:

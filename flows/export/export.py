@@ -28,13 +28,15 @@ from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
 from storage import commit, shards, tables
 from storage.shards import Digests, Sample, Shard, TableFile
-from storage.store import canonical, key_of
+from storage.store import canonical, canonical_without_floats, key_of
 
 # meta fields and pool columns that every json member carries where the pool has them.
 JSON_COLUMNS = ("source", "source_id", "width", "height", "licence")
 
 # uid, and the bytes of image, text and json; -1 where there is none.
 _HEAD = struct.Struct(">Qqqq")
+# Rows of a part that are Python objects at a time.
+_JSON_ROWS = 4096
 _NO_SHARD = np.iinfo(np.uint32).max
 
 
@@ -44,12 +46,12 @@ class Exported:
 
     Attributes:
         folder: of the version.
-        records: a digest of (uid, repeats, content) of every record.
+        trained: a digest of uid, repeats, image and text of every record, as a trainer sees them.
         files: every file of the folder but the manifest.
     """
 
     folder: Path
-    records: str
+    trained: str
     files: tuple[Shard, ...]
 
     @property
@@ -179,12 +181,12 @@ def export(
     destination.refuse_foreign(store, folder, facts)
     records = Kept.of(runtime, kept)
     columns = _columns(records, section)
-    contents, has_text = _contents(records, columns, section)
-    layout = _layout(records, contents, section, previous, on_line)
-    digest = _digest([records.uids, records.repeats, contents])
+    contents = _contents(records, columns, section)
+    layout = _layout(records, contents.samples, section, previous, on_line)
+    trained = _digest([records.uids, records.repeats, contents.trained])
     content = {
         "section": asdict(section) | {"path": None},
-        "records": digest,
+        "records": _digest([records.uids, records.repeats, contents.samples]),
         "layout": _digest(records.uids[group] for group in layout.groups),
         "facts": facts,
         "card": digest_of(card).hex(),
@@ -192,16 +194,16 @@ def export(
     key = key_of(content)
     known = destination.manifest(folder)
     if known is not None and known.get("key") == key and not shards.damaged(folder):
-        return Exported(folder, digest, tuple(Shard.of(f) for f in known["files"]))
+        return Exported(folder, trained, tuple(Shard.of(f) for f in known["files"]))
     building = folder.parent / f".building-{folder.name}"
     with commit.lease(folder.parent / ".export.lease"):
         shutil.rmtree(building, ignore_errors=True)
         commit.make_folder(building)
         try:
             written = _write(
-                records, section, columns, has_text, layout, building, previous, on_line
+                records, section, columns, contents.has_text, layout, building, previous, on_line
             )
-            written.append(_write_layout(records, contents, layout, building))
+            written.append(_write_layout(records, contents.samples, layout, building))
             written += _companions(records, section, columns, written, building, card, key)
             commit.failpoint("export.files")
             sha256 = shards.seal(building, written, {"key": key, "facts": dict(facts)})
@@ -211,7 +213,7 @@ def export(
             commit.failpoint("export.shown")
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    return Exported(folder, digest, tuple(written))
+    return Exported(folder, trained, tuple(written))
 
 
 def _digest(arrays: Iterable[Any]) -> str:
@@ -265,37 +267,76 @@ def _columns(kept: Kept, section: ExportSection) -> _Columns:
     return _Columns(paths, names, types)
 
 
-def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> tuple[Digests, bool]:
-    """Return a digest of what each sample's bytes are made of, and whether any has a text."""
-    # So that a shard stays only where all of it did.
-    image = canonical([section.image, section.max_side_px])
-    contents = np.zeros(len(kept.uids), dtype="V16")
+@dataclass(frozen=True)
+class _Contents:
+    """What decides the bytes of the samples.
+
+    Attributes:
+        trained: a digest of each record and of what is done to its image.
+        samples: one of each sample, its json too: a shard stays only where all of them did.
+        has_text: whether any has a text.
+    """
+
+    trained: Digests
+    samples: Digests
+    has_text: bool
+
+
+def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Contents:
+    records = np.zeros(len(kept.uids), dtype="V16")
     seen = np.zeros(len(kept.uids), dtype=bool)
+    notes = {path: columns.names[path] for path in section.columns}
+    noted = np.zeros(len(kept.uids) if notes else 0, dtype="V16")
+    pool = kept.schema()
     has_text = False
     for part in range(len(kept.runtime.pool.parts)):
         rows, positions = kept.of_part(part)
         if not len(rows):
             continue
-        frame = kept.columns(part, columns.paths, rows)
-        for path, name in columns.names.items():
+        # One text says that there are texts: those of the parts behind it are not read.
+        text = ["text"] if "text" in pool and not has_text else []
+        frame = kept.columns(part, ["record", *notes, *text], rows)
+        for path, name in notes.items():
             if columns.types[name] == pl.Null:
                 columns.types[name] = frame.schema[path]
-        digests = [
-            digest_of(image + record + text)
-            for record, text in zip(frame["record"], _jsons(frame, columns), strict=True)
-        ]
-        contents[positions] = np.frombuffer(b"".join(digests), dtype="V16")
+        records[positions] = np.frombuffer(b"".join(frame["record"]), dtype="V16")
+        if notes:
+            digests = b"".join(map(digest_of, _jsons(frame, notes)))
+            noted[positions] = np.frombuffer(digests, dtype="V16")
         seen[positions] = True
-        has_text |= "text" in frame.columns and bool(frame["text"].is_not_null().any())
+        has_text |= bool(text) and bool(frame["text"].is_not_null().any())
     assert seen.all(), "the verdict keeps a record that the pool lacks"
-    return contents, has_text
+    image = [section.image, section.max_side_px]
+    # A json names every column of the pool, and has the values in the pool's types.
+    types = {name: str(pool.get(path)) for path, name in columns.names.items()}
+    samples = _mixed(records, canonical([image, types]))
+    return _Contents(
+        _mixed(records, canonical(image)), _mixed(samples, noted) if notes else samples, has_text
+    )
 
 
-def _jsons(frame: pl.DataFrame, columns: _Columns) -> Iterator[bytes]:
-    """Yield the json of each row."""
-    for row in frame.iter_rows(named=True):
-        plain = {name: _plain(row[path]) for path, name in columns.names.items()}
-        yield canonical({"uid": hex_uid(row["uid"]), **plain})
+def _mixed(digests: Digests, other: Digests | bytes) -> Digests:
+    """Return digests that say what both say."""
+    if isinstance(other, bytes):
+        other = np.frombuffer(digest_of(other), dtype="V16")
+    words = digests.view(np.uint64).reshape(-1, 2) ^ other.view(np.uint64).reshape(-1, 2)
+    return words.view("V16")[:, 0]
+
+
+def _jsons(frame: pl.DataFrame, names: Mapping[str, str]) -> Iterator[bytes]:
+    """Yield each row as JSON: its columns, by the names that they have there."""
+    has_float = any("Float" in str(frame.schema[path]) for path in names)
+    dump = canonical if has_float else canonical_without_floats
+    keys = ("uid", *names.values())
+    for rows in frame.iter_slices(_JSON_ROWS):
+        values = [map(hex_uid, rows["uid"]), *(_plain_column(rows[path]) for path in names)]
+        for row in zip(*values, strict=True):
+            yield dump(dict(zip(keys, row, strict=True)))
+
+
+def _plain_column(values: pl.Series) -> list[Any]:
+    plain = values.dtype == pl.String or values.dtype.is_integer() or values.dtype == pl.Boolean
+    return values.to_list() if plain else [_plain(value) for value in values]
 
 
 def _layout(
@@ -480,7 +521,7 @@ def _fill(
             continue
         frame = kept.columns(index, columns.paths, rows)
         texts = frame["text"] if "text" in frame.columns else pl.repeat(None, len(rows), eager=True)
-        samples = zip(into.tolist(), frame["uid"], texts, _jsons(frame, columns), strict=True)
+        samples = zip(into.tolist(), frame["uid"], texts, _jsons(frame, columns.names), strict=True)
         if not with_images or part.payload is None:
             for number, uid, text, json_ in samples:
                 spool.add(number, _spooled(uid, None, text, json_))
@@ -571,7 +612,7 @@ def _samples(piece: _Piece) -> Iterator[Sample]:
             elif text is None and not piece.has_image:
                 raise DataError(f"record {uid:016x} has neither payload nor text.")
             words = (text or b"").decode() if piece.has_text else None
-            yield Sample(uid, image, suffix, words, json.loads(json_))
+            yield Sample(uid, image, suffix, words, json_)
 
 
 def _image(data: bytes, section: ExportSection) -> bytes:

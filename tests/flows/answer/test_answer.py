@@ -66,6 +66,26 @@ def test_images_alone_an_arms_value_is_that_of_the_encoder_its_records_and_seed_
     facts.check_arms(images)
 
 
+@pytest.mark.parametrize("image", ["keep", "jpeg"])
+def test_the_recipes_own_export_is_its_arm_where_it_has_tars(
+    image: str, measured: Callable[[str], Any]
+):
+    # Other shards, in another order and with more columns, train the same weights.
+    ways = {
+        "shards": 'format = ["webdataset", "parquet"]\nshard_records = 5\ncolumns = ["width"]\n',
+        "arms": 'format = ["parquet"]\n',
+    }
+    found = {}
+    for way, keys in ways.items():
+        project = measured(small.PAIRS)
+        recipe = f'{small.PAIRS}[export]\nimage = "{image}"\n{keys}'
+        result = project.run(recipe, until="evaluate")
+        made = {path.name.split("-")[0] for path in (project.store.root / "arms").glob("*/*-*")}
+        assert made == ({"random"} if way == "shards" else {"recipe", "random"})
+        found[way] = (result["evaluation"]["metrics"], Path(result["checkpoint"]).name)
+    assert found["shards"] == found["arms"]
+
+
 def test_differences_are_paired_over_seeds(texts: Evidence):
     facts.check_differences(texts)
 

@@ -23,7 +23,7 @@ PLANTED: dict[str, tuple[Any, str, str, str]] = {
         'paired(values[arm], values["random"]', 'paired(values["random"], values[arm]',
     ),
     "every arm is trained on the kept records": (
-        compare, "_arm", 'if name == "recipe" else', "if True else",
+        compare, "_arm", 'if name == "recipe":', "if True:",
     ),
     "the random arm is drawn once for all seeds": (
         compare, "_arm", 'if before and name != "random":', "if before:",
