@@ -191,15 +191,16 @@ def _pack(tensors: Tensors, metadata: Mapping[str, Any]) -> bytes:
 def _unpack(data: bytes, kind: Kind) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if data.startswith(b"version https://git-lfs"):
         raise DataError("this is a Git LFS pointer, not the weights: fetch them with git lfs pull.")
-    if data.startswith((b"PK\x03\x04", b"\x80")):
-        raise DataError(
-            "this is a pickle, which may run code when it is opened: only safetensors are read."
-        )
     try:
         tensors = load_tensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = json.loads(header.get("__metadata__", {}).get(KEY, "{}"))
     except (SafetensorError, ValueError, RecursionError) as error:
+        # The length of a safetensors header may begin with the first byte of a pickle.
+        if data.startswith((b"PK\x03\x04", b"\x80")):
+            raise DataError(
+                "this is a pickle, which may run code when it is opened: only safetensors are read."
+            ) from None
         raise DataError(f"the checkpoint is cut, damaged or no safetensors file: {error}") from None
     if not isinstance(metadata, dict) or "format" not in metadata:
         raise DataError("these are safetensors, but not of this trainer: their metadata is absent.")

@@ -140,6 +140,14 @@ def test_files_that_are_no_weights_are_refused_by_name_and_nothing_in_them_runs(
     assert not canary.exists()
 
 
+def test_weights_whose_header_is_as_long_as_a_pickle_begins_are_read():
+    def of_length(padding):
+        return exported(simclr(), {"side_px": 48, "padding": "x" * padding})
+
+    lengths = {of_length(padding)[0]: padding for padding in range(0, 256, 8)}
+    assert set(rebuild(of_length(lengths[0x80]))) == {"encoder"}
+
+
 def test_foreign_code_is_imported_only_where_the_caller_allows_it(tmp_path):
     source = "from pretraining.encoders.vit import ViT\n\nclass Mine(ViT):\n    pass\n"
     (tmp_path / "my_encoder.py").write_text(source)
