@@ -25,7 +25,19 @@ Whole = Annotated[int, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# What several methods take has its sentence here; a docstring may say more of one.
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="another number makes other draws.")]
+Stream = Annotated[
+    str,
+    Field(
+        description="names the draws: uses with one stream draw alike. By itself it is the "
+        "method's name, with `#2` for its second use in a recipe."
+    ),
+]
+Budget = Annotated[Count | None, Field(description="how many are kept at most.")]
+BudgetRatio = Annotated[
+    Ratio | None, Field(description="the share of the candidates to keep, instead of a budget.")
+]
 
 
 @runtime_checkable

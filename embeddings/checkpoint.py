@@ -32,6 +32,9 @@ class Checkpoint:
     side, scaled to the side of the training, as bytes in 0..255. So it sees what the trainer's
     batches hold, without augmentation.
 
+    Reads:
+        image: what an image tower encodes.
+        text: what a text tower encodes.
     Writes:
         vector: of the only tower, or of the one chosen; unit norm, null where the input is null
             or not decodable.

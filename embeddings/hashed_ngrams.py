@@ -30,6 +30,10 @@ class HashedNgrams:
     vector[hash mod dimension] += sign(hash) * (1 + ln tf), so that collisions cancel on average
     and the dot product is an unbiased estimate of that of the unfolded bags.
 
+    Reads:
+        text: what is encoded.
+    Args:
+        dimension: numbers of a vector.
     Reference: Weinberger et al. 2009, Feature Hashing for Large Scale Multitask Learning,
         arXiv:0902.2206, section 2.
     Writes:

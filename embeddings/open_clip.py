@@ -33,6 +33,9 @@ class OpenClip:
     Pictures are resized, cropped and normalised exactly as open_clip's own evaluation does for
     the weights at hand; texts are tokenised to the model's one context length.
 
+    Reads:
+        image: what the image tower encodes.
+        text: what the text tower encodes.
     Reference: Radford et al. 2021, arXiv:2103.00020; Cherti et al. 2023, arXiv:2212.07143
         (open_clip).
     Writes:

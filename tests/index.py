@@ -1,4 +1,4 @@
-"""The README's table of methods, made of the methods' own first lines.
+"""What is made of the code in README.md, docs/recipe.md and docs/architecture.md.
 
 python tests/index.py        rewrites it
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +24,14 @@ FOLDERS = {
     "evaluation.protocols": "Evaluate",
     "storage.sources": "Read",
 }
-BEGIN, END = "<!-- methods -->", "<!-- /methods -->"
+# In the order in which architecture.md reads them; folders of methods stand after what uses them.
+PACKAGES = (
+    "flows", "flows/cli", "flows/recipe", "flows/ingest", "flows/measure", "flows/select",
+    "flows/export", "flows/answer", "flows/look", "flows/upkeep", "contracts", "curation",
+    "curation/annotate", "curation/fit", "curation/select", "embeddings", "storage",
+    "storage/sources", "pretraining", "pretraining/objectives", "pretraining/encoders",
+    "pretraining/parts", "evaluation", "evaluation/protocols",
+)  # fmt: skip
 NO_METHOD = {("embeddings", "encoder")}
 
 
@@ -53,12 +61,48 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def rewritten(readme: str) -> str:
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+def modules() -> str:
+    """Return a table of the modules of each package: its name, and its first line."""
+    lines = []
+    for package in PACKAGES:
+        folder = ROOT / package
+        lines += ["", f"### `{package}`", "", f"{first_line(folder / '__init__.py')}", ""]
+        lines += ["| file | what it does |", "|---|---|"]
+        files = sorted(p for p in folder.glob("*.py") if p.name != "__init__.py")
+        lines += [f"| `{path.name}` | {first_line(path)} |" for path in files]
+    return "\n".join(lines[1:])
+
+
+def first_line(path: Path) -> str:
+    """Return the first line of a module's docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0].replace("|", "&#124;")
+
+
+def rewritten(page: str, mark: str, content: str) -> str:
+    """Return a page with new content between the comments `<!-- mark -->`, `<!-- /mark -->`."""
+    before, _, rest = page.partition(f"<!-- {mark} -->")
+    _, _, after = rest.partition(f"<!-- /{mark} -->")
+    return f"{before}<!-- {mark} -->\n{content}\n<!-- /{mark} -->{after}"
+
+
+def pages() -> dict[Path, tuple[str, Callable[[], str]]]:
+    """Return for each page that has a made part its mark, and what makes it."""
+    from tests import recipe_page
+
+    return {
+        ROOT / "README.md": ("methods", table),
+        ROOT / "docs" / "recipe.md": ("keys", recipe_page.page),
+        ROOT / "docs" / "architecture.md": ("modules", modules),
+    }
+
+
+def renewed(path: Path) -> str:
+    """Return a page as it should be."""
+    mark, make = pages()[path]
+    return rewritten(path.read_text(encoding="utf-8"), mark, make())
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in pages():
+        page.write_text(renewed(page), encoding="utf-8")

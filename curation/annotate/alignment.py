@@ -19,6 +19,9 @@ VECTOR = Role((pl.Array, pl.List))
 def alignment(rows: pl.DataFrame) -> pl.DataFrame:
     """Compare the two vectors of a two-tower encoder.
 
+    Reads:
+        image_vector: of the image tower.
+        text_vector: of the text tower of the same encoder.
     Reference: Radford et al. 2021, CLIP, arXiv:2103.00020; as a filter Schuhmann et al. 2021,
     LAION-400M, arXiv:2111.02114.
     Writes:

@@ -31,6 +31,8 @@ _COUNTED = dict.fromkeys(
 def caption_stats(rows: pl.DataFrame) -> pl.DataFrame:
     """Count what a caption rule asks for; words are runs of anything but white space.
 
+    Reads:
+        text: what is counted.
     Reference: Gadre et al. 2023, DataComp, arXiv:2304.14108, appendix (basic filtering).
     Writes:
         words: 0 for an empty text; null for a null text, as all columns.

@@ -43,6 +43,12 @@ def cluster_repeats(
     clusters are pooled with the next larger ones. A cluster counts once, its members for
     1 / size each. `fineweb2` is that corpus' published table, cut at `max_repeats`.
 
+    Reads:
+        size: of the record's duplicate cluster.
+        passed: whether the record passes the quality rules; `fit` needs it.
+    Args:
+        curve: "fit" measures the curve on this pool; "fineweb2" is a published table.
+        max_repeats: the most repeats that the curve gives.
     Reference: FineWeb2, Penedo et al. 2025, arXiv:2506.20920, the section on rehydration.
     Writes:
         repeats: 1 to max_repeats; 1 for a record without a size.

@@ -26,6 +26,10 @@ def content_hash(
     lossless re-encodings meet; `text` the text after NFKC, case folding and with every run of
     white space made one space.
 
+    Reads:
+        payload: the picture, or the text where there is none.
+    Args:
+        mode: what is hashed: the bytes, the decoded pixels, or the normalised text.
     Reference: Aumasson et al. 2013, BLAKE2, RFC 7693 (16 bytes).
     Writes:
         digest: 16 bytes; null where the payload is null or, for `pixels`, not decodable.

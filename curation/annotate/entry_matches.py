@@ -32,6 +32,11 @@ def entry_matches(
     spaces are not one, and a decomposed accent is another letter. `improved` treats names as it
     does texts, after NFC, and makes every run of white space one space.
 
+    Reads:
+        text: what is searched.
+        metadata: the entries, by number and name; a JSON list of names will do.
+    Args:
+        mode: "reference" is the paper's algorithm to the letter, "improved" treats names as texts.
     Reference: Xu et al. 2024, Demystifying CLIP Data, arXiv:2309.16671, algorithm 1.
     Writes:
         entries: ascending, no repeats; empty where nothing matches, null where the text is null.

@@ -16,6 +16,8 @@ from curation.step import Role, groupwise
 def exact_clusters(groups: pl.DataFrame) -> pl.DataFrame:
     """Put records of equal digest into one cluster; a null digest is a cluster of its own.
 
+    Reads:
+        digest: what equal records have in common.
     Reference: identity; no paper.
     Writes:
         cluster: the smallest uid of the cluster.

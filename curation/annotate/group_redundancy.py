@@ -83,6 +83,16 @@ def group_redundancy(
     Records without a value (null bits or vector, undecodable image), without a group, or of a
     size that none shares are covered by none and cover none.
 
+    Reads:
+        group: what makes a series.
+        order: the place in the series.
+        bits: "hash": bit strings to compare, instead of pictures.
+        image: the picture to compare.
+        vector: "embedding": the vector to compare.
+    Args:
+        measure: how two records are compared.
+        threshold: from where on two are alike, in the measure's own unit; 6 bits for "hash".
+        target_ratio: the share to keep of each series, instead of a threshold.
     Reference: Wolf et al. 2024, Less is More: Selective Reduction of CT Data, arXiv:2410.14524,
     section 3 (HASH is "hash" at 6; the thresholds of the others are not published).
     Writes:

@@ -48,6 +48,13 @@ def hamming_clusters(
     first, then by uid; one that no earlier exemplar covers becomes an exemplar and covers all
     within the distance that are not covered yet. So two exemplars are always further apart.
 
+    Reads:
+        bits: the bit strings to compare.
+        score: "exemplar": whoever has more becomes an exemplar first.
+    Args:
+        max_distance: bits in which two may differ and still be near.
+        rule: "components" joins chains of near records; "exemplar" joins what is near to one
+            record.
     Reference: exemplar: Wolf et al. 2024, Less is More, arXiv:2410.14524 (HASH); the search:
     Norouzi, Punjani and Fleet 2014, arXiv:1307.2982.
     Writes:

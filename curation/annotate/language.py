@@ -22,6 +22,8 @@ def language(rows: pl.DataFrame) -> pl.DataFrame:
     bytes, go through a softmax over the languages, so that a caption gets a lower confidence than
     a document of the same language.
 
+    Reads:
+        text: what is identified.
     Reference: Lui and Baldwin 2012, langid.py, ACL system demonstrations; model of py3langid.
     Writes:
         label: ISO 639-1, such as `en`; null where the text is null or holds no letter.

@@ -111,6 +111,17 @@ def minhash_clusters(
     `unit` must be those of the signature); `none` does not compare, but joins each record of a
     bucket to its smallest uid.
 
+    Reads:
+        signature: as `minhash_signature` writes it.
+        text: `verify = "text"`: the texts to compare.
+    Args:
+        threshold: the Jaccard similarity from which on two texts are joined.
+        bands: parts of a signature of which one must be equal for two texts to meet; by itself so
+            many that a pair at the threshold meets with a probability of 0.95.
+        verify: how a pair that met is compared before it is joined: by its signatures
+            ("estimate"), by its n-grams ("text"), or not at all ("none").
+        ngram: `verify = "text"`: the signature's.
+        unit: `verify = "text"`: the signature's.
     Reference: Broder 1997, On the resemblance and containment of documents; bands: Leskovec,
     Rajaraman and Ullman, Mining of Massive Datasets, section 3.4; the case for verifying before
     joining: Lee et al. 2022, arXiv:2107.06499, appendix A.

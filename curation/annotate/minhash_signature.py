@@ -45,6 +45,13 @@ def minhash_signature(
     (affine32 over the first four bytes of SHA-1) after `update_batch` of the n-grams in UTF-8,
     words joined by one space, characters by nothing. Signatures of the two never compare.
 
+    Reads:
+        text: what is hashed.
+    Args:
+        num_perm: slots of a signature; more estimate the similarity better and cost more.
+        ngram: words, or characters, of an n-gram.
+        unit: what an n-gram is made of.
+        mode: "fast", or bit for bit what datasketch makes.
     Reference: Broder 1997, On the resemblance and containment of documents; one permutation: Li,
     Owen and Zhang 2012, arXiv:1208.1259; its empty slots: Shrivastava 2017, arXiv:1703.04664,
     filled in rounds as by Mai et al. 2020, UAI.

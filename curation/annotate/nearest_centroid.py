@@ -30,6 +30,11 @@ def nearest_centroid(
 ) -> pl.DataFrame:
     """Assign each vector to the centroid of largest cosine, ties to the smallest number.
 
+    Reads:
+        vector: what is assigned.
+        centroids: numbered vectors of the same encoder.
+    Args:
+        probes: how many nearest centroids are written down.
     Reference: Abbas et al. 2023, SemDeDup, arXiv:2303.09540, section 3; of centroids fitted by
     Euclid's distance too, as DataComp does (Gadre et al. 2023, arXiv:2304.14108, image-based).
     Several probes: Jégou et al. 2011, Product quantization, TPAMI 33(1), section 4.

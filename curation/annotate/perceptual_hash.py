@@ -53,6 +53,11 @@ def perceptual_hash(
     `imagehash` gives bit for bit what the library of that name makes of frame 0: full decode,
     no rotation, transparency dropped.
 
+    Reads:
+        image: what is hashed.
+    Args:
+        kind: which hash: 64 bits ("phash", "dhash") or 256 ("pdq").
+        mode: "fast", or bit for bit what the library imagehash makes.
     Reference: Zauner 2010 (phash); Krawetz 2013, hackerfactor.com (dhash); Facebook 2019, The
     TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm (pdq, quality).
     Writes:

@@ -44,6 +44,10 @@ def repeated_paragraphs(groups: pl.DataFrame, *, min_words: Count = 13) -> pl.Da
     the smallest uid, with all its copies of it, whatever the order and the parts of the pool.
     A hash brings paragraphs together, their words decide.
 
+    Reads:
+        text: whose paragraphs are compared.
+    Args:
+        min_words: shorter paragraphs are never marked.
     Reference: Li et al. 2024, DataComp-LM, arXiv:2406.11794, section 4.3 and appendix L (the
     Bloom filter BFF, made exact; BFF marks a paragraph of which a share of the 13-word shingles
     was met before, in the order of the files).

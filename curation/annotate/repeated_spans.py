@@ -62,6 +62,10 @@ def repeated_spans(groups: pl.DataFrame, *, length: Count = 50) -> pl.DataFrame:
     windows looked up by a rolling hash, and compared letter by letter before one is marked: no
     collision of hashes marks a text or hides a mark.
 
+    Reads:
+        text: whose passages are compared.
+    Args:
+        length: words of the shortest passage that is marked.
     Reference: Lee et al. 2022, Deduplicating Training Data Makes Language Models Better,
     arXiv:2107.06499, section 4.1 (which strikes every occurrence, over byte-pair tokens); anchors:
     Schleimer, Wilkerson and Aiken 2003, Winnowing, SIGMOD.

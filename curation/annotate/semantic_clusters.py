@@ -30,6 +30,12 @@ def semantic_clusters(
     score, or by `fair_dedup`, as many records but others. Two records of a cluster may be far from
     each other: each is near to the next of a chain.
 
+    Reads:
+        nearest: the earlier record that is most alike.
+        max_cosine: the cosine to it.
+    Args:
+        threshold: the cosine above which a record is joined to its nearest; 1 - epsilon of
+            SemDeDup.
     Reference: Abbas et al. 2023, SemDeDup, arXiv:2303.09540, section 3; as the neighbourhoods of
     Slyman et al. 2024, FairDeDup, arXiv:2404.16123.
     Writes:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.errors import ConfigError
-from contracts.params import Seed
+from contracts.params import Seed, Stream
 from contracts.uid import random_bits
 from curation import _neighbours
 from curation.step import Role, groupwise, in_order
@@ -58,7 +58,7 @@ def semantic_duplicates(
     *,
     order: Literal["hard", "easy", "random", "score"] = "hard",
     seed: Seed = 0,
-    stream: str = "semantic_duplicates",
+    stream: Stream = "semantic_duplicates",
 ) -> pl.DataFrame:
     """Measure M_j = max(0, max over i before j of cos(x_i, x_j)) within each group.
 
@@ -74,6 +74,13 @@ def semantic_duplicates(
     * all are in one group, group = "0": exact; 200,000 records of 512 dimensions take some five
       minutes of one core.
 
+    Reads:
+        vector: what is compared.
+        group: within what: a cluster's number, a list of them, or "0" for all.
+        score: `order = "score"`: whoever has more comes first.
+    Args:
+        order: which record of a pair comes first, and so stays: the one farther from the group's
+            mean ("hard"), the nearer ("easy"), one drawn ("random"), that of more score.
     Reference: Abbas et al. 2023, SemDeDup, arXiv:2303.09540, section 3.
     Writes:
         max_cosine: in [0, 1]; 0 for the first of a group and a record without a group; null where

@@ -20,6 +20,8 @@ def _add(counts: pl.DataFrame) -> pl.DataFrame:
 def entry_counts(rows: pl.DataFrame) -> pl.DataFrame:
     """Count for each entry the records whose list holds it, once a record however often.
 
+    Reads:
+        entries: the list of each record.
     Reference: Xu et al. 2024, Demystifying CLIP Data, arXiv:2309.16671, algorithm 1.
     Returns:
         entry: ascending, those that some record matches.

@@ -6,7 +6,7 @@ import math
 
 import polars as pl
 
-from contracts.params import Count, Seed
+from contracts.params import Count, Seed, Stream
 from curation import _neighbours
 from curation.step import Parameters, Role, fit
 
@@ -33,7 +33,7 @@ def kmeans(
     seed: Seed = 0,
     iterations: Count = 25,
     spherical: bool = True,
-    stream: str = "kmeans",
+    stream: Stream = "kmeans",
 ) -> pl.DataFrame:
     """Cluster the vectors: spherical by cosine, otherwise by Euclid's distance.
 
@@ -43,6 +43,12 @@ def kmeans(
     Without num_clusters there are 4 times the square root of the records; there are never more
     than different vectors. Null vectors, and for spherical those of zeros, take no part.
 
+    Reads:
+        vector: what is clustered.
+    Args:
+        num_clusters: how many centroids; 4 times the square root of the records where not given.
+        iterations: passes over the sample at most.
+        spherical: whether the cosine decides, or Euclid's distance.
     Reference: Lloyd 1982, IEEE Transactions on Information Theory 28(2); Dhillon and Modha 2001,
     Machine Learning 42 (spherical); the sample and the use for duplicates: Abbas et al. 2023,
     SemDeDup, arXiv:2303.09540, section 3.

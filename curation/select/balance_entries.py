@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.errors import ConfigError
-from contracts.params import Count, Positive, Seed
+from contracts.params import Count, Positive, Seed, Stream
 from contracts.uid import uniform
 from curation.step import Role, Table, selector
 
@@ -35,7 +35,7 @@ def balance_entries(
     mode: Literal["draw", "online"] = "draw",
     anchor: str = "en",
     seed: Seed = 0,
-    stream: str = "balance_entries",
+    stream: Stream = "balance_entries",
 ) -> pl.DataFrame:
     """Keep a candidate with probability 1 - prod(1 - p) over its entries.
 
@@ -50,6 +50,16 @@ def balance_entries(
     cap is that of the anchor language, and each other language gets the cap under which the same
     share of its matches lies in the tail.
 
+    Reads:
+        entries: the list of each candidate.
+        language: counts entries by language.
+        counts: how often each entry occurs, such as `fit.entry_counts`; by itself among the
+            candidates.
+    Args:
+        cap: records of an entry that are kept on average at most.
+        budget: the expected size of what is kept, instead of a cap.
+        mode: whether to draw now, or to leave the draw to the training.
+        anchor: the language whose cap is given.
     Reference: Xu et al. 2024, Demystifying CLIP Data, arXiv:2309.16671, algorithm 1; languages:
     Chuang et al. 2025, Meta CLIP 2, arXiv:2507.22062.
     Writes:

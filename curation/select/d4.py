@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from contracts.params import Count, Ratio, Seed
+from contracts.params import Budget, BudgetRatio, Count, Ratio, Seed, Stream
 from curation.fit.kmeans import kmeans
 from curation.select.prototypes import EVIDENCE, by_cosine
 from curation.step import Role, budget_of, selector
@@ -21,12 +21,12 @@ from curation.step import Role, budget_of, selector
 def d4(
     candidates: pl.DataFrame,
     *,
-    budget: Count | None = None,
-    budget_ratio: Ratio | None = None,
+    budget: Budget = None,
+    budget_ratio: BudgetRatio = None,
     dedup_ratio: Ratio = 0.75,
     num_clusters: Count | None = None,
     seed: Seed = 0,
-    stream: str = "d4",
+    stream: Stream = "d4",
 ) -> pl.DataFrame:
     """Keep R_dedup of the candidates by SemDeDup, then R / R_dedup of these by prototypes.
 
@@ -37,6 +37,13 @@ def d4(
     dedup_ratio = 1 is `prototypes`. With a threshold in place of a ratio, use the two rules
     `one_per_neighbourhood` and `prototypes`. A record without a vector is never kept.
 
+    Reads:
+        vector: what is clustered.
+        max_cosine: to an earlier record, as `semantic_duplicates` measures it.
+    Args:
+        dedup_ratio: the share that the deduplication leaves.
+        num_clusters: centroids of the second clustering; 4 times the square root of what is left
+            where not given.
     Reference: Tirumala et al. 2023, D4, arXiv:2308.12284, section 3.
     Writes:
         centroid: the nearest of the new centroids.

@@ -38,6 +38,11 @@ def fair_dedup(candidates: pl.DataFrame, concepts: pl.DataFrame) -> pl.DataFrame
     A cluster counts in the group of its smallest uid. A record without a cluster stays. One
     without a vector is kept only where its cluster has no other, and counts for no concept.
 
+    Reads:
+        vector: what is compared with the concepts.
+        cluster: of duplicates.
+        group: within what the concepts are counted; all are one group without it.
+        concepts: a pool with a vector a concept, `pool:<name>` or `pool:./folder`.
     Reference: Slyman et al. 2024, FairDeDup, arXiv:2404.16123, section 4.
     Writes:
         concept: the number of the concept it is most like, in the order of the table (of a pool, of

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contracts.params import Count, Ratio, Seed
+from contracts.params import Budget, BudgetRatio, Seed, Stream
 from contracts.uid import shuffled
 from curation import _neighbours
 from curation.step import Role, budget_of, selector
@@ -23,10 +23,10 @@ AT_ONCE = 32
 def k_center(
     candidates: pl.DataFrame,
     *,
-    budget: Count | None = None,
-    budget_ratio: Ratio | None = None,
+    budget: Budget = None,
+    budget_ratio: BudgetRatio = None,
     seed: Seed = 0,
-    stream: str = "k_center",
+    stream: Stream = "k_center",
 ) -> pl.DataFrame:
     """Pick argmax_i min_{j in S} |x_i - x_j|, farthest first, ties by uid.
 
@@ -38,6 +38,8 @@ def k_center(
     a record is compared with the picks it has not met only once its bound is the largest
     (Minoux 1978, Optimization Techniques, LNCIS 7, for greedy methods of any kind).
 
+    Reads:
+        vector: what is to be covered.
     Reference: Gonzalez 1985, Theoretical Computer Science 38; as a coreset Sener and Savarese
     2018, arXiv:1708.00489.
     Writes:

@@ -17,6 +17,9 @@ def one_per_cluster(candidates: pl.DataFrame) -> pl.DataFrame:
     Without a score it keeps the record that names the cluster where that is still a candidate,
     else the smallest uid. A record without a cluster is kept; a null score is the worst.
 
+    Reads:
+        cluster: of duplicates, such as `minhash_clusters.cluster`.
+        score: whoever has most is kept.
     Reference: the keep rule of Lee et al. 2022, arXiv:2107.06499, made deterministic.
     Cost: a sort of the candidates.
     """

@@ -45,6 +45,15 @@ def one_per_neighbourhood(
     mode = "semdedup" is the paper's code: drop whatever is near to its nearest, kept or not; of
     the chain above it keeps A alone.
 
+    Reads:
+        nearest: the record that a candidate is near to.
+        cosine: to it.
+        similarity: to it, instead of a cosine.
+        distance: to it, instead of a cosine.
+        score: whoever has more is looked at first, and so stays.
+    Args:
+        threshold: two are near above this cosine or similarity, or at or below this distance.
+        mode: "keep_one" drops a record only beside a kept one; "semdedup" is the paper's code.
     Reference: Abbas et al. 2023, SemDeDup, arXiv:2303.09540, section 3, and its released code.
     Cost: linear; some 100 bytes and a microsecond or two a record that is near to another.
     Raises:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from contracts.params import Count, Ratio, Seed
+from contracts.params import Budget, BudgetRatio, Count, Seed, Stream
 from curation import _neighbours
 from curation.annotate.nearest_centroid import nearest_centroid
 from curation.fit.kmeans import kmeans
@@ -27,12 +27,12 @@ def prototypes(
     candidates: pl.DataFrame,
     centroids: pl.DataFrame | None,
     *,
-    budget: Count | None = None,
-    budget_ratio: Ratio | None = None,
+    budget: Budget = None,
+    budget_ratio: BudgetRatio = None,
     keep: Literal["hard", "easy"] = "hard",
     num_clusters: Count | None = None,
     seed: Seed = 0,
-    stream: str = "prototypes",
+    stream: Stream = "prototypes",
 ) -> pl.DataFrame:
     """Rank the candidates by the cosine to their nearest centroid: "hard" keeps the lowest.
 
@@ -43,6 +43,13 @@ def prototypes(
     Without the table the candidates are clustered, as `fit.kmeans` does, into num_clusters, by
     default 4 times the square root of their number.
 
+    Reads:
+        vector: what is ranked.
+        centroids: such as `fit.kmeans`; the candidates are clustered where none is named.
+    Args:
+        keep: "hard" keeps what is far from its centroid, "easy" what is near.
+        num_clusters: centroids, where the candidates are clustered; 4 times the square root of
+            their number where not given.
     Reference: Sorscher et al. 2022, Beyond neural scaling laws, arXiv:2206.14486, section 6; the
     limits: Ayed and Hayou 2023, arXiv:2302.06960.
     Writes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from contracts.errors import ConfigError
-from contracts.params import Count, Ratio, Seed
+from contracts.params import Budget, BudgetRatio, Seed, Stream
 from contracts.uid import uniform
 from curation.step import Role, budget_of, selector
 
@@ -17,10 +17,10 @@ from curation.step import Role, budget_of, selector
 def random_sample(
     candidates: pl.DataFrame,
     *,
-    budget: Count | None = None,
-    budget_ratio: Ratio | None = None,
+    budget: Budget = None,
+    budget_ratio: BudgetRatio = None,
     seed: Seed = 0,
-    stream: str = "random_sample",
+    stream: Stream = "random_sample",
 ) -> pl.DataFrame:
     """Keep the candidates with the smallest draws; a smaller budget is a subset of a larger one.
 
@@ -28,6 +28,8 @@ def random_sample(
     kept if u < probability; with both, the smallest -ln(1 - u) / probability are kept: sampling
     without replacement, each next record drawn in proportion to its probability.
 
+    Reads:
+        probability: of each candidate to be kept.
     Reference: Efraimidis and Spirakis 2006, Information Processing Letters 97(5), weighted
     for the case with both.
     Cost: a sort of the candidates.

@@ -23,6 +23,8 @@ def repeat(candidates: pl.DataFrame) -> pl.DataFrame:
 
     Shards hold a record once; the trainer's index repeats it, and later budgets count draws.
 
+    Reads:
+        repeats: how often training sees the candidate.
     Reference: Penedo et al. 2025, FineWeb2, arXiv:2506.20920 (rehydration), for its use.
     Raises:
         DataError: repeats below 0 or above 65,535.

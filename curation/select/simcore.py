@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.errors import DataError
-from contracts.params import Count, Ratio, Seed
+from contracts.params import Budget, BudgetRatio, Count, Ratio, Seed, Stream
 from contracts.uid import random_bits
 from curation import _neighbours
 from curation.step import Role, Table, budget_of, selector
@@ -28,14 +28,14 @@ def simcore(
     candidates: pl.DataFrame,
     target: pl.DataFrame,
     *,
-    budget: Count | None = None,
-    budget_ratio: Ratio | None = None,
+    budget: Budget = None,
+    budget_ratio: BudgetRatio = None,
     stop_ratio: Ratio | None = None,
     num_centroids: Count = 100,
     rule: Literal["paper", "released"] = "paper",
     patience: Count = 20,
     seed: Seed = 0,
-    stream: str = "simcore",
+    stream: Stream = "simcore",
 ) -> pl.DataFrame:
     """Keep what is nearest to the target: a coreset of the open set, sampled in rounds.
 
@@ -53,6 +53,15 @@ def simcore(
     from that round on; with stop_ratio there are at most 50 records a target record; and the last
     round is cut at random, by uniform(uid, seed, stream).
 
+    Reads:
+        vector: what is compared with the target.
+        target: a pool of what is wanted, `pool:<name>` or `pool:./folder`.
+    Args:
+        stop_ratio: end where a round's utility falls below this share of the first's; 0.95 where no
+            budget is given.
+        num_centroids: centroids of the target.
+        rule: "paper", or what the authors' code does.
+        patience: "released": the round with which later ones are compared.
     Reference: Kim et al. 2023, SimCore, CVPR, arXiv:2303.11101, section 3; released code
     sungnyun/openssl-simcore, sampling.
     Writes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from contracts.params import Count, Ratio
+from contracts.params import Budget, BudgetRatio
 from curation.step import Role, budget_of, selector
 
 
@@ -12,14 +12,16 @@ from curation.step import Role, budget_of, selector
 def top(
     candidates: pl.DataFrame,
     *,
-    budget: Count | None = None,
-    budget_ratio: Ratio | None = None,
+    budget: Budget = None,
+    budget_ratio: BudgetRatio = None,
 ) -> pl.DataFrame:
     """Keep the largest scores, ties by uid; a null or NaN never.
 
     A share is of all the candidates, those without a score included, and exact: the released
     code of DataComp keeps one record more, and all that tie with it.
 
+    Reads:
+        score: whoever has most is kept.
     Reference: the clip_score baseline of Gadre et al. 2023, DataComp, arXiv:2304.14108.
     Cost: a sort of the candidates.
     Raises:

@@ -30,6 +30,11 @@ def uid_list(candidates: pl.DataFrame, ids: pl.DataFrame, *, invert: bool = Fals
     Ids of the list that no candidate has are counted in the log: earlier rules may have dropped
     them.
 
+    Reads:
+        source_id: matches a list of the source's ids.
+        ids: the list, `file:<path>`.
+    Args:
+        invert: whether to keep the others.
     Reference: Gadre et al. 2023, DataComp, arXiv:2304.14108 (subset files).
     Cost: a hash join; some 50 bytes an id.
     Raises:

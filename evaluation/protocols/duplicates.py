@@ -31,6 +31,8 @@ def duplicates(
     Args:
         cluster_N: of each record; numbers or texts.
         label_N: likewise; records of equal label are duplicates.
+        samples: draws of the bootstrap.
+        seed: of the bootstrap.
     Returns:
         precision: of the pairs joined, the share that is right; 1 where none is joined.
         recall: of the pairs that are duplicates, the share joined; 1 where there are none.

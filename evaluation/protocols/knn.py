@@ -25,6 +25,9 @@ def knn(
     Ties, of cosine and of votes, go to the label that sorts first, so neither the order of the
     rows nor the length of the vectors has an effect. k is at most the size of the training set.
 
+    Args:
+        k: neighbours that vote.
+        temperature: the lower, the more the nearest outvote the others.
     Reference: Wu et al. 2018, Unsupervised Feature Learning via Non-Parametric Instance
         Discrimination, arXiv:1805.01978, section 3.4; Caron et al. 2021, DINO, arXiv:2104.14294,
         appendix F.1 (k = 20, temperature 0.07).

@@ -37,6 +37,9 @@ def linear_probe(
     smallest cross entropy there is taken, and the classifier fitted anew on the whole training
     set. The test set is read once, for the score.
 
+    Args:
+        l2: weight of the penalty; chosen on the training half where not given.
+        seed: of the direction along which a fifth is put aside.
     Reference: Radford et al. 2021, CLIP, arXiv:2103.00020, appendix A.3.
     Returns:
         accuracy: share of test items whose predicted label is theirs.

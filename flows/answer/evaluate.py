@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -43,25 +43,26 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSection:
-    """One [[evaluate]]; the protocol's own parameters are checked by its signature.
+    """One [[evaluate]]: a protocol over the hold-out, whose parameters stand here too.
 
     Attributes:
         protocol: a file of evaluation/protocols, or a reference to one's own.
-        name: what its metrics are called by: `<name>.<metric>`.
-        label: the expression that gives each record its label.
-        cluster: the expression that gives each record its cluster, of a protocol over notes.
-        template: how a label becomes a text, for a protocol that compares with classes.
-        tower: whose vectors are probed; of an objective with images theirs where none is named.
+        name: what its metrics are called by, `<name>.<metric>`; the protocol's where not given.
+        label: SQL; gives each record its label.
+        cluster: SQL; gives each record its cluster, for a protocol over clusters.
+        template: how a label becomes a text, such as "a photo of a {}", for a protocol that
+            compares with classes.
+        tower: whose vectors are probed; of an objective with images theirs where not given.
         parameters: the protocol's.
     """
 
     protocol: str
-    name: str
+    name: str = ""
     label: str | None = None
     cluster: str | None = None
     template: str | None = None
     tower: Literal["image", "text"] | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a method asks for and gives, as `winnow methods NAME` shows it."""
+"""What a method asks for and gives, as `winnow methods METHOD` shows it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def described(name: str, recipe_dir: Path) -> dict[str, Any]:
             about["roles"] = [{"role": role, "default": column} for role, column in reads.items()]
     elif kind in ("objective", "protocol"):
         about["inputs"] = list(_inputs(method))
-    about["parameters"] = _parameters(_configured(folder, method))
+    about["parameters"] = parameters(_configured(folder, method))
     about["doc"] = inspect.getdoc(method) or ""
     return about
 
@@ -111,7 +111,8 @@ def _configured(folder: str, method: Any) -> Any:
     return getattr(method, "function", method)
 
 
-def _of_step(step: Any) -> dict[str, Any]:
+def roles_of(step: Any) -> list[dict[str, str]]:
+    """Return the roles of a step under its parameters, with type and default."""
     from flows.recipe.plan import POOL_COLUMNS
 
     roles = []
@@ -119,15 +120,24 @@ def _of_step(step: Any) -> dict[str, Any]:
         default = spec.default or (role if role in POOL_COLUMNS and not spec.optional else None)
         default = default or ("may be left out" if spec.optional else "bind it to a column")
         roles.append({"role": role, "type": _dtype(spec.dtype), "default": default})
+    return roles
+
+
+def tables_of(step: Any) -> list[dict[str, str]]:
+    """Return the further tables of a step, with what each may be and its default."""
     tables = []
     for name, spec in step.tables.items():
         default = spec.default or ("may be left out" if spec.optional else "name one")
         of = "pool:<name>" if spec.pool else "fit.<alias>, file:<path> or pool:<name>"
         columns = ", ".join(spec.columns)
         tables.append({"table": name, "columns": columns, "is": of, "default": default})
+    return tables
+
+
+def _of_step(step: Any) -> dict[str, Any]:
     slots = [{"slot": name, "is": "a file of embeddings"} for name in step.slots]
     writes = [{"column": column, "type": _dtype(dtype)} for column, dtype in step.writes.items()]
-    return {"roles": roles, "tables": tables, "slots": slots, "writes": writes}
+    return {"roles": roles_of(step), "tables": tables_of(step), "slots": slots, "writes": writes}
 
 
 def _inputs(method: Any) -> Iterator[dict[str, str]]:
@@ -141,7 +151,8 @@ def _inputs(method: Any) -> Iterator[dict[str, str]]:
             yield {"input": name, "is": is_}
 
 
-def _parameters(configured: Any) -> list[dict[str, str]]:
+def parameters(configured: Any) -> list[dict[str, str]]:
+    """Return name, type and default of each keyword-only parameter."""
     model = schema_of(configured)
     types = model.model_json_schema()["properties"] if model.model_fields else {}
     return [

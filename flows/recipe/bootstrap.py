@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
 
 from contracts.errors import ConfigError, Problem, nearest
-from contracts.params import parse
+from contracts.params import names_of, parse
 from flows.recipe import sections
 from flows.recipe.sections import HoldoutSection, Problems, Recipe
 from storage import tables
@@ -25,7 +25,26 @@ from storage.runs import load_run
 from storage.store import Object, Store
 
 METHOD = "checkpoint"
-OWN = ("encoder", "recipe", "run", "path", "reads", "allow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootstrapSection:
+    """[embed.<alias>] with `encoder = "checkpoint"`: one that another recipe's run trained.
+
+    Attributes:
+        recipe: a recipe whose last run trained the encoder, relative to this one.
+        run: instead, a run by name and version, `boot@3`.
+        path: instead, the file of an exported encoder.
+        allow: with `path`, the references of one's own code that it may be built of.
+    """
+
+    recipe: str | None = None
+    run: str | None = None
+    path: str | None = None
+    allow: Sequence[str] = ()
+
+
+OWN = ("encoder", "reads", *names_of(BootstrapSection))
 
 
 class Towers(Protocol):

@@ -16,11 +16,24 @@ from curation.step import Step, Table, as_step
 from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, read_expression
 from flows.recipe.plan import POOL_COLUMNS, Method, Node, Plan, needs
-from flows.recipe.sections import Problems, Recipe, Rule
+from flows.recipe.sections import (
+    AnnotateSection,
+    EmbedSection,
+    FileSection,
+    FitSection,
+    Problems,
+    Recipe,
+    Rule,
+    SelectSection,
+)
 from flows.recipe.types import check_types
 from storage import files
 
 KINDS = {"annotate": ("rowwise", "groupwise", "poolwise"), "fit": ("fit",), "select": ("selector",)}
+# The keys of a method's section that are not the method's own.
+FIXED: Mapping[str, Any] = {
+    "annotate": AnnotateSection, "fit": FitSection, "select": SelectSection,
+}  # fmt: skip
 
 
 def plan(
@@ -142,9 +155,10 @@ class _Planner:
                 raise ConfigError(f"{path} is written by {other} too: give one another alias.")
 
     def _file(self, table: str, alias: str, section: Mapping[str, Any]) -> Node:
-        unknown = [k for k in section if k not in ("file", "key", "ids")]
+        legal = names_of(FileSection)
+        unknown = [k for k in section if k not in legal]
         if unknown:
-            raise ConfigError(f"unknown key {unknown[0]!r}.{nearest(unknown[0], ['file', 'key'])}")
+            raise ConfigError(f"unknown key {unknown[0]!r}.{nearest(unknown[0], legal)}")
         path = (self.recipe.recipe_dir / str(section["file"])).resolve()
         key = str(section.get("key", "uid"))
         if key not in ("uid", "source_id", "row") and not key.startswith("meta."):
@@ -185,7 +199,7 @@ class _Planner:
             if key in reads:
                 with self.problems.at(f"{table}.{key}"):
                     roles[key] = read_expression(value)
-            elif key not in ("encoder", "only"):
+            elif key not in names_of(EmbedSection):
                 rest[key] = value
         for role, default in reads.items():
             bound = "recipe" if role in roles else "default"
@@ -236,25 +250,25 @@ class _Planner:
         step = as_step(method.load(), name)
         if step.kind not in KINDS[kind]:
             raise ConfigError(f"{name} is no {' or '.join(KINDS[kind])} method.")
-        control = {"annotate": ("step", "only"), "fit": ("step", "only", "sample")}.get(
-            kind, ("by",)
-        )
+        fixed = {k: v for k, v in section.items() if k in names_of(FIXED[kind]) and k != "only"}
+        with self.problems.at():
+            parse(FIXED[kind], fixed, where=table)
         parameter_names = names_of(step.function)
         own = {k: v for k, v in section.items() if k in parameter_names}
         if "stream" in parameter_names and "stream" not in own:
             self.streams[step.name] += 1
             use = self.streams[step.name]
             own["stream"] = step.name if use == 1 else f"{step.name}#{use}"
-        of_pool = bool(section.get("of_pool", False)) and "budget_ratio" in own
+        of_pool = section.get("of_pool") is True and "budget_ratio" in own
         bound: Step | None = None
         try:
             bound = step = step.bind(**own)
         except ConfigError as error:
             for p in error.problems:
                 self.problems.add(f"{table}.{p.key.partition('.')[2]}", p.message)
-        legal = [*control, *step.reads, *step.tables, *step.slots, *parameter_names]
+        legal = [*names_of(FIXED[kind]), *step.reads, *step.tables, *step.slots, *parameter_names]
         for key in section:
-            if key not in legal and not (key == "of_pool" and kind == "select"):
+            if key not in legal:
                 self.problems.add(f"{table}.{key}", f"unknown key.{nearest(key, legal)}")
         slots = {}
         for slot in step.slots:

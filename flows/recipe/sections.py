@@ -21,9 +21,19 @@ Arm = Literal["recipe", "random", "all", "untrained"]
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSection:
-    """One [[source]].
+    """One [[source]]: raw data that is read into the pool, again only what is new.
 
     Attributes:
+        path: a folder, file, glob or range such as `{00..99}.tar`, relative to the recipe.
+        name: of the source, part of every uid; that of the folder or file where not given.
+        id: the column that names a record, in tars `key`; else its place or path does.
+        text: the column of the text; the first known name, such as `caption`, where not given.
+        image: the column of the picture; the first known name where not given.
+        series: the column whose equal values make a series, such as the frames of a video.
+        position: the column of a record's place in its series, a whole number.
+        slices: of volumes, each axial slice is a record; they are read no other way.
+        payload: whether pictures are copied into the store, or stay where they are and are read
+            there again.
         settle: files younger than so many seconds wait for the next run.
     """
 
@@ -41,11 +51,11 @@ class SourceSection:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardSection:
-    """[guard]: what holds a new version back.
+    """[guard]: what holds an ingest back until a person has looked at it.
 
     Attributes:
-        max_quarantined_ratio: of the new records of an ingest; 0.2 from 100 records on where it is
-            not given.
+        max_quarantined_ratio: the share of an ingest's new records that may be unusable; 0.2 from
+            100 records on where not given.
     """
 
     max_quarantined_ratio: Ratio | None = None
@@ -53,7 +63,18 @@ class GuardSection:
 
 @dataclass(frozen=True, kw_only=True)
 class HoldoutSection:
-    """[holdout]: the evaluation records, which no fit and no selection ever sees."""
+    """[holdout]: the evaluation records, which no fit and no selection ever sees.
+
+    Attributes:
+        where: SQL; records for which it is true are held out.
+        pool: another pool that is the evaluation data: nothing of this one is held out, and no
+            [[evaluate]] of this recipe reads that one.
+        by_group: the column whose equal values are held out together or not at all.
+        ratio: the share of the groups, or of the records, that is drawn where `where` is absent.
+        seed: of that draw.
+        near: the name of an annotation with a `cluster`; what shares one with a held-out record
+            is held out too.
+    """
 
     where: str | None = None
     pool: str | None = None
@@ -68,9 +89,10 @@ class CanariesSection:
     """[canaries]: planted duplicates, near-misses and corrupt files that test the rules.
 
     Attributes:
-        count: of each kind.
-        kinds: all that fit the records where none is named.
-        floor: the least share of a kind caught (of near-misses, kept apart); by kind, or of all.
+        count: how many of each kind are planted.
+        kinds: which kinds are planted; all that fit the records where none is named.
+        floor: the least share of a kind that must be caught (of near-misses, kept apart): one
+            number, or a number by kind; below it the run ends with exit 65.
     """
 
     count: Count = 50
@@ -83,10 +105,18 @@ class ExportSection:
     """[export]: where the shards go and what they look like.
 
     Attributes:
+        path: a folder for the versions, relative to the recipe; in the store where not given.
+        format: what is written: tars, Parquet, JSON lines, or the list of uids alone.
+        shard_records: records a shard.
+        layout: "append" keeps the shards of the version before and adds new ones; "packed" writes
+            all anew, as a first export would.
+        columns: further columns for each record's JSON, such as "semantic.max_cosine".
         image: "keep": the bytes as they came; "strip": without metadata, the same pixels;
             "jpeg": encoded anew; "png8": as they came, but those of 16 bits a channel as PNG of
             8 bits, as the methods see them.
         max_side_px: larger pictures become smaller; as JPEG, with "png8" as PNG.
+        seed: of the order in which records are written, and of the exported random arm.
+        arms: which sets are exported: the kept records, a random set of equal size, all records.
     """
 
     path: str | None = None
@@ -102,12 +132,23 @@ class ExportSection:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainSection:
-    """[pretrain]; the objective's own parameters are checked by its signature.
+    """[pretrain]: the training of every arm; the objective's own parameters stand here too.
 
     Attributes:
+        objective: a file of pretraining/objectives, or a reference to a class of one's own.
         encoder: a file of pretraining/encoders; [pretrain.encoder] gives it parameters, with
             `name` where it is another.
-        text_encoder: parameters of the text tower, [pretrain.text_encoder].
+        text_encoder: parameters of the text tower `words`, [pretrain.text_encoder].
+        side_px: pictures are cut to a square of this side.
+        steps: optimizer steps; [compare] may set another number for the comparison.
+        batch: records a step.
+        lr: the learning rate after the warm-up.
+        schedule: how the rate falls after the warm-up.
+        warmup_ratio: the share of the steps in which the rate rises from zero.
+        weight_decay: of matrices; biases, norms and temperatures do not decay.
+        optimizer: AdamW, or SGD with a momentum of 0.9.
+        seed: of the initial weights, the order and the augmentation; a comparison counts up
+            from it.
         own: the objective's parameters.
     """
 
@@ -131,13 +172,96 @@ class CompareSection:
     """[compare]: the arms trained alike, and over how many seeds.
 
     Attributes:
-        metric: that answers, as `<name>.<metric>`; the first of the first [[evaluate]] where None.
+        metric: the metric that answers, as `<name>.<metric>`; the first of the first [[evaluate]]
+            where not given.
+        arms: the kept records; a random set of equal size, another for each seed; all records
+            but the hold-out; the initial weights.
+        seeds: how often each arm is trained; two at least for an answer.
+        steps: optimizer steps of each training; those of [pretrain] where not given.
     """
 
     metric: str | None = None
     arms: Sequence[Arm] = ("recipe", "random", "all", "untrained")
     seeds: Count = 5
     steps: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedSection:
+    """[embed.<alias>]: vectors of an encoder, whose roles and parameters stand here too.
+
+    Attributes:
+        encoder: a file of embeddings, or a reference to a class of one's own; the alias where not
+            given.
+        only: SQL; a record for which it is false or null is not encoded and has no vector.
+    """
+
+    encoder: str | None = None
+    only: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSection:
+    """[embed.<alias>] or [annotate.<alias>] with `file`: values that one brings.
+
+    Attributes:
+        file: Parquet, CSV, JSON lines, npy, npz or safetensors, relative to the recipe.
+        key: what a row is matched by: `uid`, `source_id`, `row` or `meta.<column>`.
+        ids: a file with the keys of the rows, where the values' file has none.
+    """
+
+    file: str
+    key: str = "uid"
+    ids: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateSection:
+    """[annotate.<alias>]: a measurement, whose roles, tables and parameters stand here too.
+
+    Attributes:
+        step: a file of curation/annotate, or a reference to a function of one's own; the alias
+            where not given.
+        only: SQL; a record for which it is false or null is not measured and has nulls.
+    """
+
+    step: str | None = None
+    only: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSection:
+    """[fit.<alias>]: a model of the pool, whose roles and parameters stand here too.
+
+    Attributes:
+        step: a file of curation/fit, or a reference to a function of one's own; the alias where
+            not given.
+        only: SQL; a record for which it is false or null takes no part.
+        sample: how many records are drawn to fit on; what the method needs where not given.
+    """
+
+    step: str | None = None
+    only: str | None = None
+    sample: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectSection:
+    """One [[select]]: a rule; of a selector its roles, tables and parameters stand here too.
+
+    Attributes:
+        name: what the funnel and `winnow why` call it; the condition, or the selector, where not
+            given.
+        where: SQL; a record for which it is false or null is dropped. A rule has this or `by`.
+        by: a file of curation/select, or a reference to a function of one's own.
+        of_pool: whether `budget_ratio` is a share of the pool without the hold-out, not of the
+            candidates.
+    """
+
+    name: str | None = None
+    where: str | None = None
+    by: str | None = None
+    of_pool: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +287,9 @@ class Recipe:
     """A recipe as written, its fixed sections parsed; `flows.recipe.planner` resolves its methods.
 
     Attributes:
+        name: of its runs; the file's where not given.
+        pool: the pool that sources are read into and records are taken from; `name` where not
+            given.
         recipe_dir: the folder of the file, to which its paths are relative.
         raw: the TOML after `--set`, for the record.
         problems: what is wrong with the fixed sections; `flows.recipe.planner` adds what it finds

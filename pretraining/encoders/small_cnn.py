@@ -18,6 +18,9 @@ class SmallCnn(nn.Module):
     Each halving doubles the width and is followed by `depth` residual convolutions; dim is
     4 x width. Images are uint8, or float in [0, 1]; the sides are at least 16 px.
 
+    Args:
+        width: channels of the first layer; a vector has 4 times as many numbers.
+        depth: residual convolutions after each halving.
     Reference: He et al. 2016, arXiv:1512.03385 (residual convolutions with batch norm), with the
         patch stem of Dosovitskiy et al. 2021, arXiv:2010.11929: on a CPU the first layers of an
         ordinary stem cost as much as all the rest.

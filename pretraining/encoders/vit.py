@@ -20,6 +20,11 @@ class ViT(nn.Module):
     Positions are fixed sines and cosines of row and column, so that any side that is a multiple
     of `patch_px` will do. Images are uint8, or float in [0, 1].
 
+    Args:
+        width: numbers of a patch's vector and of the picture's; a multiple of 4 and of heads.
+        depth: blocks.
+        heads: of the attention.
+        patch_px: side of a patch.
     Reference: Dosovitskiy et al. 2021, arXiv:2010.11929; average pooling and fixed positions as
         in Beyer et al. 2022, arXiv:2205.01580.
     Cost: about 12 x width^2 x depth multiplications a patch.

@@ -29,6 +29,12 @@ class Words(nn.Module):
     so that an empty one has a vector too. Without blocks (`depth` 0) it is a bag of words, which
     learns fastest on captions; with them the order counts.
 
+    Args:
+        width: numbers of a vector; a multiple of heads.
+        depth: blocks; 0 is a bag of words.
+        heads: of the attention.
+        num_buckets: embeddings that all words share.
+        max_tokens: longer texts are cut.
     Reference: Weinberger et al. 2009, arXiv:0902.2206 (hashed words); Vaswani et al. 2017,
         arXiv:1706.03762 (the blocks).
     Cost: num_buckets x width weights; a token costs about 12 x width^2 x depth multiplications.

@@ -26,6 +26,10 @@ class Clip(Objective):
     exports give vectors of the joint space, not normalised; `image_encoder.encoder` gives the
     features in front of it.
 
+    Args:
+        dim: numbers of a vector of the joint space.
+        temperature: at the start; it is learned.
+        min_area_ratio: the least share of a picture that a crop keeps.
     Reference: Radford et al. 2021, arXiv:2103.00020, section 2.3 and figure 3; the crop's area
         as in open_clip.
     Cost: both towers once, and two (B, B) products.

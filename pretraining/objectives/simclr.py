@@ -22,6 +22,12 @@ class Simclr(Objective):
     go through the encoder together. The defaults are the paper's for small images (appendix B.9),
     but for the crops, which keep at least a fifth of the image.
 
+    Args:
+        dim: numbers of the projected vector, which is thrown away.
+        temperature: of the loss; it stays.
+        min_area_ratio: the least share of a picture that a crop keeps.
+        colour_strength: how far colours are changed; 0 leaves them.
+        blur_ratio: the share of views that are blurred.
     Reference: Chen et al. 2020, arXiv:2002.05709, algorithm 1 and appendix A.
     Cost: the encoder twice, and a (2B, 2B) product.
     """

@@ -188,7 +188,9 @@ def test_a_record_is_used_where_it_has_all_that_a_protocol_compares(
             "label.0": ["x", "x", None, "y", "y", "y"],
         }
     )
-    section = EvaluateSection(protocol=name, name=name, label="meta.label", tower=tower)
+    section = EvaluateSection(
+        protocol=name, name=name, label="meta.label", tower=tower, parameters={}
+    )
     found, missing = evaluate.usable(section, "label.0", rows, Path())
     assert "".join(rows["id"].filter(pl.Series(found))) == used
     assert {what: n for what, n in missing.items() if n} == lacking
