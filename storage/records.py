@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from contracts.uid import UIDs
-from storage.store import canonical, canonical_without_floats
+from storage.store import canonical, quick_canonical
 
 # The ingested columns that a record hash takes as JSON.
 HASHED = (
@@ -66,7 +66,7 @@ def record_hashes(
     # A float is a text here.
     return [
         hashlib.blake2b(
-            digest + (text_digest or NO_TEXT) + canonical_without_floats(content), digest_size=16
+            digest + (text_digest or NO_TEXT) + quick_canonical(content), digest_size=16
         ).digest()
         for digest, text_digest, content in zip(
             digests, text_digests, _rows(given, len(digests)), strict=True

@@ -172,22 +172,37 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
             yield header[:100].rstrip(b"\0").decode(), data
 
 
-def write_parquet(folder: Path, name: str, samples: Iterator[Sample], *, has_image: bool) -> Shard:
-    """Write one Parquet shard in the Hugging Face layout: image as struct of bytes and path."""
-    batch: list[Sample] = []
-    writer: pq.ParquetWriter | None = None
-    size, records = 0, 0
+def write_parquet(
+    folder: Path, name: str, groups: Iterator[pl.DataFrame], *, has_image: bool
+) -> Shard:
+    """Write one Parquet shard in the Hugging Face layout: image as struct of bytes and path.
+
+    Args:
+        folder: of the export.
+        name: of the shard.
+        groups: the samples, a row group at a time, as columns named as Sample's attributes.
+        has_image: whether there is a column of images.
+    """
+    features: dict[str, Any] = {"uid": {"dtype": "string", "_type": "Value"}}
+    fields = [pa.field("uid", pa.string())]
+    if has_image:
+        features["image"] = {"_type": "Image"}
+        image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        fields.append(pa.field("image", image))
+    for column in ("text", "json"):
+        features[column] = {"dtype": "string", "_type": "Value"}
+        fields.append(pa.field(column, pa.string()))
+    info = json.dumps({"info": {"features": features}})
+    schema = pa.schema(fields, {"huggingface": info})
+    records = 0
     with commit.Staged(folder) as staged:
-        for sample in samples:
-            batch.append(sample)
-            size += len(sample.image or b"")
-            if size >= ROW_GROUP_BYTES:
-                writer = _write_rows(staged, writer, batch, has_image)
-                batch, size, records = [], 0, records + len(batch)
-        if batch or writer is None:
-            writer = _write_rows(staged, writer, batch, has_image)
-            records += len(batch)
-        writer.close()
+        sink = pa.PythonFile(staged, mode="w")
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+            for group in groups:
+                writer.write_table(
+                    tables.to_arrow(_hugging_face(group)).select(schema.names).cast(schema)
+                )
+                records += len(group)
         shard = Shard(name, records, staged.size_bytes, staged.sha256)
         staged.publish(folder / name)
     if pq.ParquetFile(folder / name).metadata.num_rows != records:
@@ -195,34 +210,14 @@ def write_parquet(folder: Path, name: str, samples: Iterator[Sample], *, has_ima
     return shard
 
 
-def _write_rows(
-    staged: commit.Staged,
-    writer: pq.ParquetWriter | None,
-    batch: Sequence[Sample],
-    has_image: bool,
-) -> pq.ParquetWriter:
-    columns: dict[str, Any] = {"uid": [sample.key for sample in batch]}
-    features: dict[str, Any] = {"uid": {"dtype": "string", "_type": "Value"}}
-    if has_image:
-        columns["image"] = pa.array(
-            [
-                None if s.image is None else {"bytes": s.image, "path": f"{s.key}.{s.suffix}"}
-                for s in batch
-            ],
-            type=pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
-        )
-        features["image"] = {"_type": "Image"}
-    columns["text"] = pa.array([sample.text for sample in batch], type=pa.string())
-    features["text"] = {"dtype": "string", "_type": "Value"}
-    columns["json"] = [sample.json.decode() for sample in batch]
-    features["json"] = {"dtype": "string", "_type": "Value"}
-    table = pa.table(columns)
-    info = {"huggingface": json.dumps({"info": {"features": features}})}
-    table = table.replace_schema_metadata(info)
-    if writer is None:
-        writer = pq.ParquetWriter(pa.PythonFile(staged, mode="w"), table.schema, compression="zstd")
-    writer.write_table(table)
-    return writer
+def _hugging_face(samples: pl.DataFrame) -> pl.DataFrame:
+    """Return samples as the columns of the Hugging Face layout."""
+    key = pl.Series([hex_uid(uid) for uid in samples["uid"]], dtype=pl.String)
+    path = pl.concat_str("uid", pl.lit("."), "suffix")
+    image = pl.when(pl.col("image").is_not_null()).then(pl.struct(bytes="image", path=path))
+    return samples.with_columns(uid=key).with_columns(
+        image=image, json=pl.col("json").cast(pl.String)
+    )
 
 
 def write_lines(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:

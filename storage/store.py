@@ -38,6 +38,8 @@ from storage import commit
 FORMAT = 2
 MARK = "store.json"
 MOVED = "moved.json"
+# The sizes of floats that `quick_canonical` writes as `canonical` does, the second excluded.
+PLAIN = (1e-4, 1e16)
 KINDS = ("pool", "run", "fit", "embed", "export")
 FIRST_KEY = "key before the upgrade"
 # Files whose content was checked, whichever Store of this process did: each task opens one.
@@ -84,10 +86,10 @@ def canonical(value: Any) -> bytes:
     ).encode("utf-8", "surrogatepass")
 
 
-def canonical_without_floats(value: Any) -> bytes:
-    """Return what `canonical` returns, in a tenth of its time, of a value that holds no float.
+def quick_canonical(value: Any) -> bytes:
+    """Return what `canonical` returns, in a tenth of its time, where floats are PLAIN or zero.
 
-    Floats would be written otherwise, such as 1e16.
+    Others would be written otherwise, such as 1e-05 as 0.00001.
     """
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-import os
 import re
 import shutil
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -21,22 +20,20 @@ import polars as pl
 from contracts import encode
 from contracts.errors import DataError
 from contracts.uid import UIDs, digest_of, hex_uid, shuffled
-from flows.export import destination, hub, uid_list
+from flows.export import destination, hub, spool, uid_list
 from flows.export.kept import Kept, Positions
-from flows.export.spool import Spool
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
 from storage import commit, shards, tables
 from storage.shards import Digests, Sample, Shard, TableFile
-from storage.store import canonical, canonical_without_floats, key_of
+from storage.store import PLAIN, canonical, key_of, quick_canonical
 
 # meta fields and pool columns that every json member carries where the pool has them.
 JSON_COLUMNS = ("source", "source_id", "width", "height", "licence")
 
-# uid, and the bytes of image, text and json; -1 where there is none.
-_HEAD = struct.Struct(">Qqqq")
-# Rows of a part that are Python objects at a time.
+# Rows of a part, and bytes of a shard, that are Python objects at a time.
 _JSON_ROWS = 4096
+_SAMPLES_BYTES = 8 << 20
 _NO_SHARD = np.iinfo(np.uint32).max
 
 
@@ -325,18 +322,29 @@ def _mixed(digests: Digests, other: Digests | bytes) -> Digests:
 
 def _jsons(frame: pl.DataFrame, names: Mapping[str, str]) -> Iterator[bytes]:
     """Yield each row as JSON: its columns, by the names that they have there."""
-    has_float = any("Float" in str(frame.schema[path]) for path in names)
-    dump = canonical if has_float else canonical_without_floats
     keys = ("uid", *names.values())
     for rows in frame.iter_slices(_JSON_ROWS):
-        values = [map(hex_uid, rows["uid"]), *(_plain_column(rows[path]) for path in names)]
+        columns = [rows[path] for path in names]
+        dump = quick_canonical if all(map(_is_quick, columns)) else canonical
+        values = [map(hex_uid, rows["uid"]), *map(_plain_values, columns)]
         for row in zip(*values, strict=True):
             yield dump(dict(zip(keys, row, strict=True)))
 
 
-def _plain_column(values: pl.Series) -> list[Any]:
-    plain = values.dtype == pl.String or values.dtype.is_integer() or values.dtype == pl.Boolean
-    return values.to_list() if plain else [_plain(value) for value in values]
+def _is_quick(values: pl.Series) -> bool:
+    if not values.dtype.is_float():
+        return "Float" not in str(values.dtype)
+    sizes = values.abs()
+    plain = (sizes == 0) | sizes.is_between(*PLAIN, closed="left") | ~sizes.is_finite()
+    return bool(plain.all())
+
+
+def _plain_values(values: pl.Series) -> list[Any]:
+    if values.dtype.is_float():
+        return values.set(~values.is_finite(), None).to_list()
+    if values.dtype in (pl.String, pl.Boolean) or values.dtype.is_integer():
+        return values.to_list()
+    return [_plain(value) for value in values]
 
 
 def _layout(
@@ -403,13 +411,13 @@ def _write(
     with_images = any(name != "jsonl" for name, _ in todo)
     # Every sample of an export has every member, whichever shard it is in.
     has_image = any(part.payload is not None for part in kept.runtime.pool.parts)
-    spool = Spool(building / ".spool")
+    waiting = spool.Spool(building / ".spool")
 
     def pieces() -> Iterator[_Piece]:
         for name, number in todo:
             yield _Piece(
                 number=number, name=_file_name(name, number, len(layout.groups)), format=name,
-                uids=kept.uids[layout.groups[number]], spool=spool.path(number),
+                uids=kept.uids[layout.groups[number]], spool=waiting.path(number),
                 has_image=has_image, has_text=has_text, section=section, folder=building,
             )  # fmt: skip
 
@@ -431,7 +439,7 @@ def _write(
 
         try:
             if todo:
-                _fill(spool, kept, columns, layout, {number for _, number in todo}, with_images)
+                _fill(waiting, kept, columns, layout, {number for _, number in todo}, with_images)
             for shard, rows in kept.runtime.workers.map(_write_piece, pieces()):
                 written.append(shard)
                 if table is not None and rows is not None:
@@ -440,7 +448,7 @@ def _write(
                     indexed += 1
                 commit.failpoint("export.shard")
         finally:
-            spool.discard()
+            waiting.discard()
         if table is not None:
             index_carried(len(layout.groups))
             written.append(table.publish())
@@ -501,7 +509,7 @@ def _carry_one(taking: tuple[Path, Shard, Path, str]) -> Shard | None:
 
 
 def _fill(
-    spool: Spool,
+    waiting: spool.Spool,
     kept: Kept,
     columns: _Columns,
     layout: _Layout,
@@ -520,26 +528,21 @@ def _fill(
         if not len(rows):
             continue
         frame = kept.columns(index, columns.paths, rows)
-        texts = frame["text"] if "text" in frame.columns else pl.repeat(None, len(rows), eager=True)
-        samples = zip(into.tolist(), frame["uid"], texts, _jsons(frame, columns.names), strict=True)
+        jsons = pl.Series(_jsons(frame, columns.names), dtype=pl.Binary)
+        text = "text" if "text" in frame.columns else pl.lit(None, dtype=pl.String).alias("text")
+        samples = frame.select("uid", text, json=jsons)
         if not with_images or part.payload is None:
-            for number, uid, text, json_ in samples:
-                spool.add(number, _spooled(uid, None, text, json_))
+            waiting.add(samples.with_columns(image=pl.lit(None, dtype=pl.Binary)), into)
             continue
         mask = np.zeros(part.rows, dtype=bool)
         mask[rows] = True
+        start = 0
         for group in tables.payloads(store, part, "image", rows=mask):
-            for owner, image in group.select("uid", "image").iter_rows():
-                number, uid, text, json_ = next(samples)
-                assert owner == uid, "payload and records of a part are not aligned"
-                spool.add(number, _spooled(uid, image, text, json_))
-    spool.flush()
-
-
-def _spooled(uid: int, image: bytes | None, text: str | None, json_: bytes) -> bytes:
-    parts = [image, None if text is None else text.encode(), json_]
-    sizes = [-1 if part is None else len(part) for part in parts]
-    return _HEAD.pack(uid, *sizes) + b"".join(part for part in parts if part is not None)
+            here = slice(start, start + len(group))
+            start += len(group)
+            assert samples["uid"][here].equals(group["uid"]), "a part is not aligned"
+            waiting.add(samples[here].with_columns(group["image"]), into[here])
+    waiting.flush()
 
 
 def _write_layout(kept: Kept, contents: Digests, layout: _Layout, building: Path) -> Shard:
@@ -585,34 +588,50 @@ def _write_piece(piece: _Piece) -> tuple[Shard, pl.DataFrame | None]:
     if piece.format == "webdataset":
         return shards.write_tar(piece.folder, piece.name, _samples(piece), piece.number)
     if piece.format == "parquet":
-        samples = _samples(piece)
+        groups = _blocks(piece, shards.ROW_GROUP_BYTES)
         return (
-            shards.write_parquet(piece.folder, piece.name, samples, has_image=piece.has_image),
+            shards.write_parquet(piece.folder, piece.name, groups, has_image=piece.has_image),
             None,
         )
     return shards.write_lines(piece.folder, piece.name, _samples(piece)), None
 
 
 def _samples(piece: _Piece) -> Iterator[Sample]:
-    with piece.spool.open("rb") as file:
-        places = {}
-        while head := file.read(_HEAD.size):
-            uid, *sizes = _HEAD.unpack(head)
-            places[uid] = (file.tell(), sizes)
-            file.seek(sum(size for size in sizes if size > 0), os.SEEK_CUR)
-        for uid in piece.uids.tolist():
-            offset, sizes = places[uid]
-            file.seek(offset)
-            image, text, json_ = [None if size < 0 else file.read(size) for size in sizes]
-            assert json_ is not None
-            suffix = ""
-            if image is not None:
-                image = _image(image, piece.section)
-                suffix = encode.suffix(image)
-            elif text is None and not piece.has_image:
-                raise DataError(f"record {uid:016x} has neither payload nor text.")
-            words = (text or b"").decode() if piece.has_text else None
-            yield Sample(uid, image, suffix, words, json_)
+    for block in _blocks(piece, _SAMPLES_BYTES):
+        yield from itertools.starmap(Sample, block.iter_rows())
+
+
+def _blocks(piece: _Piece, size_bytes: int) -> Iterator[pl.DataFrame]:
+    """Yield the samples of a shard in their order, some bytes at a time; columns as of Sample."""
+    waiting = spool.read(piece.spool)
+    uids = waiting["uid"].to_numpy()
+    order = np.argsort(uids)
+    places = order[np.searchsorted(uids, piece.uids, sorter=order)]
+    sizes = waiting.select(
+        pl.sum_horizontal(
+            pl.col("image", "json").bin.size().fill_null(0), pl.col("text").str.len_bytes()
+        )
+    ).to_series()
+    ends = sizes.to_numpy()[places].cumsum()
+    start = 0
+    while start < len(places):
+        read = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, read + size_bytes, side="right")))
+        yield _made(waiting[places[start:stop]], piece)
+        start = stop
+
+
+def _made(block: pl.DataFrame, piece: _Piece) -> pl.DataFrame:
+    images, suffixes = block["image"], pl.repeat("", len(block), eager=True)
+    if images.null_count() < len(images):
+        made = [None if image is None else _image(image, piece.section) for image in images]
+        suffixes = pl.Series(["" if image is None else encode.suffix(image) for image in made])
+        images = pl.Series(made, dtype=pl.Binary)
+    if not piece.has_image:
+        for uid in block.filter(pl.col("text").is_null())["uid"]:
+            raise DataError(f"record {hex_uid(uid)} has neither payload nor text.")
+    text = pl.col("text").fill_null("") if piece.has_text else pl.lit(None, dtype=pl.String)
+    return block.select("uid", image=images, suffix=suffixes, text=text, json="json")
 
 
 def _image(data: bytes, section: ExportSection) -> bytes:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from flows.export import spool
 from flows.export.kept import Kept
-from flows.export.spool import Spool
 from storage import shards
 from storage.shards import Shard, TableFile
-from storage.store import canonical
 
 # Sorted in memory at a time.
 _RECORDS = 100_000
@@ -33,27 +31,25 @@ def write(kept: Kept, building: Path) -> Shard:
         if not of_part.str.contains(r"^[0-9a-f]{32}$").all():
             del ids
             return _table(kept, building)
-        halves = [int(half, 16) for i in of_part for half in (i[:16], i[16:])]
-        ids[positions] = np.array(halves, dtype=np.uint64).reshape(-1, 2)
+        octets = b"".join(of_part.str.decode("hex"))
+        ids[positions] = np.frombuffer(octets, dtype=">u8").reshape(-1, 2)
     return shards.write_datacomp_ids(building, np.repeat(ids, kept.repeats, axis=0))
 
 
 def _table(kept: Kept, building: Path) -> Shard:
-    spool = Spool(building / ".spool")
+    waiting = spool.Spool(building / ".spool")
     try:
         for part in range(len(kept.runtime.pool.parts)):
             rows, positions = kept.of_part(part)
             frame = kept.columns(part, ["source", "source_id"], rows)
             frame = frame.with_columns(repeats=kept.repeats[positions])
-            for position, row in zip(positions.tolist(), frame.iter_rows(), strict=True):
-                spool.add(position // _RECORDS, canonical(row) + b"\n")
-        spool.flush()
+            waiting.add(frame, (positions // _RECORDS).astype(np.uint32))
+        waiting.flush()
         with TableFile(building, "uids.parquet", _SCHEMA) as table:
             for number in range(-(-len(kept.uids) // _RECORDS)):
-                lines = spool.path(number).read_bytes().splitlines()
-                found = sorted(json.loads(line) for line in lines)
-                seen = [ids for *ids, repeats in found for _ in range(repeats)]
-                table.write(pl.DataFrame(seen, schema=_SCHEMA, orient="row"))
+                found = spool.read(waiting.path(number)).sort("uid")
+                draws = np.repeat(np.arange(len(found)), found["repeats"])
+                table.write(found[draws].select(_SCHEMA.keys()))
             return table.publish()
     finally:
-        spool.discard()
+        waiting.discard()

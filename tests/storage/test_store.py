@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.errors import ConfigError
-from storage.store import Store
+from storage.store import PLAIN, Store, canonical, quick_canonical
 
 
 @pytest.fixture
@@ -67,3 +70,22 @@ def test_a_new_store_has_this_format_and_one_without_a_mark_the_first(store: Sto
     assert store.format == 1
     with pytest.raises(ConfigError, match=f"winnow upgrade --store {store.root}"), store.lease():
         pass
+
+
+_SIZES = st.floats(PLAIN[0], PLAIN[1], exclude_max=True)
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.just(0.0)
+    | _SIZES
+    | _SIZES.map(float.__neg__),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(st.characters(codec=None)), _VALUES))
+def test_the_quick_way_to_canonical_json_writes_the_same(value: dict[str, Any]):
+    assert quick_canonical(value) == canonical(value)

@@ -99,6 +99,23 @@ def expected(captioned: dict[str, bytes]) -> dict[str, tuple[bytes, str]]:
     return found
 
 
+FLOATS = [1e-5, 0.25, -3e-7, 1e16, 123456.789, 0.0, 1.5e300, 1e-4, 9999999999999998.0]
+
+
+@pytest.mark.parametrize("which", [FLOATS, [f for f in FLOATS if f == 0 or 1e-4 <= abs(f) < 1e16]])
+def test_a_float_is_written_as_python_writes_it_whichever_it_is(
+    which: list[float], projects: Callable[[], Any]
+):
+    project = projects()
+    rows = [{"id": f"r{i}", "text": "a", "number": f} for i, f in enumerate(which)]
+    project.lines("rows/0.jsonl", rows)
+    project.run(ROWS + "[export]\n")
+    found = [data for name, data in _members(_tars(_folder(project))[0]).items() if "json" in name]
+    for data, content in zip(found, map(json.loads, found), strict=True):
+        assert content["number"] == which[int(content["source_id"][1:])]
+        assert data == json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
 # ------------------------------------------------------------------ what others read
 
 
