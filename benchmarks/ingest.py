@@ -75,6 +75,8 @@ cluster = "minhash_clusters.cluster"
 [export]
 format = ["parquet"]
 """
+ROWWISE = {"annotate.caption_stats", "annotate.text_digest", "annotate.minhash_signature"}
+OF_TEXT = "annotate: " + ", ".join(sorted(name.partition(".")[2] for name in ROWWISE))
 METHODS = (
     "caption_stats", "content_hash", "exact_clusters", "minhash_signature", "minhash_clusters",
     "one_per_cluster",
@@ -743,7 +745,9 @@ def stages(folder: Path) -> tuple[dict[str, float], int]:
     recipe.write_text(RECIPE)
     run = Stages()
     run.begin("plan")
-    reporter = Reporter(stage=run.begin, table=lambda table, _: run.begin(table))
+    reporter = Reporter(
+        stage=run.begin, table=lambda table, _: run.begin(OF_TEXT if table in ROWWISE else table)
+    )
     options = Options(until="export", reporter=reporter)
     result = runs.run(read(recipe), Store(folder / ".winnow"), options)
     run.begin("")
@@ -757,11 +761,9 @@ def direct(path: Path) -> tuple[dict[str, float], int]:
     rows = pl.read_ndjson(path).with_row_index("uid").cast({"uid": pl.UInt64})
     steps = {name: winnow.method(name) for name in METHODS}
     run = Stages()
-    run.begin("annotate.caption_stats")
+    run.begin(OF_TEXT)
     words = steps["caption_stats"](rows)
-    run.begin("annotate.text_digest")
     digests = steps["content_hash"](rows.select("uid", payload="text"), mode="text")
-    run.begin("annotate.minhash_signature")
     signatures = steps["minhash_signature"](rows)
     run.begin("annotate.same")
     same = steps["exact_clusters"](digests)

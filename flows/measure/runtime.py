@@ -78,11 +78,12 @@ class Runtime(PoolReader):
             if self.dry:
                 todo = [node for node in todo if self._can_look_up(node)]
             rowwise = [n for n in todo if n.kind in ("rowwise", "embed")]
-            with_payload = [n for n in rowwise if set(n.paths) & {"image", "payload"}]
-            if with_payload:
-                self._rowwise(with_payload)
+            # What is wide is read once for all of them.
+            of_content = [n for n in rowwise if set(n.paths) & {"image", "payload", "text"}]
+            if of_content:
+                self._rowwise(of_content)
             for node in todo:
-                if node in with_payload:
+                if node in of_content:
                     continue
                 make = {
                     "rowwise": lambda n: self._rowwise([n]),
