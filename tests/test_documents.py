@@ -48,6 +48,10 @@ PLACES = {
     "CODE": "PIXELS",
     "NAME": "shards",
     "METHOD": "minhash_clusters",
+    "ALIAS": "kmeans",
+    "N": "1",
+    "PATH": "shards --pool shop --id key",
+    "OLD=NEW": "gone=shards",
     "--workers 8": "--workers 2",
     "path/to/folder": "shards --target fresh.toml",
 }
@@ -169,6 +173,17 @@ def test_the_recipe_with_everything_runs_and_answers(counter: Path):
     run = winnow.open(counter / ".winnow").run("shop")
     assert run.ref["result"]["evaluation"]["answer"]["metric"].endswith("recall@1")
     assert run.funnel()["rule"].to_list()[-1] == "not nearly the same"
+
+
+def test_every_file_of_a_store_is_of_a_kind_that_its_page_names(counter: Path):
+    layout = blocks("", PAGES["store.md"])[0]
+    tables = {"records", "payload", "files", "checkpoints", "evaluations"}
+    for path in (counter / ".winnow").rglob("*"):
+        top, *below = path.relative_to(counter / ".winnow").parts
+        assert re.search(rf"^(.*, )?{re.escape(top)}\b", layout, flags=re.MULTILINE), path
+        if top == "objects" and len(below) == 3:
+            table = below[1] if below[1] in tables else f"{below[1].partition('.')[0]}.*"
+            assert f"`{table}`" in PAGES["store.md"].replace("objects/<pool>/", ""), path
 
 
 # ------------------------------------------------------------------ Python
