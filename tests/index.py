@@ -65,18 +65,13 @@ def modules() -> str:
     """Return a table of the modules of each package: its name, and its first line."""
     lines = []
     for package in PACKAGES:
-        folder = ROOT / package
-        lines += ["", f"### `{package}`", "", f"{first_line(folder / '__init__.py')}", ""]
+        dotted = package.replace("/", ".")
+        lines += ["", f"### `{package}`", "", methods.first_line(dotted, "__init__"), ""]
         lines += ["| file | what it does |", "|---|---|"]
-        files = sorted(p for p in folder.glob("*.py") if p.name != "__init__.py")
-        lines += [f"| `{path.name}` | {first_line(path)} |" for path in files]
+        for path in sorted((ROOT / package).glob("*.py")):
+            if path.stem != "__init__":
+                lines.append(f"| `{path.name}` | {methods.first_line(dotted, path.stem)} |")
     return "\n".join(lines[1:])
-
-
-def first_line(path: Path) -> str:
-    """Return the first line of a module's docstring."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return (ast.get_docstring(tree) or "").partition("\n")[0].replace("|", "&#124;")
 
 
 def rewritten(page: str, mark: str, content: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs" / "deduplication.md"
-RECIPES = re.findall(r"^```toml\n(.*?)^```", DOCS.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+from tests.test_documents import PAGES, blocks
+
+RECIPES = blocks("toml", PAGES["deduplication.md"])
 SOURCE = """
 [[source]]
 path = "pictures"
@@ -34,7 +34,3 @@ def test_a_recipe_of_the_docs_runs(project: Any, captioned: dict[str, bytes], re
     found = project.run(SOURCE + re.sub(r"^floor = .*$", "", recipe, flags=re.MULTILINE))
     assert found["records"] == len(pictures)
     assert found["kept"] + sum(found["dropped"].values()) == found["records"]
-
-
-def test_the_docs_have_recipes():
-    assert len(RECIPES) == 10
