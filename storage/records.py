@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import orjson
 
 from contracts.uid import UIDs
 from storage.store import canonical, quick_canonical
@@ -60,17 +61,13 @@ def record_hashes(
     """
     given = {name: columns[name] for name in HASHED if name in columns}
     if "texts" in given:
-        given["texts"] = [t and [_known(text) for text in t] for t in given["texts"]]
-    texts = {name: _as_texts(values) for name, values in meta.items()}
-    given["meta"] = _rows(texts, len(digests))
-    # A float is a text here.
+        given["texts"] = [t and list(map(_known, t)) for t in given["texts"]]
+    height = len(digests)
+    own = _objects({name: _json(_as_texts(values)) for name, values in meta.items()}, height)
+    contents = _objects({**{name: _json(given[name]) for name in given}, "meta": own}, height)
     return [
-        hashlib.blake2b(
-            digest + (text_digest or NO_TEXT) + quick_canonical(content), digest_size=16
-        ).digest()
-        for digest, text_digest, content in zip(
-            digests, text_digests, _rows(given, len(digests)), strict=True
-        )
+        hashlib.blake2b(digest + (text_digest or NO_TEXT) + content, digest_size=16).digest()
+        for digest, text_digest, content in zip(digests, text_digests, contents, strict=True)
     ]
 
 
@@ -92,19 +89,36 @@ def members(uids: UIDs, records: Iterable[bytes]) -> int:
     return total % 2**128
 
 
-def _rows(columns: Mapping[str, Sequence[Any]], height: int) -> list[dict[str, Any]]:
-    """Return each row without its nulls."""
-    if not columns:
-        return [{}] * height
-    names = tuple(columns)
-    rows = zip(*columns.values(), strict=True)
-    if any(None in values for values in columns.values()):
-        return [_known(dict(zip(names, row, strict=True))) for row in rows]
-    return [dict(zip(names, row, strict=True)) for row in rows]
+def _objects(columns: Mapping[str, Sequence[bytes | None]], height: int) -> Sequence[bytes]:
+    """Return the canonical JSON of each row, without its nulls, of its values in JSON."""
+    names = sorted(columns)
+    keys = [quick_canonical(name) + b":" for name in names]
+    if not any(None in columns[name] for name in names):
+        row = b",".join(key.replace(b"%", b"%%") + b"%b" for key in keys)
+        values = zip(*(columns[name] for name in names), strict=True)
+        return list(map((b"{%b}" % row).__mod__, values)) if names else [b"{}"] * height
+    pieces = [
+        [None if value is None else key + value for value in columns[name]]
+        for key, name in zip(keys, names, strict=True)
+    ]
+    return [b"{%b}" % b",".join(filter(None, row)) for row in zip(*pieces, strict=True)]
 
 
-def _known(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if v is not None}
+def _known(text: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in text.items() if value is not None}
+
+
+def _json(values: Sequence[Any]) -> Sequence[bytes | None]:
+    """Return each value's canonical JSON, None where it is null; a float is a text here."""
+    if set(map(type, values)) == {str}:
+        try:
+            every = orjson.dumps(values)
+        except TypeError:  # a lone surrogate of a file's name
+            return list(map(quick_canonical, values))
+        # A quote within a text has a backslash before it, and no line ends in JSON. The first quote
+        # is left out, as a text may be a comma.
+        return (b'"' + every[2:-2].replace(b'","', b'"\n"') + b'"').split(b"\n")
+    return [None if value is None else quick_canonical(value) for value in values]
 
 
 def _as_texts(values: Sequence[Any]) -> Sequence[str | None]:
@@ -114,7 +128,9 @@ def _as_texts(values: Sequence[Any]) -> Sequence[str | None]:
     if kinds == {int}:
         return list(map(str, values))
     if kinds == {float}:
-        return list(map(_of_float, values))
+        numbers = np.array(values)
+        whole = (numbers == np.trunc(numbers)).any()
+        return list(map(_of_float if whole else repr, values))
     return [None if value is None else _as_text(value) for value in values]
 
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.uid import digest_of
-from storage.records import members, record_hash
+from storage.records import members, record_hash, record_hashes
+from storage.store import canonical
 
 PAYLOAD, TEXT = digest_of(b"a picture"), digest_of("a text")
 COLUMNS = {"source": "s", "source_id": "1", "normalised": []}
@@ -61,6 +64,33 @@ def test_anything_that_differs_gives_another_hash():
     ]
     assert len(set(hashes)) == len(hashes)
     assert record_hash(PAYLOAD, TEXT, {**one, "texts": [{"text": "a"}]}, {"v": 1}) == hashes[0]
+
+
+# What may be taken for the end of a text, of a row or of a template.
+_TEXTS = st.text(st.sampled_from('",\\\n%b{}a\u2028é'), max_size=4) | st.text(max_size=4)
+_ROWS = st.fixed_dictionaries(
+    {"source_id": _TEXTS, "series": st.none() | _TEXTS, "position": st.none() | st.integers(0, 9)}
+)
+_METAS = st.fixed_dictionaries({"a": st.none() | _TEXTS, 'b"%s': _TEXTS, "c": st.integers(0, 9)})
+
+
+@given(st.lists(st.tuples(_ROWS, _METAS), max_size=6))
+def test_a_batch_of_records_hashes_what_the_definition_says_of_each(records: list[Any]):
+    def known(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    columns = {
+        name: [row[name] for row, _ in records] for name in ("source_id", "series", "position")
+    }
+    metas = {name: [meta[name] for _, meta in records] for name in ("a", 'b"%s', "c")}
+    digests = [digest_of(str(row)) for row in range(len(records))]
+    want = [
+        digest + TEXT + canonical({**known(row), "meta": known({**meta, "c": str(meta["c"])})})
+        for digest, (row, meta) in zip(digests, records, strict=True)
+    ]
+    assert record_hashes(digests, [TEXT] * len(records), columns, metas) == [
+        hashlib.blake2b(data, digest_size=16).digest() for data in want
+    ]
 
 
 def test_a_pools_digest_is_the_sum_over_its_uids_and_hashes():
