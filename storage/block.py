@@ -66,12 +66,21 @@ class Tabular(Protocol):
         ...
 
 
+@runtime_checkable
+class Divisible(Protocol):
+    """A source of which several processes can read one unit."""
+
+    def stretches(self, unit: Unit, size_bytes: int) -> Iterator[Unit]:
+        """Yield a unit cut into stretches of at least so many bytes, or as it is."""
+        ...
+
+
 @dataclass(frozen=True)
 class Span:
-    """Positions of a unit that follow each other.
+    """Positions of a unit, or of a stretch of it, that follow each other.
 
     Attributes:
-        first: the position that they begin with.
+        first: the position that they begin with, counted from the stretch's first.
         count: how many they are.
         last: whether the unit ends with them.
     """
@@ -93,7 +102,8 @@ def blocks(source: Source, units: Iterable[Unit]) -> Iterator[tuple[Block, list[
             for block in source.blocks(unit):
                 yield block, [Span(unit, first, block.count, False)]
                 first += block.count
-            yield Block(0), [Span(unit, first, 0, True)]
+            last = unit.stretch is None or unit.stretch.last
+            yield Block(0), [Span(unit, first, 0, last)]
         return
     found: list[Record | Rejected] = []
     spans: list[Span] = []

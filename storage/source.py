@@ -61,6 +61,27 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Bytes of a unit of lines, from the start of one line to the end of another.
+
+    Attributes:
+        index: how many stretches of the unit lie before it.
+        start: its first byte.
+        end: the byte behind its last.
+        number: of its first line in the unit.
+        last: whether the unit ends with it.
+        state: size and modification time (nanoseconds) of the file when it was cut.
+    """
+
+    index: int
+    start: int
+    end: int
+    number: int
+    last: bool
+    state: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Unit:
     """A piece of a source, a file as a rule: skipped unread while its fingerprint stays.
 
@@ -69,12 +90,14 @@ class Unit:
         path: the file.
         size_bytes: for progress.
         fingerprint: sizes and modification times of the files that make it.
+        stretch: what is read of it; None is all.
     """
 
     name: str
     path: Path
     size_bytes: int
     fingerprint: str
+    stretch: Stretch | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

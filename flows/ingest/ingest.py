@@ -28,6 +28,7 @@ from flows.ingest.reading import Reader
 from flows.reporter import Progress
 from flows.workers import Workers
 from storage import tables
+from storage.block import Divisible
 from storage.commit import failpoint, free_bytes, make_folder
 from storage.parts import FILES, QUARANTINE, RECORD, REMOVED, PartWriter
 from storage.records import members
@@ -256,6 +257,8 @@ class _Ingest:
         reader = Reader(source, self.spec.name, self.spec.columns, copied, decoding.seen)
         units = self._units(source)
         apart = self.workers > 1 and getattr(source, "apart", False)
+        if apart and isinstance(source, Divisible):
+            units = (part for unit in units for part in source.stretches(unit, _SHARE_BYTES))
         shares = _shares(units) if apart else iter(())
         begun = list(itertools.islice(shares, 2))
         if len(begun) < 2:
@@ -306,10 +309,10 @@ class _Ingest:
             mine = places[
                 np.searchsorted(places, start) : np.searchsorted(places, start + span.count)
             ]
-            self.ledger.settle(span, mine - start + span.first)
+            given = self.ledger.settle(span, mine - start + span.first)
             start += span.count
             if span.last:
-                self._finish(span.unit, span.first + span.count)
+                self._finish(span.unit, given)
         self.taken += start
         self.progress.show(self.done_bytes, self.taken)
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import zstandard
 
-from storage.source import Refused
+from storage.source import Refused, Stretch
 
 CHUNK_BYTES = 1 << 20
 LINE_BYTES = 64 << 20
@@ -35,8 +35,10 @@ class Stream:
     Args:
         file: open for reading.
         name: where it ends in `.gz` or `.zst`, the first bytes must say the same.
+        stretch: what is given of a plain file; None is all.
 
     Attributes:
+        begins: whether it is given from its first byte on.
         position: bytes given so far.
         compressed: whether a position says nothing about a place in the file.
         fault: why the bytes end before their time; None otherwise. What was sound before the
@@ -46,9 +48,11 @@ class Stream:
         Refused: SOURCE_UNREADABLE, by the name.
     """
 
-    def __init__(self, file: BinaryIO, name: str = "") -> None:
-        self._file = file
-        self._before = os.fstat(file.fileno())
+    def __init__(self, file: BinaryIO, name: str = "", stretch: Stretch | None = None) -> None:
+        self._file, self._stretch = file, stretch
+        self.begins = stretch is None or stretch.start == 0
+        now = os.fstat(file.fileno())
+        self._before = stretch.state if stretch is not None else (now.st_size, now.st_mtime_ns)
         self.rewind()
         suffix = name.lower().rpartition(".")[2]
         if suffix in ("gz", "zst") and suffix != self._packing:
@@ -59,7 +63,7 @@ class Stream:
         """Begin again at the start."""
         self._file.seek(0)
         self._magic = self._file.read(4)
-        self._file.seek(0)
+        self._file.seek(self._stretch.start if self._stretch is not None else 0)
         self.position = 0
         self.fault: Refused | None = None
         self._pieces: Iterator[bytes] | None = None
@@ -91,6 +95,8 @@ class Stream:
         return skipped
 
     def _plain(self, size: int) -> bytes:
+        if self._stretch is not None:
+            size = min(size, self._stretch.end - self._stretch.start - self.position)
         try:
             return self._raw(size)
         except Refused as fault:
@@ -117,9 +123,9 @@ class Stream:
 
     def _check_unchanged(self) -> None:
         now = os.fstat(self._file.fileno())
-        before = self._before
-        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            detail = f"{before.st_size:,} bytes at first, {now.st_size:,} at the end"
+        size, _ = before = self._before
+        if (now.st_size, now.st_mtime_ns) != before:
+            detail = f"{size:,} bytes at first, {now.st_size:,} at the end"
             self.fault = self.fault or Refused("CHANGED_WHILE_READING", detail)
 
     # -------------------------------------------------------------- decompression
@@ -273,10 +279,18 @@ def _unsplit(chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield held
 
 
+def marked(start: bytes) -> tuple[bytes, str]:
+    """Return the mark of UTF-16 or UTF-32 that a file begins with, and its codec; "" for none."""
+    return next((mark for mark in _MARKS if start.startswith(mark[0])), (b"", ""))
+
+
 def utf8(stream: Stream) -> Iterator[bytes]:
     """Yield the bytes of a text in UTF-8, whichever encoding a mark at its start says."""
-    chunk = stream.read(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8)
-    mark, encoding = next((m for m in _MARKS if chunk.startswith(m[0])), (b"", ""))
+    chunk = stream.read(CHUNK_BYTES)
+    mark, encoding = b"", ""
+    if stream.begins:
+        chunk = chunk.removeprefix(codecs.BOM_UTF8)
+        mark, encoding = marked(chunk)
     if not encoding:
         while chunk:
             yield chunk

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from contracts.errors import DataError
 from contracts.uid import digest_of
 from storage.block import Block, Table
 from storage.rows import check_columns
-from storage.source import SUFFIXES, WEAK_SUFFIXES, Columns, Record, Refused, Rejected, Unit
+from storage.source import (
+    SUFFIXES,
+    WEAK_SUFFIXES,
+    Columns,
+    Record,
+    Refused,
+    Rejected,
+    Stretch,
+    Unit,
+)
 from storage.sources._json import parse_object, parse_objects
-from storage.sources._json_file import MEMBERS, Pieces, layout_of, pieces
+from storage.sources._json_file import LINES, MEMBERS, Pieces, layout_of, pieces
 from storage.sources._rows import record_in
-from storage.sources._stream import LINE_BYTES, Stream
+from storage.sources._stream import LINE_BYTES, Stream, marked
 from storage.walk import Tree
 
 _LOOKED_AT = 1000
@@ -66,10 +78,13 @@ class JsonLines:
         """
         try:
             with self._tree.open(unit.path) as opened:
-                stream = Stream(opened, unit.path.name)
-                layout = layout_of(stream)
-                self._check(unit, stream, layout)
-                number = 0
+                stretch = unit.stretch
+                stream = Stream(opened, unit.path.name, stretch)
+                layout = LINES
+                if stretch is None:
+                    layout = layout_of(stream)
+                    self._check(unit, stream, layout)
+                number = stretch.number if stretch is not None else 0
                 for found in pieces(stream, layout):
                     yield self._block(unit, found, number, layout)
                     number += len(found.data)
@@ -80,6 +95,29 @@ class JsonLines:
             if fault.code == "SOURCE_UNREADABLE" and self._tree.single:
                 raise DataError(f"{unit.path}: {fault.detail}.") from None
             yield _alone(Rejected(unit.name, fault.code, fault.detail))
+
+    def stretches(self, unit: Unit, size_bytes: int) -> Iterator[Unit]:
+        """Yield a unit cut at ends of lines, or as it is: compressed, laid out otherwise, unsound.
+
+        Raises:
+            ConfigError: as for the class; from here on it is sound.
+        """
+        if unit.size_bytes < 2 * size_bytes:
+            yield unit
+            return
+        try:
+            with self._tree.open(unit.path) as opened:
+                stream = Stream(opened, unit.path.name)
+                layout = layout_of(stream)
+                self._check(unit, stream, layout)
+                stream.rewind()
+                if stream.compressed or layout != LINES or marked(stream.read(4))[1]:
+                    yield unit
+                    return
+                yield from _cut(unit, opened, size_bytes)
+        except Refused:
+            # Whoever reads it will say it.
+            yield unit
 
     def _check(self, unit: Unit, stream: Stream, layout: str) -> None:
         """Refuse a file of which nothing is JSON, and columns that no row has."""
@@ -155,6 +193,24 @@ class JsonLines:
             return parse_object(data, whole=whole)
         except Refused as fault:
             return Rejected(where, fault.code, fault.detail, known, digest_of(data))
+
+
+def _cut(unit: Unit, opened: BinaryIO, size_bytes: int) -> Iterator[Unit]:
+    now = os.fstat(opened.fileno())
+    start = number = 0
+    for index in itertools.count():
+        opened.seek(start)
+        data = opened.read(size_bytes)
+        rest = opened.readline(LINE_BYTES)
+        # Behind a line of any length the file is one stretch.
+        end = start + len(data) + len(rest) if rest.endswith(b"\n") else now.st_size
+        last = end >= now.st_size
+        state = (now.st_size, now.st_mtime_ns)
+        yield replace(unit, stretch=Stretch(index, start, end, number, last, state))
+        if last:
+            return
+        start = end
+        number += data.count(b"\n") + 1
 
 
 class _Waiting(NamedTuple):

@@ -16,7 +16,7 @@ from flows.ingest.ingest import _Ingest
 from flows.ingest.ledger import Ledger
 from storage.block import Span
 from storage.parts import PartWriter
-from storage.source import Rejected, Unit
+from storage.source import Rejected, Stretch, Unit
 from tests.flows.ingest.reading import Given, Reader, record, row
 
 Place = Callable[[_Ingest, Batch], None]
@@ -110,7 +110,7 @@ def test_a_ledger_keeps_only_the_units_under_way():
         ledger.settle(Span(unit, 2, 1, True), np.array([2]))
     empty = Unit("empty", Path("empty"), 0, "")
     ledger.settle(Span(empty, 0, 0, True), np.array([], dtype=np.int64))
-    assert (ledger.read, ledger._settled) == (9, {})
+    assert (ledger.read, ledger._under_way) == (9, {})
     ledger.check()
 
 
@@ -132,6 +132,36 @@ def test_a_ledger_tells_where_a_unit_broke(spans: Any, said: str):
             ledger.settle(Span(unit, first, len(positions), last), np.array(positions))
         ledger.check()
 
+    with pytest.raises(DataError, match=f"a: {said}"):
+        settle_all()
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ([(0, 0, 2), (1, 0, 1), (2, 0, 3)], None),
+        ([(0, 0, 2), (2, 0, 3)], "position 2 "),
+        ([(0, 0, 2), (0, 0, 2)], "position 2 "),
+        ([(0, 0, 2), (1, 1, 1), (2, 0, 3)], "position 2 "),
+        ([(0, 0, 2), (1, 0, 1)], "position 3 "),
+        ([(1, 0, 1), (2, 0, 3)], "position 0 "),
+    ],
+    ids=["sound", "a stretch is lost", "doubled", "a batch is lost", "not closed", "begun late"],
+)
+def test_a_ledger_tells_which_stretch_of_a_unit_broke(spans: Any, said: str | None):
+    ledger = Ledger()
+
+    def settle_all() -> None:
+        for index, first, count in spans:
+            stretch = Stretch(index, 0, 0, 0, index == 2, (0, 0))
+            span = Span(Unit("a", Path("a"), 0, "", stretch=stretch), first, count, index == 2)
+            settled = ledger.settle(span, np.arange(first, first + count))
+        ledger.check()
+        assert (ledger.read, settled) == (6, 6)
+
+    if said is None:
+        settle_all()
+        return
     with pytest.raises(DataError, match=f"a: {said}"):
         settle_all()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import importlib
 import io
+import json
 import os
 import pickle
 import tarfile
@@ -16,7 +18,8 @@ from PIL import Image
 from contracts import methods
 from flows.ingest import ingest as ingesting
 from flows.ingest.ingest import SourceSpec, ingest
-from storage.source import Columns, find, open_source
+from storage.block import Divisible
+from storage.source import Columns, Record, Rejected, find, open_source
 from storage.store import Store
 from tests.flows.ingest.reading import Reader
 
@@ -82,6 +85,72 @@ def test_two_workers_write_the_bytes_of_one(
         assert found["accepted"] > 3
         trees.append(_tree(store))
     assert trees[0] == trees[1]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_stretches_of_one_plain_file_are_read_by_several_workers(
+    tmp_path: Path, mark: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ingesting, "_SHARE_BYTES", 300)
+    # Some begin with what would mark a file as UTF-8, as UTF-16 or as gzip.
+    odd = [b"", b"{broken", b"\xef\xbb\xbf{}", b"\xff\xfe{}", b"\x1f\x8b{}", b'{"text": " "}']
+    lines = [
+        odd[n // 3 % len(odd)] if n % 3 == 2 else b'{"text": "text %d", "n": %d}' % (n, n)
+        for n in range(120)
+    ]
+    lines[60] = b'{"text": "%s"}' % (b"long " * 300)
+    path = tmp_path / "texts.jsonl"
+    path.write_bytes(mark + b"\n".join(lines))
+    source = open_source(find(path), Columns(), "json_lines")
+    assert isinstance(source, Divisible)
+    cut = [part for unit in source.units() for part in source.stretches(unit, 300)]
+    assert len(cut) > 8
+    trees = []
+    for workers in (1, 2):
+        store = Store(tmp_path / f"store{workers}")
+        with store.lease():
+            spec = SourceSpec(find(path), "s", max_quarantined_ratio=1)
+            found = ingest(store, "web", spec, workers=workers)
+        assert (found["accepted"], found["read"]) == (80, 113)
+        trees.append(_tree(store))
+    assert trees[0] == trees[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 90)),
+        ("a.json", json.dumps([{"text": "a"}] * 90).encode()),
+        ("a.jsonl", ('{"text": "a"}\n' * 90).encode("utf-16")),
+        ("a.jsonl", b'{"text": "a"}\r' * 90),
+        ("a.jsonl", b"no JSON\n" * 90),
+        ("a.jsonl", b'{"text": "a"}\n' * 3),
+    ],
+    ids=["compressed", "an array", "UTF-16", "lone carriage returns", "no JSON", "small"],
+)
+def test_what_cannot_be_cut_at_line_ends_stays_whole(tmp_path: Path, name: str, data: bytes):
+    (tmp_path / name).write_bytes(data)
+    source = open_source(find(tmp_path / name), Columns(), "json_lines")
+    assert isinstance(source, Divisible)
+    [unit] = source.units()
+    assert list(source.stretches(unit, 40)) == [unit]
+
+
+def test_a_file_that_changes_between_its_stretches_says_so_in_each_that_is_read_later(
+    tmp_path: Path,
+):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a"}\n' * 90)
+    source = open_source(find(path), Columns(), "json_lines")
+    assert isinstance(source, Divisible)
+    [unit] = source.units()
+    first, *others = source.stretches(unit, 100)
+    assert all(isinstance(found, Record) for found in source.records(first))
+    path.write_bytes(b'{"text": "b"}\n' * 91)
+    for other in others:
+        *_, last = source.records(other)
+        assert isinstance(last, Rejected)
+        assert last.code == "CHANGED_WHILE_READING"
 
 
 @pytest.mark.parametrize("name", APART)
