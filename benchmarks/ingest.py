@@ -511,6 +511,12 @@ def workers_row(given: argparse.Namespace, folder: Path) -> None:
             {},
             0.6,
         ),
+        "one plain file of JSON lines": (
+            write_lines(folder / "texts.jsonl", texts(range(given.texts))),
+            write_lines(folder / "tiny.jsonl", texts(range(TINY))),
+            {"id": "id"},
+            0.6,
+        ),
         "one compressed file of JSON lines": (
             write_compressed(folder / "texts.jsonl.zst", given.texts),
             write_compressed(folder / "tiny.jsonl.zst", TINY),
