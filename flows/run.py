@@ -170,7 +170,11 @@ def _keep_verdict(this: Run) -> None:
     this.content = content_of(_facts(this), this.pool.digest, stages, own_code)
     last = load_run(this.store, this.recipe.name)
     exports = destination.folder_of(this.store, this.recipe)
-    if last is not None and last["content"] == this.content and _complete(last, exports):
+    if (
+        last is not None
+        and last["content"] == this.content
+        and _complete(this.store, last, exports)
+    ):
         _publish_outputs(this.store, last, this.options.given)
         this.result = {**last["result"], "changed": False}
         this.unchanged = True
@@ -373,11 +377,13 @@ STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (
 """What a run does with a pool, in order, each with the stage that it belongs to."""
 
 
-def _complete(last: Mapping[str, Any], exports: Path) -> bool:
+def _complete(store: Store, last: Mapping[str, Any], exports: Path) -> bool:
     """Whether what a version promised is still there; its bytes are for `verify` to read.
 
     A project that was copied with its store exports beside the copy, not into its original.
     """
+    if "checkpoint" in last and not (store.root / last["checkpoint"]["path"]).is_file():
+        return False
     if last["result"].get("export") is None:
         return True
     if Path(last["result"]["export"]).parent.resolve() != exports:

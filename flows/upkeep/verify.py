@@ -26,6 +26,8 @@ from storage import commit, seals, shards, tables
 from storage.runs import load_run
 from storage.store import FORMAT, KINDS, MARK, MOVED, Object, Store
 
+# Tables that only the comparison of a new version looks for.
+_TRAINED = ("checkpoints", "evaluations")
 _COPY = "It cannot be made again from the store: put back a copy of it."
 # What winnow leaves in the store that holds nothing: locks.
 _LOCKS = ("lease", ".export.lease")
@@ -88,6 +90,7 @@ class _Check:
             self._object(item, remedy)
         self._arms()
         self._trainings()
+        self._held_out()
         if self.deep:
             for name in self.store.names("pool"):
                 self._references(name)
@@ -156,8 +159,11 @@ class _Check:
                     continue
                 found.add(path.stem)
                 for part in content["parts"]:
-                    pool = str(part["path"]).split("/")[1].removesuffix(".canaries")
-                    self._expect(part, _again(part, self._rerun_any(pool)))
+                    _, pool, table, *_ = str(part["path"]).split("/")
+                    remedy = _again(part, self._rerun_any(pool.removesuffix(".canaries")))
+                    if table in _TRAINED:
+                        remedy = f"Delete it and {path}: it is made again when it is needed."
+                    self._expect(part, remedy)
         return found
 
     def _manifest(self, key: str, known: set[str], what: str) -> None:
@@ -213,10 +219,12 @@ class _Check:
             self._say(pool, f"is missing: run {run['run']} rests on it.", _COPY)
         if "report" in run["result"]:
             self._report(Path(run["result"]["report"]), run)
-        if "checkpoint" in run["result"] and not Path(run["result"]["checkpoint"]).is_file():
+        if "checkpoint" in run and last:
+            # A run looks for its own, whatever the manifests say of those that trainings made.
+            item = Object(**run["checkpoint"])
+            self._objects[item.path] = (item, _again(run["checkpoint"], self._rerun(run)))
+        elif "checkpoint" in run["result"] and not Path(run["result"]["checkpoint"]).is_file():
             self._say(Path(run["result"]["checkpoint"]), "is missing.", self._rerun(run))
-        if "checkpoint" in run:
-            self._expect(run["checkpoint"], _again(run["checkpoint"], self._rerun(run)))
         if "export" in run["result"]:
             for arm in (run["recipe"].get("export") or {}).get("arms") or ["recipe"]:
                 self._export(run, arm, last)
@@ -320,6 +328,15 @@ class _Check:
             if self.deep and self.format > 1:
                 with self._reading("Delete it: the training begins anew."):
                     seals.opened(path)
+
+    def _held_out(self) -> None:
+        """Look at what evaluations read, which a file's own name tells the sha256 of."""
+        for path in sorted(self.store.root.glob("objects/*/holdout.*/*.parquet")):
+            self.named.add(path)
+            remedy = "Delete it: it is made again when it is needed."
+            with self._reading(""), commit.reporting(path):
+                if self.deep and not shards.file_sha256(path).startswith(path.suffixes[-2][1:]):
+                    self._say(path, "is damaged: its sha256 is not that of its name.", remedy)
 
     def _references(self, name: str) -> None:
         """Read what the live records of a pool refer to outside of the store."""

@@ -15,6 +15,7 @@ from flows.answer import evaluate
 from flows.answer.evaluate import EvaluateSection
 from flows.recipe.sections import parsed
 from flows.reporter import Reporter
+from flows.upkeep.verify import unknown, verify
 from tests.flows.answer import facts, small
 from tests.flows.answer.facts import Evidence
 
@@ -84,6 +85,38 @@ def test_the_recipes_own_export_is_its_arm_where_it_has_tars(
         assert made == ({"random"} if way == "shards" else {"recipe", "random"})
         found[way] = (result["evaluation"]["metrics"], Path(result["checkpoint"]).name)
     assert found["shards"] == found["arms"]
+
+
+def test_what_an_answer_rests_on_is_verified_and_made_again_as_verify_says(
+    measured: Callable[[str], Any],
+):
+    project = measured(small.TEXTS)
+    result = project.run(small.TEXTS, until="evaluate")
+    store = project.store
+    assert (verify(store, deep=True), unknown(store)) == ([], [])
+
+    checkpoint = Path(result["checkpoint"])
+    checkpoint.unlink()
+    [said] = verify(store)
+    assert said.startswith(f"{checkpoint}: is missing. Delete it, then: winnow run ")
+    again = project.run(small.TEXTS, until="evaluate")
+    assert (again["changed"], again["evaluation"]) == (True, result["evaluation"])
+    assert verify(store) == []
+
+    lost = next((store.root / "objects/web/evaluations").iterdir())
+    lost.unlink()
+    [said] = verify(store)
+    manifest = said.partition(" and ")[2].partition(": ")[0]
+    assert said == (
+        f"{lost}: is missing. Delete it and {manifest}: it is made again when it is needed."
+    )
+    Path(manifest).unlink()
+    assert verify(store) == []
+
+    [held_out] = store.root.glob("objects/web/holdout.web/*")
+    held_out.write_bytes(held_out.read_bytes()[:-1])
+    [said] = verify(store, deep=True)
+    assert said.startswith(f"{held_out}: is damaged")
 
 
 def test_differences_are_paired_over_seeds(texts: Evidence):
