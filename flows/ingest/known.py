@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.uid import UIDs
@@ -72,13 +73,17 @@ class Known:
             if pool.removed is None
             else tables.read(store, pool.removed, ["uid", "part"])
         )
-        uids, hashes = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.uint64)]
+        uids, hashes = np.empty((2, sum(part.rows for part in pool.parts)), dtype=np.uint64)
+        count = 0
         for part in pool.parts:
             frame = self._alive(part, ["uid", "record"])
-            uids.append(frame["uid"].to_numpy())
-            hashes.append(hashes_of(frame["record"])[:, 0])
-        order = np.argsort(every := np.concatenate(uids))
-        self._uids, self._hashes = every[order], np.concatenate(hashes)[order]
+            here = slice(count, count := count + len(frame))
+            uids[here], hashes[here] = frame["uid"].to_numpy(), hashes_of(frame["record"])[:, 0]
+            # Arrow's allocator keeps what a part's columns leave.
+            del frame
+            pa.default_memory_pool().release_unused()
+        order = np.argsort(uids[:count])
+        self._uids, self._hashes = uids[order], hashes[order]
         self._old: _Old | None = None
         self._runs: list[_Run] = []
 
@@ -148,7 +153,11 @@ class Known:
 
 def hashes_of(records: pl.Series) -> NDArray[np.uint64]:
     """Return the two halves of each record hash: `Known` compares the first."""
-    return np.frombuffer(b"".join(records.to_list()), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+    arrow = records.to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, _, data = arrow.buffers()
+    start = 2 * arrow.offset
+    halves = np.frombuffer(data or b"", dtype=">u8")[start : start + 2 * len(records)]
+    return halves.astype(np.uint64).reshape(-1, 2)
 
 
 def known_units(store: Store, pool: tables.Pool, source: str) -> dict[str, tuple[str, int]]:
