@@ -7,7 +7,7 @@ import itertools
 import math
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import sqlglot
 from numpy.typing import NDArray
 from sqlglot import exp
 
+from flows.look.drawing import Axis, around
 from flows.look.examples import EXAMPLES, clipped, clusters, examples, types_of
 from flows.look.views import RunView
 from flows.pool_reader import HOLDOUT
@@ -71,6 +72,7 @@ def render(run: RunView) -> str:
     the payload.
     """
     types = types_of(run)
+    comparisons = _comparisons(run.result.get("evaluation"))
     facts = {
         "run": run,
         "records": run.result["records"],
@@ -78,7 +80,8 @@ def render(run: RunView) -> str:
         "draws": int(run.verdict["repeats"].sum()),
         "funnel": _funnel(run),
         "evaluation": run.result.get("evaluation"),
-        "comparisons": _comparisons(run.result.get("evaluation")),
+        "comparisons": comparisons,
+        "forest_axis": _forest_axis(comparisons),
         "distributions": _distributions(run, types),
         "examples": examples(run, types),
         "clusters": clusters(run),
@@ -111,6 +114,7 @@ def _template() -> jinja2.Template:
         "metric": _metric,
         "signed": lambda value: _metric(value, "+"),
         "tick": "{:,.10g}".format,
+        "signed_tick": lambda value: f"{value:+,.10g}" if value else "0",
         "clip": clipped,
     }
     text = Path(__file__).with_name("report.html").read_text("utf-8")
@@ -124,43 +128,6 @@ def _visible(value: Any) -> Any:
 
 def _metric(value: float, sign: str = "") -> str:
     return format(value, f"{sign}z.3f" if abs(value) < 10 else f"{sign}z,.1f")
-
-
-# ------------------------------------------------------------------ axes
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear scale: `low` is drawn at pixel `start`, `high` at pixel `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    whole: bool = False
-
-    def at(self, value: float) -> float:
-        """Return where a value is drawn."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 2)
-
-    @property
-    def ticks(self) -> list[float]:
-        """At most six multiples of 1, 2 or 5 times a power of ten; of 1 for whole numbers."""
-        span = self.high - self.low
-        power = 10.0 ** math.floor(math.log10(span / 5))
-        step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= 5)
-        step = max(1.0, step) if self.whole else step
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [k * step for k in range(first, last + 1)]
-
-
-def _around(values: Iterable[float], start: float, end: float) -> Axis:
-    """Return an axis over values with a margin at both ends."""
-    found = list(values)
-    low, high = min(found), max(found)
-    margin = (high - low) * 0.06 or abs(low) * 0.06 or 1.0
-    return Axis(low - margin, high + margin, start, end)
 
 
 # ------------------------------------------------------------------ funnel
@@ -215,17 +182,55 @@ class Comparison:
         values: for each arm one value a seed.
         within: for each arm the first seed's value with its bootstrap interval over items.
         differences: for each arm its paired difference to the random arm.
-        value_axis: of the values.
-        difference_axis: of the differences, zero included; None where there are none.
     """
 
     name: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     values: Mapping[str, Sequence[float]]
     within: Mapping[str, Mapping[str, Any]]
     differences: Mapping[str, Mapping[str, Any]]
-    value_axis: Axis
-    difference_axis: Axis | None
+
+    @property
+    def drawn_arms(self) -> list[str]:
+        """The arms whose values are worth an axis: the untrained control would squeeze them."""
+        return [arm for arm in ("recipe", "random", "all") if arm in self.values]
+
+    @property
+    def value_axis(self) -> Axis:
+        """Of the values of the drawn arms; of one seed with the bootstrap intervals."""
+        drawn = [value for arm in self.drawn_arms for value in self.values[arm]]
+        if len(drawn) == len(self.drawn_arms):
+            drawn += [self.within[arm][end] for arm in self.drawn_arms for end in ("low", "high")]
+        return around(drawn)
+
+    @property
+    def by_seed(self) -> list[float]:
+        """Recipe - random, a difference a seed."""
+        both = zip(self.values["recipe"], self.values["random"], strict=True)
+        return [mine - random for mine, random in both]
+
+    @property
+    def difference_axis(self) -> Axis:
+        """Of recipe - random: zero, the interval and every seed's difference."""
+        found = self.differences["recipe"]
+        return around([0.0, found["low"], found["high"], *self.by_seed])
+
+    @property
+    def relative(self) -> dict[str, float] | None:
+        """Recipe - random in percent of random's mean, more being better, for the forest plot.
+
+        None where there is no difference, or random's mean is zero.
+        """
+        difference = self.differences.get("recipe")
+        if difference is None or self.higher_is_better is None:
+            return None
+        random = abs(float(np.mean(self.values["random"])))
+        ends = {end: float(difference[end]) for end in ("low", "value", "high")}
+        if random < TINY or not all(math.isfinite(end) for end in ends.values()):
+            return None
+        if not self.higher_is_better:
+            ends = {"low": -ends["high"], "value": -ends["value"], "high": -ends["low"]}
+        return {end: 100 * value / random for end, value in ends.items()}
 
 
 def _comparisons(evaluation: Mapping[str, Any] | None) -> list[Comparison]:
@@ -238,17 +243,20 @@ def _comparisons(evaluation: Mapping[str, Any] | None) -> list[Comparison]:
 
 
 def _comparison(name: str, metric: Mapping[str, Any]) -> Comparison:
-    values = _in_order(metric["values"])
-    within = _in_order(metric["within"])
     differences = {k.removesuffix(" - random"): v for k, v in metric["differences"].items()}
-    ends = [v[end] for v in differences.values() for end in ("low", "high")]
-    drawn = [v for seeds in values.values() for v in seeds]
-    if all(len(seeds) == 1 for seeds in values.values()):
-        drawn += [v[end] for v in within.values() for end in ("low", "high")]
     return Comparison(
-        name, metric["higher_is_better"], values, within, _in_order(differences),
-        _around(drawn, 84, 330), _around([0.0, *ends], 84, 330) if ends else None,
-    )  # fmt: skip
+        name,
+        metric["higher_is_better"],
+        _in_order(metric["values"]),
+        _in_order(metric["within"]),
+        _in_order(differences),
+    )
+
+
+def _forest_axis(comparisons: Sequence[Comparison]) -> Axis | None:
+    """Return the axis of all relative differences, zero included; None where there is none."""
+    ends = [end for c in comparisons if c.relative for end in c.relative.values()]
+    return around([0.0, *ends]) if ends else None
 
 
 def _in_order(arms: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 
 from contracts.uid import hex_uid, uid_of
 from flows import run as runs
-from flows.look import examples, report
+from flows.look import drawing, examples, report
 from flows.look.views import RunView, Winnow
 from flows.recipe import sections as recipes
 from storage.store import Store
@@ -74,7 +74,7 @@ PAYLOADS = (
 VOID = {"meta", "img", "br"}
 TAGS = VOID | {
     "html", "head", "title", "style", "body", "header", "nav", "a", "main", "section", "h1", "h2",
-    "h3", "p", "bdi", "dl", "div", "dt", "dd", "small", "span", "i", "table", "thead", "tbody",
+    "h3", "p", "b", "bdi", "dl", "div", "dt", "dd", "small", "span", "i", "table", "thead", "tbody",
     "tr", "th", "td", "code", "pre", "details", "summary", "figure", "figcaption", "svg", "g",
     "text", "line", "rect", "circle",
 }  # fmt: skip
@@ -278,7 +278,7 @@ def test_every_payload_is_found_again_as_text_wherever_it_stood(hostile):
         ]
         assert payload in funnel
         assert f"mine.{_name(payload)}"[:79] in [column[:79] for column in columns]
-        assert f"{payload}more is better"[:79] in [metric[:79] for metric in metrics]
+        assert f"{payload}higher is better"[:79] in [metric[:79] for metric in metrics]
     assert f"Objective {PAYLOADS[1]}, 1,200 steps" in page.text
     assert f"It is {PAYLOADS[0]}: {PAYLOADS[6]}." in page.text
 
@@ -515,6 +515,9 @@ def test_the_recipe_is_shown_resolved_in_the_order_of_its_sections(pictures):
 # ------------------------------------------------------------------ evaluation
 
 
+SIGNS = {"better": "▲", "worse": "▼", "no measurable difference": "="}
+
+
 @pytest.mark.parametrize(
     ("verdict", "heading"),
     [
@@ -528,7 +531,7 @@ def test_the_answer_stands_first_with_interval_seeds_and_steps(pictures, verdict
     top = page.text[: page.text.index("Rules are applied in order")]
     assert heading in top
     assert f"It is {verdict}: recall." in top
-    assert re.search(r"recall\+0\.110 \[\+0\.046, \+0\.173\], 95 %", top)
+    assert f"+0.110 [+0.046, +0.173] {SIGNS[verdict]} {verdict}" in top
     assert "1,200 steps each" in top
 
 
@@ -541,13 +544,104 @@ def test_the_metric_of_the_answer_and_the_recipe_come_first(pictures):
     assert first[1:6] == ["0.540", "0.430", "0.530", "0.020", "+0.110[+0.046, +0.173]"]
 
 
-def test_a_dot_stands_at_its_value_and_zero_is_on_the_axis_of_differences(pictures):
+def test_the_deciding_difference_is_drawn_with_its_interval_zero_and_every_seed(pictures):
     run = _with_evaluation(pictures, _evaluation())
     (first, _) = report._comparisons(run.result["evaluation"])
-    html = report.render(run)
-    assert f'cx="{first.value_axis.at(0.58)}"' in html
-    assert first.difference_axis is not None
-    assert first.difference_axis.low < 0 < 0.1735 < first.difference_axis.high
+    assert first.by_seed == pytest.approx([0.09, 0.13])
+    scale = first.difference_axis
+    assert scale.low < 0 < 0.1735 < scale.high
+    drawn = _panel(report.render(run), "panel deciding")
+    assert _places(drawn, "line", "interval kept") == [(scale.at(0.0465), scale.at(0.1735))]
+    assert _places(drawn, "circle", "kept mean") == [scale.at(0.11)]
+    assert _places(drawn, "circle", "seed") == [scale.at(gap) for gap in first.by_seed]
+    assert _places(drawn, "line", "mark") == [(scale.at(0), scale.at(0))]
+    assert "← random better" in drawn.text
+    assert "recipe better →" in drawn.text
+
+
+def test_sides_and_signs_turn_where_lower_is_better(pictures):
+    evaluation = _evaluation()
+    for metric in evaluation["metrics"].values():
+        metric["higher_is_better"] = False
+    (first, _) = report._comparisons(evaluation)
+    drawn = _panel(report.render(_with_evaluation(pictures, evaluation)), "panel deciding")
+    assert "← recipe better" in drawn.text
+    # Of random's mean of 0.43, what is higher by 0.11 is worse by 25.6 %.
+    assert first.relative == pytest.approx(
+        {"low": -17.35 / 0.43, "value": -11 / 0.43, "high": -4.65 / 0.43}
+    )
+
+
+def test_only_recipe_random_and_all_stand_beside_the_answer(pictures):
+    run = _with_evaluation(pictures, _evaluation())
+    (first, _) = report._comparisons(run.result["evaluation"])
+    assert first.drawn_arms == ["recipe", "random", "all"]
+    assert first.value_axis.low > 0.03
+    top = _panel(report.render(run), "answer")
+    assert "untrained" not in top.text
+    assert _places(top, "circle", "kept") == [first.value_axis.at(v) for v in (0.5, 0.58)]
+    assert _places(top, "line", "mean") == [
+        (first.value_axis.at(mean),) * 2 for mean in (0.54, 0.43, 0.53)
+    ]
+
+
+def test_every_metric_is_a_row_of_one_forest_plot_and_the_deciding_one_is_marked(pictures):
+    evaluation = _evaluation()
+    evaluation["metrics"]["rank"] = {
+        **evaluation["metrics"]["recall"],
+        "higher_is_better": False,
+        "differences": {"recipe - random": {
+            "value": -0.43, "n": 2, "low": -0.86, "high": 0.43,
+            "verdict": "no measurable difference",
+        }},
+    }  # fmt: skip
+    run = _with_evaluation(pictures, evaluation)
+    forest = _panel(report.render(run), "panel forest")
+    scale = report._forest_axis(report._comparisons(evaluation))
+    assert scale is not None
+    assert _places(forest, "line", "mark") == [(scale.at(0),) * 2] * 3
+    assert _places(forest, "line", "interval other") == [(scale.at(-100), scale.at(200))]
+    assert _places(forest, "circle", "other mean") == [scale.at(100)]
+    assert (
+        _places(forest, "line", "interval kept")
+        == [(scale.at(4.65 / 0.43), scale.at(17.35 / 0.43))] * 2
+    )
+    assert forest.text.count("decides") == 1
+    assert "recallhigher is better decides" in forest.text
+    assert "lower is better, drawn mirrored" in forest.text
+    assert "Only it was fixed before anything was trained" in _page(run).part("evaluation").text
+
+
+def test_a_metric_whose_random_mean_is_zero_is_told_and_not_drawn(pictures):
+    evaluation = _evaluation()
+    evaluation["metrics"] = {
+        name: {**metric, "values": {**metric["values"], "random": [0.0, 0.0]}}
+        for name, metric in evaluation["metrics"].items()
+    }
+    page = _page(_with_evaluation(pictures, evaluation))
+    assert 'class="panel forest"' not in page.html
+    assert "+0.110[+0.046, +0.173]" in [
+        row[5] for row in page.part("evaluation").rows() if len(row) > 5
+    ]
+
+
+def _panel(html: str, name: str) -> Page:
+    """A panel of the page by its class, up to the next heading, taken apart."""
+    start = html.index(f'<div class="{name}">')
+    depth = 0
+    for found in re.finditer(r"<(/?)div", html[start:]):
+        depth += -1 if found[1] else 1
+        if not depth:
+            return Page(html[start : start + found.end()] + ">")
+    raise AssertionError(name)
+
+
+def _places(page: Page, tag: str, name: str) -> list[Any]:
+    """Where the shapes of a class stand, in percent of the width."""
+    found = [attrs for shape, attrs in page.tags if shape == tag and attrs.get("class") == name]
+    keys = ("cx",) if tag == "circle" else ("x1", "x2")
+    places = [tuple(float(str(attrs[key]).removesuffix("%")) for key in keys) for attrs in found]
+    return [place[0] for place in places] if tag == "circle" else places
 
 
 def test_a_verdict_of_few_seeds_is_called_a_hint_beside_the_answer(pictures):
@@ -568,7 +662,7 @@ def test_the_metric_that_answers_what_is_passed_over_and_what_is_no_score_are_sa
         "unencoded": {"untrained": [{"image": 9}, {}]},
     }
     text = _page(_with_evaluation(pictures, evaluation)).part("evaluation").text
-    assert "The answer rests on one of them, recall" in text
+    assert "The answer rests on one metric, recall." in text
     assert "knn passes over held-out records 3 without a text, 1 without a label." in text
     assert "no vector, which score nothing; by seed: 9 image; none." in text
     assert "no score" in text
@@ -677,7 +771,7 @@ def test_any_finite_values_have_bins_and_an_axis(values):
     edges = report._edges(array, False, [])
     assert 2 <= len(edges) <= 43
     assert np.all(np.diff(edges) >= 0)
-    axis = report.Axis(float(edges[0]), float(edges[-1]), 0, 100)
+    axis = drawing.Axis(float(edges[0]), float(edges[-1]), 0, 100)
     assert len(axis.ticks) <= 7
     assert all(-1 <= axis.at(tick) <= 101 for tick in axis.ticks)
     inside = (array >= edges[0]) & (array <= edges[-1])
@@ -703,11 +797,11 @@ def test_uids_and_hashes_have_no_distribution(pictures):
 @pytest.mark.parametrize(
     ("axis", "ticks"),
     [
-        (report.Axis(0, 10, 0, 100), [0, 2, 4, 6, 8, 10]),
-        (report.Axis(-0.03, 0.02, 0, 100), [-0.03, -0.02, -0.01, 0, 0.01, 0.02]),
-        (report.Axis(0.5, 3.5, 0, 100, whole=True), [1, 2, 3]),
-        (report.Axis(0, 1, 0, 100, whole=True), [0, 1]),
-        (report.Axis(995, 1205, 0, 100), [1000, 1050, 1100, 1150, 1200]),
+        (drawing.Axis(0, 10, 0, 100), [0, 2, 4, 6, 8, 10]),
+        (drawing.Axis(-0.03, 0.02, 0, 100), [-0.03, -0.02, -0.01, 0, 0.01, 0.02]),
+        (drawing.Axis(0.5, 3.5, 0, 100, whole=True), [1, 2, 3]),
+        (drawing.Axis(0, 1, 0, 100, whole=True), [0, 1]),
+        (drawing.Axis(995, 1205, 0, 100), [1000, 1050, 1100, 1150, 1200]),
     ],
 )
 def test_ticks_are_round_numbers_on_the_axis(axis, ticks):
@@ -715,5 +809,5 @@ def test_ticks_are_round_numbers_on_the_axis(axis, ticks):
 
 
 def test_an_axis_draws_its_ends_at_its_pixels():
-    axis = report.Axis(2, 4, 50, 150)
+    axis = drawing.Axis(2, 4, 50, 150)
     assert [axis.at(v) for v in (2, 3, 4)] == [50, 100, 150]
