@@ -284,6 +284,8 @@ class Distribution:
 
     Attributes:
         rules: the rules that name it, with the clauses that do.
+        counts: for each of them the records that reached the rule, those that failed here first,
+            and those of these that were unmeasured.
         marks: thresholds to be drawn.
         unmeasured: records without a value.
         below: records left of the axis.
@@ -292,6 +294,7 @@ class Distribution:
 
     column: str
     rules: tuple[str, ...]
+    counts: tuple[tuple[int, int, int], ...]
     bins: tuple[Bin, ...]
     marks: tuple[float, ...]
     unmeasured: int
@@ -354,6 +357,7 @@ def _distribution(
     return Distribution(
         column,
         tuple(name if text is None else f"{name}: {text}" for name, text in naming),
+        _counts(run, naming),
         tuple(
             Bin(float(a), float(b), *map(int, of_bin))
             for (a, b), *of_bin in zip(itertools.pairwise(edges), *counts, strict=True)
@@ -365,6 +369,19 @@ def _distribution(
         Axis(min([low, *marks]), max([high, *marks]), 52, 332, whole),
         Axis(0, float(np.sum(counts, axis=0).max()), 128, 12, whole=True),
     )  # fmt: skip
+
+
+def _counts(
+    run: RunView, naming: Sequence[tuple[str, str | None]]
+) -> tuple[tuple[int, int, int], ...]:
+    """Return for each rule and clause how many reached the rule, failed here, were unmeasured."""
+    found: dict[tuple[str, str | None], tuple[int, int, int]] = {}
+    reached = 0
+    for row in run.funnel().iter_rows(named=True):
+        # A clause's row follows its rule's; the only clause of a rule has none of its own.
+        reached = reached if row["reached"] is None else row["reached"]
+        found[row["rule"], row["clause"]] = (reached, row["dropped"], row["unmeasured"])
+    return tuple(found.get((name, text)) or found[name, None] for name, text in naming)
 
 
 def _edges(values: NDArray[np.float64], whole: bool, marks: Sequence[float]) -> NDArray[np.float64]:

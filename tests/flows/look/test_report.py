@@ -703,7 +703,10 @@ def test_bars_count_kept_dropped_here_and_dropped_elsewhere(tmp_path):
         (4, 1, 0, 0), (5, 0, 0, 1), (6, 1, 0, 0), (7, 0, 0, 1),
     ]  # fmt: skip
     assert (n.marks, n.rules, n.unmeasured) == ((2.5,), ("n: meta.n >= 3",), 1)
-    assert "1 unmeasured" in _page(run).part("distributions").text
+    assert n.counts == ((9, 3, 1),)
+    text = _page(run).part("distributions").text
+    assert "9 reached the rule: 66.7% pass here, 33.3% (3) fail here first, 1 of them" in text
+    assert "1 unmeasured" in text
 
 
 def test_held_out_records_are_in_no_distribution(tmp_path):
