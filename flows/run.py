@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from contracts import methods
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import compare, evaluate, pretrain
@@ -310,6 +312,7 @@ def _export(this: Run) -> None:
     )  # fmt: skip
     this.exported = main
     this.promised = {"recipe": main.promised()}
+    lines = _ready_lines(main, verdict.kept, deep)
     for arm in section.arms:
         if arm != "recipe":
             rows = compare.arm_records(this.runtime, verdict.kept, arm, section.seed)
@@ -319,11 +322,17 @@ def _export(this: Run) -> None:
                 on_line=on_line,
             )  # fmt: skip
             this.promised[arm] = exported.promised()
+            deep = exporting.deep_pictures(this.runtime, rows, section)
+            lines += [f"# The arm `{arm}`:", *_ready_lines(exported, rows, deep)]
     this.result["shards"] = main.described()
     this.result["export"] = str(folder)
-    draws = int(this.verdict.kept["repeats"].sum())
-    for line in (*ready_lines.ready_lines(main, draws), *ready_lines.warnings(deep)):
+    for line in lines:
         on_line(line)
+
+
+def _ready_lines(exported: exporting.Exported, rows: pl.DataFrame, deep: int) -> list[str]:
+    draws = int(rows["repeats"].sum())
+    return [*ready_lines.ready_lines(exported, draws), *ready_lines.warnings(deep)]
 
 
 def _pretrain(this: Run) -> None:

@@ -578,8 +578,8 @@ def _companions(
             found.append(table.publish())
     if card:
         found.append(shards.write_file(building, "datacard.md", card.encode()))
-    if card and tars:
-        readme = hub.readme(tars, columns.types, key[:16])
+    if tars:
+        readme = hub.readme(tars, columns.types, key[:16], has_card=bool(card))
         found.append(shards.write_file(building, "README.md", readme.encode()))
     return found
 

@@ -15,7 +15,7 @@ from storage.shards import Shard
 from storage.store import canonical
 
 
-def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str) -> str:
+def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str, *, has_card: bool) -> str:
     """Return a README whose front matter names the tars and the columns of their samples.
 
     Args:
@@ -23,6 +23,7 @@ def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str) -> str:
         types: of the values in the json member, by name.
         key: of the export: the cache of `datasets` knows a folder by its last name and this one
             alone, and would take the `v0001` of one recipe for that of another.
+        has_card: whether a data card lies beside it.
     """
     members = sorted({member for tar in tars for member in tar.members} - {"json", "txt"})
     columns: list[dict[str, Any]] = [{"name": n, "dtype": "string"} for n in ("__key__", "__url__")]
@@ -37,7 +38,8 @@ def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str) -> str:
             "dataset_info": {"config_name": key, "features": columns},
         }
     ).decode()
-    return f"---\n{front_matter}\n---\n\nThe data card is `datacard.md`.\n"
+    card = "\nThe data card is `datacard.md`.\n" if has_card else ""
+    return f"---\n{front_matter}\n---\n{card}"
 
 
 def _feature(name: str, dtype: Any) -> dict[str, Any]:

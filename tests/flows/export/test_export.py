@@ -236,44 +236,6 @@ def test_pyarrow_reads_parquet_with_the_features_of_hugging_face(
     assert found == expected
 
 
-_OPEN_CLIP = """
-import functools, hashlib, json, sys
-from types import SimpleNamespace
-import embeddings._torchvision
-import open_clip_train.data as data
-# open_clip asks for webdataset <= 0.2.86: later ones mark the end of a tar by a sample without
-# members, which its grouping does not know, whoever wrote the tar.
-data.tar_file_expander = functools.partial(data.tar_file_expander, eof_value=None)
-args = SimpleNamespace(
-    train_data=sys.argv[1], train_num_samples=None, train_data_upsampling_factors=None,
-    dataset_resampled=False, seed=0, batch_size=1, workers=0, world_size=1,
-)
-read = data.get_wds_dataset(
-    args, lambda image: hashlib.sha256(image.tobytes()).hexdigest(), True, tokenizer=lambda t: [t]
-)
-found = sorted((images[0], texts[0]) for images, texts in read.dataloader)
-print(json.dumps([read.dataloader.num_samples, found]))
-"""
-
-
-@pytest.mark.slow
-def test_open_clips_own_reader_reads_every_sample(pictures: Any, expected: dict[str, Any]):
-    (line,) = _said(pictures, "open_clip_train")
-    words = shlex.split(line)
-    pattern = words[words.index("--train-data") + 1]
-    run = subprocess.run(
-        [sys.executable, "-c", _OPEN_CLIP, pattern], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    count, found = json.loads(run.stdout.splitlines()[-1])
-    # sizes.json beside the shards tells it how many there are.
-    assert count == len(expected)
-    assert [tuple(pair) for pair in found] == sorted(
-        (hashlib.sha256(Image.open(io.BytesIO(image)).convert("RGB").tobytes()).hexdigest(), text)
-        for image, text in expected.values()
-    )
-
-
 def test_json_lines_hold_a_text_and_what_is_known_of_it(pictures: Any, expected: dict[str, Any]):
     rows = [
         json.loads(line)
