@@ -159,7 +159,8 @@ def pools(projects: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory)
         "other uids": _rows(projects(), [f"r{i}" for i in range(9)], uids),
         "random": _pool(
             projects(), _mixed(), True,
-            'arms = ["random"]\n[[select]]\nwhere = "source_id LIKE \'%.jpg\'"\n',
+            # Of this seed the arm's one webp comes sixth: who looks at five knows of none.
+            'seed = 3\narms = ["random"]\n[[select]]\nwhere = "source_id LIKE \'%.jpg\'"\n',
         ),
     }  # fmt: skip
     lines = [line for pool in found.values() for line in pool.lines]
