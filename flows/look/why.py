@@ -169,7 +169,11 @@ def why_text(answer: Mapping[str, Any]) -> str:
         )
     for rule in answer["rules"]:
         state = {True: "passed", False: "FAILED", None: "not reached"}[rule["passed"]]
-        value_ = f"  ({_short(rule['value'])})" if rule["value"] else ""
+        value = {} if rule["passed"] is None else dict(rule["value"] or {})
+        if answer["duplicate_of"] and rule["rule"] == answer["dropped_by"]:
+            # These are said once, by the line of the duplicate below.
+            value = {k: v for k, v in value.items() if k not in ("twin", "edge", "distance")}
+        value_ = f"  ({shown})" if (shown := _short(value)) else ""
         clause = f": {rule['clause']}" if rule["clause"] else ""
         lines.append(f"  {state:11} {rule['rule']}{clause}{value_}")
     if answer["duplicate_of"]:
@@ -246,7 +250,5 @@ def _shards(run: RunView, uid: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _short(values: Any) -> str:
-    if not isinstance(values, Mapping):
-        return str(values)
+def _short(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} = {str(v)[:60]}" for k, v in values.items() if v is not None)

@@ -54,11 +54,24 @@ def match(records: pl.DataFrame, values: pl.DataFrame, key: str, file: Path) -> 
             f"{records.height:,} of the pool"
             + (f": it has {values[key][0]!r}" if values.height else "")
             + (f", the pool {records[key][0]!r}." if records.height else ".")
+            + _advice(records[key], values[key])
         )
     rows = records.join(wanted, on=key, how="left", maintain_order="left")
     if key != "uid":
         rows = rows.drop(key)
     return Matched(rows, records.join(wanted, on=key, how="anti").height, unused)
+
+
+def _advice(known: pl.Series, keys: pl.Series) -> str:
+    """Say what to do where a pool's ids have the name of their file before the key."""
+    if known.dtype != pl.String or keys.dtype != pl.String:
+        return ""
+    if not known.str.split("/").list.last().is_in(keys.implode()).any():
+        return ""
+    return (
+        " These are keys without the name of their file: match by a column that holds them, such "
+        'as key = "meta.key", or ingest with id = "key".'
+    )
 
 
 def _exact(keys: pl.Series, dtype: Any, where: str) -> pl.Series:

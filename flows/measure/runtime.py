@@ -417,7 +417,9 @@ class Runtime(PoolReader):
                 if "row" not in brought.columns:
                     brought = brought.with_row_index("row")
             mine = mine.filter(pl.Series(np.concatenate(self.live)))
-            column = node.key.removeprefix("meta.")
+            # A list of ids is called source_id, whatever it is matched by.
+            listed = node.ids is not None and node.key != "row"
+            column = "source_id" if listed else node.key.removeprefix("meta.")
             values = brought.select(pl.col(column).alias(node.key), *node.writes)
             found = match(mine, values, node.key, node.file)  # type: ignore[arg-type]
             recorded["without"], recorded["unused"] = found.without, found.unused

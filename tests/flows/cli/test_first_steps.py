@@ -1,0 +1,277 @@
+"""The first steps that are typed by instinct, each once, with what is printed.
+
+Each test is a transcript: what a newcomer types, and what stands in the terminal then. Uids are
+shown as UID, the bytes that an ingest needs and has free as N.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from tests.flows.command import Command, calling
+
+CAPTIONS = (
+    "a red bicycle against a wall", "two dogs on a beach", "a bowl of soup with bread",
+    "sunset over the old harbour", "a red bicycle against a wall", "cat",
+    "a child flying a kite in a park", "books on a wooden shelf",
+)  # fmt: skip
+TEXTS = (
+    "The harbour was quiet in the early morning.",
+    "Bread is baked before the sun rises over the town.",
+    "The harbour was quiet in the early morning.",
+    "A train leaves the station every hour towards the mountains.",
+    "",
+)
+MODULE = '''
+import polars as pl
+from winnow import Role, rowwise
+
+
+@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"ratio": pl.Float32})
+def vowels(rows: pl.DataFrame) -> pl.DataFrame:
+    """Share of the characters that are vowels."""
+    found = pl.col("text").str.count_matches("[aeiou]")
+    return rows.select(ratio=(found / pl.col("text").str.len_chars()).cast(pl.Float32))
+'''
+
+
+@pytest.fixture
+def winnow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Call the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return calling(monkeypatch, capsys)
+
+
+def printed(winnow: Command, transcript: str) -> str:
+    """Type each line of a transcript that starts with `$`; return the transcript that this makes.
+
+    A step that fails ends with its exit code. Errors and progress stand before the output.
+    """
+    lines = []
+    for typed in re.findall(r"^\$ winnow ?(.*)$", transcript, re.M):
+        code, out, err = winnow(*shlex.split(typed))
+        text = (err + out).replace(f"{Path.cwd()}/", "")
+        text = re.sub(r"\b(?=\w*\d)[0-9a-f]{16}\b", "UID", text)
+        text = re.sub(r"[\d,]+ bytes needed, [\d,]+ free", "N bytes needed, N free", text)
+        lines.append(f"$ winnow {typed}".rstrip() + f"\n{text.rstrip()}\n")
+        lines.append(f"exit code {code}\n" if code else "")
+    return re.sub(r"[ ]+$", "", "".join(lines), flags=re.M)
+
+
+def images() -> None:
+    """Write two tars as img2dataset does, with its Parquet files; one picture is a web page."""
+    Path("shards").mkdir()
+    rng = np.random.default_rng(1)
+    for shard in range(2):
+        rows = []
+        with tarfile.open(f"shards/{shard:05d}.tar", "w") as tar:
+            for i, caption in enumerate(CAPTIONS[4 * shard :][:4]):
+                buffer = io.BytesIO()
+                Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(buffer, "JPEG")
+                data = b"<html>404</html>" if (shard, i) == (1, 2) else buffer.getvalue()
+                key = f"{shard:05d}{i:04d}"
+                row = {"caption": caption, "url": f"https://pictures.example/{key}.jpg",
+                       "key": key, "status": "success"}  # fmt: skip
+                rows.append(row)
+                for suffix, content in (("jpg", data), ("json", json.dumps(row).encode()),
+                                        ("txt", caption.encode())):  # fmt: skip
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        pl.DataFrame(rows).write_parquet(f"shards/{shard:05d}.parquet")
+        Path(f"shards/{shard:05d}_stats.json").write_text('{"count": 4}')
+
+
+def texts() -> None:
+    """Write five texts as JSON lines, and a sixth line that is broken."""
+    rows = [{"text": t, "url": f"https://texts.example/{i}"} for i, t in enumerate(TEXTS)]
+    Path("texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows) + "{broken\n")
+
+
+TARS = """\
+$ winnow
+Nothing was run here yet. `winnow init FOLDER` writes a recipe, `winnow demo` shows it all.
+$ winnow run
+winnow: winnow.toml: there is no such recipe. `winnow init` writes one.
+exit code 78
+$ winnow init shards/
+shards/: webdataset; of 8 records looked at 8 have a picture, 8 a text
+winnow.toml is written. Next: winnow run winnow.toml
+$ winnow run
+ingest …
+  shards: N bytes needed, N free
+shards version 1: 8 read, 7 new, 0 known, 1 quarantined (1 NOT_AN_IMAGE)
+  1 .tar NOT_AN_IMAGE: 00001.tar@8192
+  listed by: winnow show shards --quarantined
+annotate …
+  annotate.pixels: 0 found, 7 to measure
+  annotate.look: 0 found, 7 to measure
+  annotate.caption_stats: 0 found, 7 to measure
+  annotate.same_pixels: 0 found, 7 to measure
+  annotate.alike: 0 found, 7 to measure
+select …
+export …
+# open_clip 3.3 trains under webdataset 0.2.86 (pip install 'open_clip_torch[training]'); under 1.0 its reader ends in KeyError 'fname'.
+python -m open_clip_train.main --dataset-type webdataset --train-data .winnow/shards/shards/v0001/00000.tar --train-num-samples 6 --workers 1 --batch-size 6
+webdataset.WebDataset('.winnow/shards/shards/v0001/00000.tar', shardshuffle=False)
+datasets.load_dataset('.winnow/shards/shards/v0001')
+rule                    reached     dropped     left
+all records                   7           0   100.0%
+one of each picture           7           0   100.0%
+one of each look              7           0   100.0%
+has a caption                 7           1    85.7%
+shards version 1: 6 of 7 records kept
+export: .winnow/shards/shards/v0001
+report: .winnow/reports/shards/v0001.html
+$ winnow
+shards version 1, pool shards@1
+rule                    reached     dropped     left
+all records                   7           0   100.0%
+one of each picture           7           0   100.0%
+one of each look              7           0   100.0%
+has a caption                 7           1    85.7%
+Next: `winnow why KEY`, `winnow show --dropped RULE`, `winnow report`.
+$ winnow why https://pictures.example/000010001.jpg
+UID  shards:00001.tar/000010001: dropped by has a caption
+  passed      one of each picture: by one_per_cluster
+  passed      one of each look: by one_per_cluster
+  FAILED      has a caption: caption_stats.words >= 2  (caption_stats.words = 1)
+$ winnow why 000010001
+UID  shards:00001.tar/000010001: dropped by has a caption
+  passed      one of each picture: by one_per_cluster
+  passed      one of each look: by one_per_cluster
+  FAILED      has a caption: caption_stats.words >= 2  (caption_stats.words = 1)
+$ winnow show shards --quarantined
+suffix=.tar  reason=NOT_AN_IMAGE  count=1  examples=['00001.tar@8192']
+$ winnow ingest shards/ --payload reference --pool by_reference
+  shards: N bytes needed, N free
+by_reference version 1: 8 read, 7 new, 0 known, 1 quarantined (1 NOT_AN_IMAGE)
+  1 .tar NOT_AN_IMAGE: 00001.tar@8192
+  listed by: winnow show by_reference --quarantined
+"""  # noqa: E501 (a line as it is printed)
+TEXT_LINES = """\
+$ winnow run texts.jsonl
+winnow: texts.jsonl: is not TOML: Invalid statement (at line 1, column 1). If it is data, `winnow init texts.jsonl` writes one.
+exit code 78
+$ winnow init texts.jsonl
+texts.jsonl: json_lines; of 4 records looked at 0 have a picture, 4 a text
+winnow.toml is written. Next: winnow run winnow.toml
+$ winnow run
+ingest …
+  texts: N bytes needed, N free
+texts version 1: 6 read, 4 new, 0 known, 2 quarantined (1 CAPTION_EMPTY, 1 JSON_INVALID)
+  1 .jsonl CAPTION_EMPTY: texts.jsonl#4
+  1 .jsonl JSON_INVALID: texts.jsonl#5
+  listed by: winnow show texts --quarantined
+annotate …
+  annotate.digest_of_text: 0 found, 4 to measure
+  annotate.minhash_signature: 0 found, 4 to measure
+  annotate.same_text: 0 found, 4 to measure
+  annotate.minhash_clusters: 0 found, 4 to measure
+select …
+export …
+# open_clip and webdataset read tars: [export] format lacks "webdataset".
+datasets.load_dataset('parquet', data_dir='.winnow/shards/texts/v0001/data')
+rule                           reached     dropped     left
+all records                          4           0   100.0%
+one of each text                     4           1    75.0%
+one of each near-duplicate           3           0    75.0%
+texts version 1: 3 of 4 records kept
+export: .winnow/shards/texts/v0001
+report: .winnow/reports/texts/v0001.html
+$ winnow why https://texts.example/0
+UID  texts:texts.jsonl#0: dropped by one of each text
+  FAILED      one of each text: by one_per_cluster
+  not reached one of each near-duplicate: by one_per_cluster
+  duplicate of UID (same_text, distance 0)
+$ winnow why mine.txt
+mine.txt: 2 records have this content
+UID  texts:texts.jsonl#0: dropped by one of each text
+  FAILED      one of each text: by one_per_cluster
+  not reached one of each near-duplicate: by one_per_cluster
+  duplicate of UID (same_text, distance 0)
+UID  texts:texts.jsonl#2: kept
+  passed      one of each text: by one_per_cluster
+  passed      one of each near-duplicate: by one_per_cluster
+  in .winnow/shards/texts/v0001/data/train-00000-of-00001.parquet
+$ winnow why nothing
+winnow: nothing: no record of pool texts@1, and nothing in its quarantine, has this uid, source id, source:id, URL, file name or content.
+exit code 65
+"""  # noqa: E501 (a line as it is printed)
+OWN = """\
+$ winnow ingest shards/
+  shards: N bytes needed, N free
+shards version 1: 8 read, 7 new, 0 known, 1 quarantined (1 NOT_AN_IMAGE)
+  1 .tar NOT_AN_IMAGE: 00001.tar@8192
+  listed by: winnow show shards --quarantined
+$ winnow run wrong.toml
+annotate …
+winnow: vectors.npy: none of its 8 source_id is among the 7 of the pool: it has '000000000', the pool '00000.tar/000000000'. These are keys without the name of their file: match by a column that holds them, such as key = "meta.key", or ingest with id = "key".
+exit code 65
+$ winnow run vectors.toml
+annotate …
+  embed.clip: 0 found, 7 to measure; 0 records without a row, 1 rows without a record
+  fit.kmeans: 0 found, 1 to measure
+  annotate.nearest_centroid: 0 found, 7 to measure
+  annotate.semantic_duplicates: 0 found, 7 to measure
+select …
+rule                      reached     dropped     left
+all records                     7           0   100.0%
+one_per_neighbourhood           7           0   100.0%
+vectors version 1: 7 of 7 records kept
+report: .winnow/reports/vectors/v0001.html
+$ winnow run method.toml
+annotate …
+  annotate.v: 0 found, 7 to measure
+select …
+rule              reached     dropped     left
+all records             7           0   100.0%
+v.ratio > 0.2           7           0   100.0%
+method version 1: 7 of 7 records kept
+report: .winnow/reports/method/v0001.html
+"""  # noqa: E501 (a line as it is printed)
+
+
+def test_tars_of_img2dataset(winnow: Command):
+    images()
+    assert printed(winnow, TARS) == TARS
+
+
+def test_texts(winnow: Command):
+    texts()
+    Path("mine.txt").write_text(TEXTS[0])
+    assert printed(winnow, TEXT_LINES) == TEXT_LINES
+
+
+def test_own_vectors_scores_method_and_a_list_of_uids(winnow: Command):
+    images()
+    keys = [f"{shard:05d}{i:04d}" for shard in range(2) for i in range(4)]
+    np.save("vectors.npy", np.random.default_rng(0).normal(size=(8, 4)).astype("f4"))
+    Path("ids.txt").write_text("\n".join(keys))
+    pl.DataFrame({"key": keys, "score": np.arange(8) / 8}).write_csv(
+        "scores.csv", quote_style="non_numeric"
+    )
+    Path("mine.py").write_text(MODULE)
+    Path("wrong.toml").write_text(
+        'pool = "shards"\n[embed.clip]\nfile = "vectors.npy"\nids = "ids.txt"\nkey = "source_id"\n'
+        '[[select]]\nby = "one_per_neighbourhood"\nthreshold = 0.95\n'
+    )
+    right = Path("wrong.toml").read_text().replace("source_id", "meta.key")
+    Path("vectors.toml").write_text(right)
+    Path("method.toml").write_text(
+        'pool = "shards"\n[annotate.v]\nstep = "./mine.py:vowels"\n'
+        '[[select]]\nwhere = "v.ratio > 0.2"\n'
+    )
+    assert printed(winnow, OWN) == OWN
