@@ -20,6 +20,7 @@ import sqlglot
 from numpy.typing import NDArray
 from sqlglot import exp
 
+from flows.look.composition import compositions
 from flows.look.drawing import Axis, around
 from flows.look.examples import EXAMPLES, clipped, clusters, examples, types_of
 from flows.look.views import RunView
@@ -72,17 +73,21 @@ def render(run: RunView) -> str:
     the payload.
     """
     types = types_of(run)
-    comparisons = _comparisons(run.result.get("evaluation"))
+    evaluation = run.result.get("evaluation")
+    comparisons = _comparisons(evaluation)
+    seed = evaluation["seeds"][0] if evaluation else 0
     facts = {
         "run": run,
         "records": run.result["records"],
         "kept": run.result["kept"],
         "draws": int(run.verdict["repeats"].sum()),
         "funnel": _funnel(run),
-        "evaluation": run.result.get("evaluation"),
+        "evaluation": evaluation,
         "comparisons": comparisons,
         "forest_axis": _forest_axis(comparisons),
         "distributions": _distributions(run, types),
+        "compositions": compositions(run, types, seed),
+        "random_seed": seed,
         "examples": examples(run, types),
         "clusters": clusters(run),
         "duplicates": run.result.get("duplicates") or {},
@@ -307,20 +312,32 @@ class Distribution:
 def _distributions(run: RunView, types: Mapping[str, Any]) -> list[Distribution]:
     """Return the numeric columns that rules name, in the rules' order."""
     naming: dict[str, list[tuple[str, str | None]]] = {}
+    limits: dict[str, list[float]] = {}
     for rule, node in run.plan.rules:
         for clause in rule.where.clauses if rule.where is not None else ():
             for path in Expression(clause).paths:
                 naming.setdefault(path, []).append((rule.name, clause))
-        for path in node.paths if node is not None else ():
+        if node is None:
+            continue
+        for path in node.paths:
             naming.setdefault(path, []).append((rule.name, None))
+            if "threshold" in node.step.bound:
+                limits.setdefault(path, []).append(float(node.step.bound["threshold"]))
     # 64 unsigned bits are a uid or a hash: they have no distribution to look at.
     numeric = [c for c in naming if types[c].is_numeric() and types[c] != pl.UInt64]
-    found = (_distribution(run, c, naming[c], types[c].is_integer()) for c in numeric[:COLUMNS])
+    found = (
+        _distribution(run, c, naming[c], limits.get(c, ()), types[c].is_integer())
+        for c in numeric[:COLUMNS]
+    )
     return [distribution for distribution in found if distribution is not None]
 
 
 def _distribution(
-    run: RunView, column: str, naming: Sequence[tuple[str, str | None]], whole: bool
+    run: RunView,
+    column: str,
+    naming: Sequence[tuple[str, str | None]],
+    limits: Sequence[float],
+    whole: bool,
 ) -> Distribution | None:
     """Return a column's distribution, None where no record has a value that can be drawn.
 
@@ -328,6 +345,7 @@ def _distribution(
         run: the run.
         column: its name.
         naming: the rules that name it, each with the clause that does, None for a selector.
+        limits: the `threshold` of each selector that reads it.
         whole: whether it holds whole numbers.
     """
     rule, clause = pl.col("dropped_by"), pl.col("clause")
@@ -346,6 +364,7 @@ def _distribution(
     marks = [
         mark for _, text in naming if text is not None for mark in _thresholds(text, column, whole)
     ]
+    marks += limits
     edges = _edges(values[drawable], whole, marks)
     counts = [
         np.histogram(values[drawable & which], edges)[0]

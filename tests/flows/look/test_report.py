@@ -752,6 +752,24 @@ def test_a_threshold_is_drawn_where_a_clause_compares_its_column_with_a_number(
     assert report._thresholds(clause, "a.b", whole) == marks
 
 
+def test_the_threshold_of_a_selector_is_drawn(tmp_path):
+    texts = [f"a text about {word} number {i}" for i in range(6) for word in ("cats", "planes")]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "t.jsonl").write_text(lines, encoding="utf-8")
+    run = _ran(tmp_path, {
+        "source": [{"path": "t.jsonl"}],
+        "embed": {"grams": {"encoder": "hashed_ngrams"}},
+        "fit": {"kmeans": {"num_clusters": 2}},
+        "annotate": {"semantic": {"step": "semantic_duplicates"}},
+        "select": [{
+            "name": "far", "by": "one_per_neighbourhood", "threshold": 0.83,
+            "nearest": "semantic.nearest", "cosine": "semantic.max_cosine",
+        }],
+    })  # fmt: skip
+    (cosine,) = report._distributions(run, examples.types_of(run))
+    assert (cosine.column, cosine.marks) == ("semantic.max_cosine", (0.83,))
+
+
 def test_a_bar_never_straddles_the_threshold(tmp_path):
     values = np.linspace(0, 1, 1001)
     edges = report._edges(values, False, [0.333])
