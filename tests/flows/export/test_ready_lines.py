@@ -121,7 +121,7 @@ class Opened:
 _PROGRAMS = ("python ", "webdataset.", "datasets.", "numpy.")
 
 
-def _pool(project: Any, files: Mapping[str, bytes], texts: bool, more: str = "") -> Opened:
+def _pool(project: Any, files: Mapping[str, bytes], texts: bool, more: str = ALL) -> Opened:
     captions = {name: f"picture {name}" if texts else None for name in files}
     project.pictures(files)
     if texts:
@@ -129,7 +129,7 @@ def _pool(project: Any, files: Mapping[str, bytes], texts: bool, more: str = "")
     expected = {
         hex_uid(uid_of("pictures", name)): (data, captions[name]) for name, data in files.items()
     }
-    return Opened(project, PICTURES + EXPORT + ALL + more, expected)
+    return Opened(project, PICTURES + EXPORT + more, expected)
 
 
 def _rows(project: Any, ids: list[str], formats: str) -> Opened:
@@ -159,7 +159,7 @@ def pools(projects: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory)
         "other uids": _rows(projects(), [f"r{i}" for i in range(9)], uids),
         "random": _pool(
             projects(), _mixed(), True,
-            # Of this seed the arm's one webp comes sixth: who looks at five knows of none.
+            # Tars alone: `datasets` reads Parquet first. Of this seed the webp comes sixth.
             'seed = 3\narms = ["random"]\n[[select]]\nwhere = "source_id LIKE \'%.jpg\'"\n',
         ),
     }  # fmt: skip
@@ -238,7 +238,7 @@ def test_the_random_arm_has_lines_that_give_its_own_records(pools: Any):
     kept = {uid for uid, (data, _) in pool.expected.items() if data.startswith(b"\xff\xd8")}
     assert len(kept) == 6
     assert arm != kept
-    assert len(pool.lines) == 12
+    assert len(pool.lines) == 6
     for line, found in pool.found.items():
         own = arm if str(folder) in line else kept
         records = {uid: record for uid, record in pool.expected.items() if uid in own}
