@@ -50,10 +50,10 @@ class Gather:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part that holds its groups whole."""
+class Parts:
+    """Parts that together hold their groups whole."""
 
-    task: Task
+    tasks: Sequence[Task]
     arguments: list[Any]
 
 
@@ -76,13 +76,16 @@ def run(
         folder: for the buckets; it is removed in the end.
     """
     step = node.step
+    count = _count(node, tasks, len(uids))
+    if tasks and count == 1:
+        # One bucket is what lies in the parts: nothing need move.
+        return step.gather(uids, list(workers.map(_parts, [Parts(tasks, arguments)])))
     shutil.rmtree(folder, ignore_errors=True)
     commit.make_folder(folder)
     try:
-        count = _count(node, tasks, len(uids))
         scatters = [Scatter(task, folder, count) for task in tasks]
         folds = step.edges is not None or step.merge is not None
-        if folds and step.keys is not None and count > 1:
+        if folds and step.keys is not None:
             # Most keys are of one record: its row need not move for each of them.
             keys = [replace(scatter, only="keys") for scatter in scatters]
             _each(workers.map(_scatter, keys))
@@ -99,8 +102,8 @@ def run_within_parts(
     node: Node, tasks: Sequence[Task], uids: pl.Series, arguments: list[Any], workers: Workers
 ) -> pl.DataFrame:
     """Run a groupwise step whose groups each lie in one part, so that nothing need move."""
-    parts = (Part(task, arguments) for task in tasks)
-    return node.step.gather(uids, list(workers.map(_part, parts)))
+    parts = (Parts([task], arguments) for task in tasks)
+    return node.step.gather(uids, list(workers.map(_parts, parts)))
 
 
 def _count(node: Node, tasks: Sequence[Task], rows: int) -> int:
@@ -172,10 +175,10 @@ def _gather(gather: Gather) -> pl.DataFrame:
     )
 
 
-def _part(part: Part) -> pl.DataFrame:
-    step = part.task.work[0].node.step
-    rows = step.select(rows_of(part.task))
-    return step.run_groups(rows, step.scatter(rows), *part.arguments)
+def _parts(parts: Parts) -> pl.DataFrame:
+    step = parts.tasks[0].work[0].node.step
+    rows = step.select(pl.concat(map(rows_of, parts.tasks), how="vertical_relaxed"))
+    return step.run_groups(rows, step.scatter(rows), *parts.arguments)
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
