@@ -107,7 +107,7 @@ def _load(path: Path) -> pl.DataFrame:
         _check_size(path, max(cells, sum(group.total_byte_size for group in groups)))
         return _frame(file.read())
     if path.suffix == ".csv":
-        return pl.read_csv(path, infer_schema_length=None, schema_overrides=IDS)
+        return _csv(path)
     if path.suffix == ".jsonl":
         return pl.read_ndjson(path, infer_schema_length=None)
     if path.suffix == ".json":
@@ -124,6 +124,16 @@ def _load(path: Path) -> pl.DataFrame:
 
         return _arrays(load_file(path))
     raise ConfigError(f"{path}: a file is one of {', '.join(SUFFIXES)}.")
+
+
+def _csv(path: Path) -> pl.DataFrame:
+    frame = pl.read_csv(path, infer_schema_length=None, schema_overrides=IDS)
+    whole = frame.select(pl.selectors.integer()).columns
+    if not whole:
+        return frame
+    # Digits behind a zero are an id, such as a key of img2dataset, and no number.
+    texts = pl.read_csv(path, columns=whole, infer_schema=False)
+    return frame.with_columns(s for s in texts if s.str.contains("^0[0-9]").any())
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -125,6 +125,14 @@ def test_files_of_a_folder_with_unequal_columns_are_named(tmp_path: Path):
         files.load(tmp_path)
 
 
+def test_digits_behind_a_zero_are_text_in_csv(tmp_path: Path):
+    path = tmp_path / "v.csv"
+    path.write_text("key,n,zero,score\n000010000,7,0,0.5\n12,8,0,01.5\n")
+    found = files.load(path)
+    assert found.rows() == [("000010000", 7, 0, 0.5), ("12", 8, 0, 1.5)]
+    assert dict(found.schema) == files.columns(path)
+
+
 def test_ids_in_csv_stay_as_they_are_written(tmp_path: Path):
     path = tmp_path / "v.csv"
     path.write_text("uid,source_id,score\n0000000000000007,007,1\n1234567890123e45,1e3,2\n")
