@@ -162,7 +162,9 @@ class _Planner:
         path = (self.recipe.recipe_dir / str(section["file"])).resolve()
         key = str(section.get("key", "uid"))
         if key not in ("uid", "source_id", "row") and not key.startswith("meta."):
-            raise ConfigError(f"key is uid, source_id, row or meta.<column> (got {key!r}).")
+            raise ConfigError(
+                f"key is uid, source_id, row or meta.<column> (got {key!r}): is it meta.{key}?"
+            )
         ids = (self.recipe.recipe_dir / str(section["ids"])).resolve() if "ids" in section else None
         if table in self.brought:
             return Node(

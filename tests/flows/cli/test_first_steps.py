@@ -1,7 +1,7 @@
 """The first steps that are typed by instinct, each once, with what is printed.
 
 Each test is a transcript: what a newcomer types, and what stands in the terminal then. Uids are
-shown as UID, the bytes that an ingest needs and has free as N.
+shown as UID where they are printed, bytes of disk and seconds as N.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import io
 import json
 import re
 import shlex
+import sys
 import tarfile
 from pathlib import Path
 
+import nbformat
+import nibabel
 import numpy as np
 import polars as pl
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
 from tests.flows.command import Command, calling
@@ -25,6 +29,7 @@ CAPTIONS = (
     "sunset over the old harbour", "a red bicycle against a wall", "cat",
     "a child flying a kite in a park", "books on a wooden shelf",
 )  # fmt: skip
+KEYS = [f"{shard:05d}{i:04d}" for shard in range(2) for i in range(4)]
 TEXTS = (
     "The harbour was quiet in the early morning.",
     "Bread is baked before the sun rises over the town.",
@@ -65,9 +70,36 @@ def printed(winnow: Command, transcript: str) -> str:
         text = (err + out).replace(f"{Path.cwd()}/", "")
         text = re.sub(r"\b(?=\w*\d)[0-9a-f]{16}\b", "UID", text)
         text = re.sub(r"[\d,]+ bytes needed, [\d,]+ free", "N bytes needed, N free", text)
+        text = re.sub(r"[\d.]+ s, [\d,]+ bytes", "N s, N bytes", text)
+        text = re.sub(r"(to measure.*\n.* all) +[\d.]+ +[\d,]+$", r"\1 N N", text, flags=re.M)
         lines.append(f"$ winnow {typed}".rstrip() + f"\n{text.rstrip()}\n")
         lines.append(f"exit code {code}\n" if code else "")
     return re.sub(r"[ ]+$", "", "".join(lines), flags=re.M)
+
+
+def shown(transcript: str) -> str:
+    """Run each cell of a transcript that starts with `In:` in a notebook; return what this makes.
+
+    A cell that fails ends with its error.
+    """
+    cells = [
+        nbformat.v4.new_code_cell(typed.replace("\n    ", "\n"))
+        for typed in re.findall(r"^In: (.*(?:\n    .*)*)", transcript, re.M)
+    ]
+    resources = {"metadata": {"path": str(Path.cwd())}}
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=300, allow_errors=True, resources=resources).execute()
+    lines = []
+    for cell in notebook.cells:
+        lines.append("In: " + cell.source.replace("\n", "\n    "))
+        for output in cell.outputs:
+            if output.output_type == "error":
+                lines.append(f"{output.ename}: {output.evalue}")
+            elif output.output_type == "execute_result":
+                lines.append(output.data["text/plain"])
+            else:
+                lines.append(output.text.rstrip())
+    return "\n".join(lines).replace(f"{Path.cwd()}/", "") + "\n"
 
 
 def images() -> None:
@@ -98,6 +130,17 @@ def texts() -> None:
     """Write five texts as JSON lines, and a sixth line that is broken."""
     rows = [{"text": t, "url": f"https://texts.example/{i}"} for i, t in enumerate(TEXTS)]
     Path("texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows) + "{broken\n")
+
+
+def volumes() -> None:
+    """Write two volumes of six slices; the upper three of the first are one slice."""
+    Path("scans").mkdir()
+    rng = np.random.default_rng(2)
+    for name in ("a.nii.gz", "b.nii.gz"):
+        voxels = rng.integers(0, 3000, (24, 24, 6)).astype(np.int16)
+        if name == "a.nii.gz":
+            voxels[:, :, 3:] = voxels[:, :, 3:4]
+        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, -1.0, 1.0, 1.0])), f"scans/{name}")
 
 
 TARS = """\
@@ -243,6 +286,163 @@ method version 1: 7 of 7 records kept
 report: .winnow/reports/method/v0001.html
 """  # noqa: E501 (a line as it is printed)
 
+VOLUMES = """\
+$ winnow ingest scans/
+winnow: scans: volumes are read slice by slice: give --slices (slices = true in [[source]]). Whole volumes as records are not supported yet.
+exit code 78
+$ winnow init scans/
+scans/: volumes; of 12 records looked at 12 have a picture, 0 a text
+winnow.toml is written. Next: winnow run winnow.toml
+$ winnow run
+ingest …
+  scans: N bytes needed, N free
+scans version 1: 12 read, 12 new, 0 known, 0 quarantined
+annotate …
+  annotate.pixels: 0 found, 12 to measure
+  annotate.redundant: 0 found, 12 to measure
+  annotate.same_pixels: 0 found, 12 to measure
+select …
+export …
+# open_clip trains on pictures with captions: these records have no captions.
+webdataset.WebDataset('.winnow/shards/scans/v0001/00000.tar', shardshuffle=False)
+datasets.load_dataset('.winnow/shards/scans/v0001')
+10 pictures leave with 16 bits a channel: readers that convert to RGB by Pillow (open_clip, webdataset, datasets) show grey ones all white. `image = "png8"` in [export] writes them with 8 bits, as winnow shows them.
+rule                             reached     dropped     left
+all records                           12           0   100.0%
+one of each picture                   12           2    83.3%
+one of each look in a volume          10           0    83.3%
+scans version 1: 10 of 12 records kept
+export: .winnow/shards/scans/v0001
+report: .winnow/reports/scans/v0001.html
+$ winnow why a.nii.gz#4
+UID  scans:a.nii.gz#4: dropped by one of each picture
+  FAILED      one of each picture: by one_per_cluster
+  not reached one of each look in a volume: by one_per_cluster
+  duplicate of UID (same_pixels, distance 0)
+$ winnow ingest scans/ --slices --pool by_hand
+  scans: N bytes needed, N free
+by_hand version 1: 12 read, 12 new, 0 known, 0 quarantined
+"""  # noqa: E501 (a line as it is printed)
+PARQUET = """\
+$ winnow init rows.parquet
+rows.parquet: parquet; of 4 records looked at 0 have a picture, 4 a text
+winnow.toml is written. Next: winnow run winnow.toml
+$ winnow run
+ingest …
+  rows: N bytes needed, N free
+rows version 1: 5 read, 4 new, 0 known, 1 quarantined (1 CAPTION_EMPTY)
+  1 .parquet CAPTION_EMPTY: rows.parquet#4
+  listed by: winnow show rows --quarantined
+annotate …
+  annotate.digest_of_text: 0 found, 4 to measure
+  annotate.minhash_signature: 0 found, 4 to measure
+  annotate.same_text: 0 found, 4 to measure
+  annotate.minhash_clusters: 0 found, 4 to measure
+select …
+export …
+# open_clip and webdataset read tars: [export] format lacks "webdataset".
+datasets.load_dataset('parquet', data_dir='.winnow/shards/rows/v0001/data')
+rule                           reached     dropped     left
+all records                          4           0   100.0%
+one of each text                     4           1    75.0%
+one of each near-duplicate           3           0    75.0%
+rows version 1: 3 of 4 records kept
+export: .winnow/shards/rows/v0001
+report: .winnow/reports/rows/v0001.html
+$ winnow ingest rows.parquet --id url --text text --pool by_hand
+  rows: N bytes needed, N free
+by_hand version 1: 5 read, 4 new, 0 known, 1 quarantined (1 CAPTION_EMPTY)
+  1 .parquet CAPTION_EMPTY: rows.parquet#4
+  listed by: winnow show by_hand --quarantined
+"""
+SCORES = """\
+$ winnow run scores.toml --set annotate.mine.key=key
+winnow: annotate.mine: key is uid, source_id, row or meta.<column> (got 'key'): is it meta.key?
+exit code 78
+$ winnow run scores.toml --dry-run
+pool scores: not ingested yet
+
+bound:
+
+table                                   found   to measure   seconds          bytes
+annotate.mine                               0          all N N
+
+what a run leaves:
+  rule                                        reached    dropped    left
+  mine.score >= 0.3                                 7          3   57.1%
+
+of the sample alone: N s, N bytes of notes; after `--until ingest` that of the whole
+$ winnow
+Nothing was run here yet. `winnow init FOLDER` writes a recipe, `winnow demo` shows it all.
+$ winnow run scores.toml
+ingest …
+  shards: N bytes needed, N free
+scores version 1: 8 read, 7 new, 0 known, 1 quarantined (1 NOT_AN_IMAGE)
+  1 .tar NOT_AN_IMAGE: 00001.tar@8192
+  listed by: winnow show scores --quarantined
+annotate …
+  annotate.mine: 0 found, 7 to measure; 0 records without a row, 1 rows without a record
+select …
+export …
+# open_clip and webdataset read tars: [export] format lacks "webdataset".
+# DataComp's resharder.py takes ids of 32 hexadecimal digits, which not all of these records have.
+datasets.load_dataset('parquet', data_files='.winnow/shards/scores/v0001/uids.parquet')
+rule                  reached     dropped     left
+all records                 7           0   100.0%
+mine.score >= 0.3           7           3    57.1%
+scores version 1: 4 of 7 records kept
+export: .winnow/shards/scores/v0001
+report: .winnow/reports/scores/v0001.html
+$ winnow why 9516cb4762c47c8d
+UID  shards:00001.tar/000010000: kept
+  passed      mine.score >= 0.3: mine.score >= 0.3  (mine.score = 0.4)
+$ winnow run list.toml --dry-run
+pool scores: 7 records
+
+bound:
+  select[0].source_id = source_id  (default)
+
+table                                   found   to measure   seconds          bytes
+
+what a run leaves of the pool as it is:
+  rule                                        reached    dropped    left
+  listed                                            7          3   57.1%
+
+foreseen: N s, N bytes of notes
+$ winnow run list.toml
+annotate …
+select …
+rule            reached     dropped     left
+all records           7           0   100.0%
+listed                7           3    57.1%
+list version 1: 4 of 7 records kept
+report: .winnow/reports/list/v0001.html
+$ winnow why 9516cb4762c47c8d --run list
+UID  shards:00001.tar/000010000: kept
+  passed      listed: by uid_list
+$ winnow why cd9328fcf71fcd76 --run list
+UID  shards:00000.tar/000000000: dropped by listed
+  FAILED      listed: by uid_list
+"""
+NOTEBOOK = """\
+In: import winnow, polars as pl
+In: @winnow.rowwise(version=1, reads={"text": winnow.Role(pl.String)}, writes={"n": pl.UInt32})
+    def vowels(rows):
+        return rows.select(n=pl.col("text").str.count_matches("[aeiou]"))
+In: winnow.ingest("shards")["accepted"]
+7
+In: vowels(pl.DataFrame({"uid": [1], "text": ["a red bicycle"]}))["n"].to_list()
+ConfigError: vowels: uid is Int64; it must be UInt64.
+In: vowels(pl.DataFrame({"uid": [1], "text": ["a red bicycle"]}, {"uid": pl.UInt64, "text": str}))["n"][0]
+4
+In: winnow.run("few.toml", methods=[vowels])["kept"]
+5
+In: winnow.run("few.toml", methods=[vowels], set=["select.0.where=vowels.n < 6"])["kept"]
+1
+In: winnow.open().run("few").dropped("vowels.n < 6").collect()["source_id"].to_list()[:2]
+['00000.tar/000000000', '00000.tar/000000001']
+"""  # noqa: E501 (a line as it is printed)
+
 
 def test_tars_of_img2dataset(winnow: Command):
     images()
@@ -255,14 +455,10 @@ def test_texts(winnow: Command):
     assert printed(winnow, TEXT_LINES) == TEXT_LINES
 
 
-def test_own_vectors_scores_method_and_a_list_of_uids(winnow: Command):
+def test_own_vectors_and_a_method_in_a_file(winnow: Command):
     images()
-    keys = [f"{shard:05d}{i:04d}" for shard in range(2) for i in range(4)]
     np.save("vectors.npy", np.random.default_rng(0).normal(size=(8, 4)).astype("f4"))
-    Path("ids.txt").write_text("\n".join(keys))
-    pl.DataFrame({"key": keys, "score": np.arange(8) / 8}).write_csv(
-        "scores.csv", quote_style="non_numeric"
-    )
+    Path("ids.txt").write_text("\n".join(KEYS))
     Path("mine.py").write_text(MODULE)
     Path("wrong.toml").write_text(
         'pool = "shards"\n[embed.clip]\nfile = "vectors.npy"\nids = "ids.txt"\nkey = "source_id"\n'
@@ -275,3 +471,40 @@ def test_own_vectors_scores_method_and_a_list_of_uids(winnow: Command):
         '[[select]]\nwhere = "v.ratio > 0.2"\n'
     )
     assert printed(winnow, OWN) == OWN
+
+
+def test_volumes(winnow: Command):
+    volumes()
+    assert printed(winnow, VOLUMES) == VOLUMES
+
+
+def test_parquet(winnow: Command):
+    rows = {"text": TEXTS, "url": [f"https://texts.example/{i}" for i in range(len(TEXTS))]}
+    pl.DataFrame(rows).write_parquet("rows.parquet")
+    assert printed(winnow, PARQUET) == PARQUET
+
+
+def test_own_scores_by_file_and_a_list_of_uids_out_and_in(winnow: Command):
+    images()
+    scores = "".join(f"{key},0.{i}\n" for i, key in enumerate(KEYS))
+    Path("scores.csv").write_text(f"key,score\n{scores}")
+    Path("scores.toml").write_text(
+        '[[source]]\npath = "shards"\n'
+        '[annotate.mine]\nfile = "scores.csv"\nkey = "meta.key"\n'
+        '[[select]]\nwhere = "mine.score >= 0.3"\n[export]\nformat = ["uids"]\n'
+    )
+    Path("list.toml").write_text(
+        'pool = "scores"\n[[select]]\nname = "listed"\nby = "uid_list"\n'
+        'ids = "file:.winnow/shards/scores/v0001/uids.parquet"\n'
+    )
+    assert printed(winnow, SCORES) == SCORES
+
+
+def test_a_method_in_a_cell_of_a_notebook(winnow: Command, monkeypatch: pytest.MonkeyPatch):
+    images()
+    Path("few.toml").write_text('pool = "shards"\n[[select]]\nwhere = "vowels.n > 6"\n')
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
+    monkeypatch.setenv("JUPYTER_PATH", str(Path(sys.prefix) / "share" / "jupyter"))
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(Path.cwd() / name))
+    assert shown(NOTEBOOK) == NOTEBOOK
