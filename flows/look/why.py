@@ -11,6 +11,7 @@ import polars as pl
 from contracts.errors import DataError
 from contracts.uid import hex_uid, uid_of
 from flows.ingest import quarantine
+from flows.ingest.known import known_units
 from flows.look import find
 from flows.look.render import marked, readable
 from flows.pool_reader import HOLDOUT
@@ -103,6 +104,13 @@ def _nothing(run: RunView, latest: tables.Pool, key: str) -> str:
         f"{key}: no record of pool {pool.name}@{pool.version}, and nothing in its quarantine, has "
         "this uid, source id, source:id, URL, file name or content."
     )
+    for source in latest.sources:
+        for unit, (_, count) in known_units(run.store, latest, source).items():
+            if count != 1 and f"/{key}".endswith(f"/{unit}"):
+                said += (
+                    f" It is a file of source {source}, which was read as {count:,} records: name "
+                    "one of these."
+                )
     if latest.version != pool.version:
         said += (
             f" The run judged version {pool.version}, the last is {latest.version}: `winnow run` "

@@ -196,6 +196,9 @@ UID  shards:00001.tar/000010001: dropped by has a caption
   passed      one of each picture: by one_per_cluster
   passed      one of each look: by one_per_cluster
   FAILED      has a caption: caption_stats.words >= 2  (caption_stats.words = 1)
+$ winnow why shards/00000.tar
+winnow: shards/00000.tar: no record of pool shards@1, and nothing in its quarantine, has this uid, source id, source:id, URL, file name or content. It is a file of source shards, which was read as 4 records: name one of these.
+exit code 65
 $ winnow show shards --quarantined
 suffix=.tar  reason=NOT_AN_IMAGE  count=1  examples=['00001.tar@8192']
 $ winnow ingest shards/ --payload reference --pool by_reference
@@ -249,6 +252,9 @@ UID  texts:texts.jsonl#2: kept
   passed      one of each text: by one_per_cluster
   passed      one of each near-duplicate: by one_per_cluster
   in .winnow/shards/texts/v0001/data/train-00000-of-00001.parquet
+$ winnow why texts.jsonl
+winnow: texts.jsonl: no record of pool texts@1, and nothing in its quarantine, has this uid, source id, source:id, URL, file name or content. It is a file of source texts, which was read as 6 records: name one of these.
+exit code 65
 $ winnow why nothing
 winnow: nothing: no record of pool texts@1, and nothing in its quarantine, has this uid, source id, source:id, URL, file name or content.
 exit code 65
