@@ -6,6 +6,7 @@ import json
 import stat
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +28,26 @@ BOMB_RATIO = 200
 IDS: Mapping[str, Any] = {"uid": pl.String, "source_id": pl.String}
 
 
-def load(path: Path, *, ids: Path | None = None) -> pl.DataFrame:
+def load(path: Path, *, ids: Path | None = None, key: str | None = None) -> pl.DataFrame:
     """Return a file, or a folder of them in sorted order, as a table with its own columns.
 
     Parquet, CSV and JSON lines are tables. A JSON list of strings becomes `entry` (the position)
     and `name`. An npy of shape (n, d) becomes `row` and `vector`; DataComp's `u8,u8` becomes
     `source_id` (32 hexadecimal digits), once for each repeat. An npz gives an array a column,
-    safetensors a tensor a column. `ids`, an npy or a text file of ids, adds `source_id`.
+    safetensors a tensor a column.
+
+    Args:
+        path: the file.
+        ids: an npy or a text file of ids, one a row: they become `source_id`.
+        key: the column whose values name records: in CSV it is text where digits stand behind a
+            zero, as in keys of img2dataset.
 
     Raises:
         ConfigError: the suffix is not known.
         DataError: the file is empty, damaged, a bomb, or holds Python objects (65).
         StorageError: it cannot be read (74).
     """
-    frame = _table(path)
+    frame = _table(path, key)
     if ids is not None:
         names = _table(ids) if ids.suffix != ".txt" else _read(ids, _lines)
         if names.height != frame.height:
@@ -67,8 +74,8 @@ def _members(path: Path) -> list[Path]:
     return found
 
 
-def _table(path: Path) -> pl.DataFrame:
-    frames = {member: _read(member, _load) for member in _members(path)}
+def _table(path: Path, key: str | None = None) -> pl.DataFrame:
+    frames = {member: _read(member, partial(_load, key=key)) for member in _members(path)}
     first, *others = frames.values()
     if not others:
         return first
@@ -98,7 +105,7 @@ def _read(path: Path, read: Callable[[Path], pl.DataFrame]) -> pl.DataFrame:
             raise DataError(f"{path}: is damaged, or no {path.suffix}: {said}") from error
 
 
-def _load(path: Path) -> pl.DataFrame:
+def _load(path: Path, *, key: str | None = None) -> pl.DataFrame:
     if path.suffix == ".parquet":
         file = pq.ParquetFile(path)
         groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
@@ -107,7 +114,7 @@ def _load(path: Path) -> pl.DataFrame:
         _check_size(path, max(cells, sum(group.total_byte_size for group in groups)))
         return _frame(file.read())
     if path.suffix == ".csv":
-        return _csv(path)
+        return _csv(path, key)
     if path.suffix == ".jsonl":
         return pl.read_ndjson(path, infer_schema_length=None)
     if path.suffix == ".json":
@@ -126,13 +133,11 @@ def _load(path: Path) -> pl.DataFrame:
     raise ConfigError(f"{path}: a file is one of {', '.join(SUFFIXES)}.")
 
 
-def _csv(path: Path) -> pl.DataFrame:
+def _csv(path: Path, key: str | None) -> pl.DataFrame:
     frame = pl.read_csv(path, infer_schema_length=None, schema_overrides=IDS)
-    whole = frame.select(pl.selectors.integer()).columns
-    if not whole:
+    if key not in frame.columns or not frame.schema[key].is_integer():
         return frame
-    # Digits behind a zero are an id, such as a key of img2dataset, and no number.
-    texts = pl.read_csv(path, columns=whole, infer_schema=False)
+    texts = pl.read_csv(path, columns=[key], infer_schema=False)
     return frame.with_columns(s for s in texts if s.str.contains("^0[0-9]").any())
 
 

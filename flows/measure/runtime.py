@@ -409,7 +409,8 @@ class Runtime(PoolReader):
         recorded: dict[str, int] = {}
 
         def compute(masks: list[Mask]) -> pl.DataFrame:
-            brought = files.load(node.file, ids=node.ids)  # type: ignore[arg-type]
+            column = node.key.removeprefix("meta.")
+            brought = files.load(node.file, ids=node.ids, key=column)  # type: ignore[arg-type]
             everyone = [np.ones(len(mask), dtype=bool) for mask in masks]
             mine = self.frame([] if node.key in ("uid", "row") else [node.key], everyone)
             if node.key == "row":
@@ -418,8 +419,8 @@ class Runtime(PoolReader):
                     brought = brought.with_row_index("row")
             mine = mine.filter(pl.Series(np.concatenate(self.live)))
             # A list of ids is called source_id, whatever it is matched by.
-            listed = node.ids is not None and node.key != "row"
-            column = "source_id" if listed else node.key.removeprefix("meta.")
+            if node.ids is not None and node.key != "row":
+                column = "source_id"
             values = brought.select(pl.col(column).alias(node.key), *node.writes)
             found = match(mine, values, node.key, node.file)  # type: ignore[arg-type]
             recorded["without"], recorded["unused"] = found.without, found.unused

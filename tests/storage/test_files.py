@@ -125,12 +125,12 @@ def test_files_of_a_folder_with_unequal_columns_are_named(tmp_path: Path):
         files.load(tmp_path)
 
 
-def test_digits_behind_a_zero_are_text_in_csv(tmp_path: Path):
+def test_digits_behind_a_zero_are_text_in_the_key_of_a_csv_alone(tmp_path: Path):
     path = tmp_path / "v.csv"
-    path.write_text("key,n,zero,score\n000010000,7,0,0.5\n12,8,0,01.5\n")
-    found = files.load(path)
-    assert found.rows() == [("000010000", 7, 0, 0.5), ("12", 8, 0, 1.5)]
-    assert dict(found.schema) == files.columns(path)
+    path.write_text("key,n,zero,score\n000010000,7,0,05\n12,8,0,10\n")
+    assert files.load(path, key="key").rows() == [("000010000", 7, 0, 5), ("12", 8, 0, 10)]
+    assert files.load(path, key="n").rows() == [(10000, 7, 0, 5), (12, 8, 0, 10)]
+    assert files.load(path, key="zero")["zero"].to_list() == [0, 0]
 
 
 def test_ids_in_csv_stay_as_they_are_written(tmp_path: Path):
