@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 
 from contracts.uid import UIDs
-from storage.store import canonical, quick_canonical
+from storage.store import canonical
 
 # The ingested columns that a record hash takes as JSON.
 HASHED = (
@@ -26,6 +26,8 @@ HASHED = (
     "normalised",
 )
 NO_TEXT = bytes(16)
+# The sizes of floats that `quick_canonical` writes as `canonical` does, the second excluded.
+PLAIN = (1e-4, 1e16)
 
 
 def record_hash(
@@ -69,6 +71,17 @@ def record_hashes(
         hashlib.blake2b(digest + (text_digest or NO_TEXT) + content, digest_size=16).digest()
         for digest, text_digest, content in zip(digests, text_digests, contents, strict=True)
     ]
+
+
+def quick_canonical(value: Any) -> bytes:
+    """Return what `canonical` returns, in a tenth of its time, where floats are PLAIN or zero.
+
+    Others would be written otherwise, such as 1e-05 as 0.00001.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a lone surrogate of a file's name, an integer beyond 64 bits
+        return canonical(value)
 
 
 def members(uids: UIDs, records: Iterable[bytes]) -> int:

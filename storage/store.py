@@ -30,16 +30,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from contracts.errors import BusyError, ConfigError, DataError, StorageError
 from storage import commit
 
 FORMAT = 2
 MARK = "store.json"
 MOVED = "moved.json"
-# The sizes of floats that `quick_canonical` writes as `canonical` does, the second excluded.
-PLAIN = (1e-4, 1e16)
 KINDS = ("pool", "run", "fit", "embed", "export")
 FIRST_KEY = "key before the upgrade"
 # Files whose content was checked, whichever Store of this process did: each task opens one.
@@ -84,17 +80,6 @@ def canonical(value: Any) -> bytes:
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode("utf-8", "surrogatepass")
-
-
-def quick_canonical(value: Any) -> bytes:
-    """Return what `canonical` returns, in a tenth of its time, where floats are PLAIN or zero.
-
-    Others would be written otherwise, such as 1e-05 as 0.00001.
-    """
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a lone surrogate of a file's name, an integer beyond 64 bits
-        return canonical(value)
 
 
 def key_of(made_by: Mapping[str, Any]) -> str:

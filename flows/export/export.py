@@ -25,8 +25,9 @@ from flows.export.kept import Kept, Positions
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
 from storage import commit, shards, tables
+from storage.records import PLAIN, quick_canonical
 from storage.shards import Digests, Sample, Shard, TableFile
-from storage.store import PLAIN, canonical, key_of, quick_canonical
+from storage.store import canonical, key_of
 
 # meta fields and pool columns that every json member carries where the pool has them.
 JSON_COLUMNS = ("source", "source_id", "width", "height", "licence")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import ConfigError
-from storage.store import PLAIN, Store, canonical, quick_canonical
+from storage.records import PLAIN, quick_canonical
+from storage.store import Store, canonical
 
 
 @pytest.fixture
