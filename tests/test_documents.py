@@ -220,10 +220,16 @@ def test_the_readme_s_schedule_imports_what_there_is():
     [(n, i) for n, p in PAGES.items() if n != "README.md" for i in range(len(blocks("python", p)))],
 )
 def test_the_lines_of_python_of_a_page_run(
-    counter: Path, monkeypatch: pytest.MonkeyPatch, page: str, number: int
+    counter: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    page: str,
+    number: int,
 ):
     monkeypatch.chdir(counter)
     exec(compile(blocks("python", PAGES[page])[number], page, "exec"), {})
+    # They ask the store and show what they find: the words of the counter's captions.
+    assert "words" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------ commands

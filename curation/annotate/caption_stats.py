@@ -42,7 +42,7 @@ def caption_stats(rows: pl.DataFrame) -> pl.DataFrame:
         letter_ratio: share of characters that are letters, in [0, 1]; null for an empty text.
         digit_ratio: share that are digits.
         uppercase_ratio: share that are upper-case letters.
-    Cost: some 15 microseconds a text of 1.5 kB.
+    Cost: some 30 microseconds a text of 1.5 kB.
     """
     text = rows["text"]
     counts = pl.concat(

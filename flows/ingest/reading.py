@@ -54,6 +54,8 @@ class Positions:
 class Spool:
     """What units gave, in a file: the batches, one pickled after the other.
 
+    A worker of this run wrote it into a folder that this run made: no other's pickle is read.
+
     Attributes:
         passed_over: what went into no record of them.
     """

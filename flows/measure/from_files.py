@@ -69,8 +69,8 @@ def _advice(known: pl.Series, keys: pl.Series) -> str:
     if not known.str.split("/").list.last().is_in(keys.implode()).any():
         return ""
     return (
-        " These are keys without the name of their file: match by a column that holds them, such "
-        'as key = "meta.key", or ingest with id = "key".'
+        " These are ids without the name of their file: put it before them; those of tars are "
+        'matched by key = "meta.key" too.'
     )
 
 

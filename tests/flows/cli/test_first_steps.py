@@ -267,7 +267,7 @@ shards version 1: 8 read, 7 new, 0 known, 1 quarantined (1 NOT_AN_IMAGE)
   listed by: winnow show shards --quarantined
 $ winnow run wrong.toml
 annotate …
-winnow: vectors.npy: none of its 8 source_id is among the 7 of the pool: it has '000000000', the pool '00000.tar/000000000'. These are keys without the name of their file: match by a column that holds them, such as key = "meta.key", or ingest with id = "key".
+winnow: vectors.npy: none of its 8 source_id is among the 7 of the pool: it has '000000000', the pool '00000.tar/000000000'. These are ids without the name of their file: put it before them; those of tars are matched by key = "meta.key" too.
 exit code 65
 $ winnow run vectors.toml
 annotate …
