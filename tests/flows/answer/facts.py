@@ -32,6 +32,7 @@ from pretraining.build import build
 from pretraining.checkpoint import description_of, exported, rebuild
 from pretraining.train import train
 from storage import shards
+from storage.store import Store
 from tests.flows.answer import small
 
 # Removed when the tests end.
@@ -436,13 +437,31 @@ def check_lines() -> None:
     assert evaluate.text(scored) == "  same.cluster, meta.label: f1 0.500, recall 1.000"
 
 
+def check_saving() -> None:
+    """A state of a training is whole where the kill that tests its resumption comes."""
+    path, log = _FOLDER / "state", _FOLDER / "passed"
+    log.unlink(missing_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WINNOW_FAILPOINT_LOG", str(log))
+        pretrain._save(Store(_FOLDER / "saving"), path, b"a state")
+    assert path.read_bytes() == b"a state"
+    assert "pretrain.saved" in log.read_text()
+
+
 PLAIN: tuple[Callable[[], None], ...] = (
     check_verdicts, check_sentence, check_random_arm, check_halves_of_groups, check_groups_join,
-    check_sections, check_refusals, check_keys, check_lines,
+    check_sections, check_refusals, check_keys, check_lines, check_saving,
 )  # fmt: skip
 
 
+def check_own_export(evidence: Evidence) -> None:
+    """No arm is made of records that the recipe exports as tars."""
+    made = evidence.project.store.root.glob("arms/*/*-*")
+    assert {path.name.partition("-")[0] for path in made} == {"random"}
+
+
 def check_both(evidence: Evidence) -> None:
+    check_own_export(evidence)
     check_towers(evidence)
     check_pairs(evidence)
 

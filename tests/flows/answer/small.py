@@ -108,7 +108,7 @@ TEXTS = (
     + LOOK
     + HALVES
 )
-PAIRS = (
+BARE_PAIRS = (
     HEAD.format(
         arms=TWO,
         source='path = "pictures"',
@@ -120,6 +120,8 @@ PAIRS = (
     + '[[evaluate]]\nprotocol = "retrieval"\nk = [1]\n'
     + '[[evaluate]]\nprotocol = "zero_shot"\nlabel = "meta.colour"\ntemplate = "a {} tile"\n'
 )
+# Its recipe's arm is its own export; those of the others are exported for the training alone.
+PAIRS = BARE_PAIRS + '[export]\nformat = ["webdataset"]\nshard_records = 5\n'
 IMAGES = (
     HEAD.format(
         arms=TWO,

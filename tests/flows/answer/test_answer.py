@@ -78,8 +78,8 @@ def test_the_recipes_own_export_is_its_arm_where_it_has_tars(
     }
     found = {}
     for way, keys in ways.items():
-        project = measured(small.PAIRS)
-        recipe = f'{small.PAIRS}[export]\nimage = "{image}"\n{keys}'
+        project = measured(small.BARE_PAIRS)
+        recipe = f'{small.BARE_PAIRS}[export]\nimage = "{image}"\n{keys}'
         result = project.run(recipe, until="evaluate")
         made = {path.name.split("-")[0] for path in (project.store.root / "arms").glob("*/*-*")}
         assert made == ({"random"} if way == "shards" else {"recipe", "random"})
