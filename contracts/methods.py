@@ -2,7 +2,7 @@
 
 `curation/annotate/minhash_clusters.py` is the method `minhash_clusters`; a class carries the
 same letters (`open_clip.py` holds `OpenClip`). One's own code is named by reference instead:
-`package.module:name`, or `./file.py:name` relative to the recipe.
+`./file.py:name` or `module:name` beside the recipe, or `package.module:name` of what is installed.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def load(folder: str, name: str, *, recipe_dir: Path | None = None) -> Any:
 
     Args:
         folder: such as `curation.annotate`.
-        name: a file of the folder, `package.module:name`, or `./file.py:name`.
-        recipe_dir: the folder to which `./file.py` is relative, that of the recipe.
+        name: a file of the folder, or a reference.
+        recipe_dir: the folder in which `./file.py` and `module` are looked for, that of the recipe.
 
     Raises:
         ConfigError: when there is no such method; names the nearest.
@@ -57,7 +57,12 @@ def load(folder: str, name: str, *, recipe_dir: Path | None = None) -> Any:
             if other != folder and (name == method or name in method.split("_"))
         ]
         hint = f" Elsewhere: {', '.join(elsewhere)}." if elsewhere and folder in CURATION else ""
-        raise ConfigError(f"{folder} has no method {name!r}.{nearest(name, names(folder))}{hint}")
+        module, dot, last = name.rpartition(".")
+        if dot and last not in names(folder):
+            hint = f" {last} of a module {module} is {module}:{last}."
+        else:
+            hint = nearest(last, names(folder)) + hint
+        raise ConfigError(f"{folder} has no method {name!r}.{hint}")
     return _named(importlib.import_module(f"{folder}.{name}"), name)
 
 
@@ -100,15 +105,22 @@ def source_hash(name: str, *, recipe_dir: Path | None = None) -> str | None:
     """
     if ":" not in name:
         return None
-    module, _, _ = name.rpartition(":")
-    if module.endswith(".py"):
-        path = (recipe_dir or Path.cwd()) / module
-    else:
-        spec = importlib.util.find_spec(module)
+    path = file_of(name, recipe_dir or Path.cwd())
+    if path is None:
+        spec = importlib.util.find_spec(name.rpartition(":")[0])
         if spec is None or spec.origin is None:
             return None
         path = Path(spec.origin)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def file_of(reference: str, recipe_dir: Path) -> Path | None:
+    """Return the file that a reference names beside a recipe; None where it is of a package."""
+    module = reference.rpartition(":")[0]
+    if module.endswith(".py"):
+        return (recipe_dir / module).resolve()
+    path = (recipe_dir / f"{module}.py").resolve()
+    return path if path.is_file() else None
 
 
 def code_hash(function: Callable[..., Any]) -> str:
@@ -135,13 +147,10 @@ def _folder(folder: str) -> Path:
 
 def _by_reference(reference: str, recipe_dir: Path) -> Any:
     module_name, _, name = reference.rpartition(":")
-    if not module_name.endswith(".py"):
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise ConfigError(f"{reference}: cannot import {module_name}: {error}") from error
+    path = file_of(reference, recipe_dir)
+    if path is None:
+        module = _installed(module_name, reference)
     else:
-        path = (recipe_dir / module_name).resolve()
         if not path.is_file():
             raise ConfigError(f"{reference}: there is no file {path}")
         # The name is a function of the path, so that a worker process imports it alike.
@@ -159,6 +168,29 @@ def _by_reference(reference: str, recipe_dir: Path) -> Any:
         public = [n for n in vars(module) if not n.startswith("_")]
         raise ConfigError(f"{reference}: {module_name} has no {name!r}.{nearest(name, public)}")
     return getattr(module, name)
+
+
+def _installed(name: str, reference: str) -> Any:
+    """Import a module of what is installed, or of what PYTHONPATH names.
+
+    Notebooks import from the working directory too, the first of `sys.path`: of a loose file there
+    a recipe would mean something else by where it is run.
+    """
+    try:
+        spec = importlib.util.find_spec(name.partition(".")[0])
+        file = Path((spec and spec.origin) or "")
+        package = file.name == "__init__.py"
+        if file.parent == Path.cwd() and not package and str(file.parent) not in sys.path[1:]:
+            raise ConfigError(
+                f"{reference}: {file} lies in the working directory, not beside the recipe: put it "
+                "there, or install it."
+            )
+        return importlib.import_module(name)
+    except (ImportError, SyntaxError, ValueError) as error:
+        raise ConfigError(
+            f"{reference}: cannot import {name}: {error}"
+            + ("" if "." in name else f", and no {name}.py lies beside the recipe")
+        ) from error
 
 
 def _named(module: Any, name: str) -> Any:

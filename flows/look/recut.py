@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from contracts import methods
 from contracts.errors import ConfigError, nearest
 from flows.look.render import FUNNEL, funnel_rows
 from flows.recipe.plan import Plan
@@ -87,8 +89,9 @@ def _anchored(content: Any, recipe_dir: Path, key: str = "") -> Any:
         return content if "://" in content else str(recipe_dir / content)
     if content.startswith("file:"):
         return f"file:{recipe_dir / content.removeprefix('file:')}"
-    if content.startswith(("./", "../")) and ".py:" in content:
-        return str(recipe_dir / content)
+    named = re.fullmatch(r"[^:]{1,200}:(\w+)", content)
+    if named and (file := methods.file_of(content, recipe_dir)):
+        return f"{file}:{named[1]}"
     return content
 
 

@@ -89,6 +89,31 @@ def test_a_file_beside_the_recipe_is_loaded_by_reference(mine: Path):
     assert methods.load("curation.annotate", f"{mine}:length").name == "length"
 
 
+def test_a_module_beside_the_recipe_is_loaded_by_its_name_and_hashed_as_its_file(mine: Path):
+    step = methods.load("curation.annotate", "mine:length", recipe_dir=mine.parent)
+    assert step.name == "length"
+    found = methods.source_hash("mine:length", recipe_dir=mine.parent)
+    assert found == methods.source_hash("./mine.py:length", recipe_dir=mine.parent)
+
+
+def test_a_module_of_the_working_directory_alone_is_refused(
+    mine: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (mine.parent / "recipes").mkdir()
+    recipe_dir = mine.parent / "recipes"
+    mine.rename(mine.with_name("only_here.py"))
+    monkeypatch.chdir(mine.parent)
+    # As in a notebook, where the first entry is the working directory.
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    with pytest.raises(ConfigError, match=r"only_here\.py lies in the working directory"):
+        methods.load("curation.annotate", "only_here:length", recipe_dir=recipe_dir)
+    assert "only_here" not in sys.modules
+    # What PYTHONPATH names was meant.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(mine.parent)])
+    assert methods.load("curation.annotate", "only_here:length", recipe_dir=recipe_dir)
+    monkeypatch.delitem(sys.modules, "only_here")
+
+
 def test_a_module_is_loaded_by_reference():
     step = methods.find("curation.annotate.caption_stats:caption_stats")
     assert step is methods.find("caption_stats")
@@ -102,6 +127,9 @@ def test_a_module_is_loaded_by_reference():
         ("./broken.py:length", "cannot import"),
         ("./needs.py:length", "cannot import"),
         ("no.such.module:length", "cannot import no.such.module"),
+        ("none:length", "No module named 'none', and no none.py lies beside the recipe"),
+        ("mine.length", "no method 'mine.length'. length of a module mine is mine:length.$"),
+        ("annotate.language", "no method 'annotate.language'. Nearest: language.$"),
     ],
 )
 def test_a_reference_to_nothing_says_what_is_missing(mine: Path, reference: str, message: str):

@@ -290,6 +290,18 @@ all records             7           0   100.0%
 v.ratio > 0.2           7           0   100.0%
 method version 1: 7 of 7 records kept
 report: .winnow/reports/method/v0001.html
+$ winnow run dotted.toml
+winnow: annotate.v: curation.annotate has no method 'mine.vowels'. vowels of a module mine is mine:vowels.
+exit code 78
+$ winnow run module.toml
+annotate …
+  annotate.v: 0 found, 7 to measure
+select …
+rule              reached     dropped     left
+all records             7           0   100.0%
+v.ratio > 0.2           7           0   100.0%
+module version 1: 7 of 7 records kept
+report: .winnow/reports/module/v0001.html
 """  # noqa: E501 (a line as it is printed)
 
 VOLUMES = """\
@@ -461,7 +473,7 @@ def test_texts(winnow: Command):
     assert printed(winnow, TEXT_LINES) == TEXT_LINES
 
 
-def test_own_vectors_and_a_method_in_a_file(winnow: Command):
+def test_own_vectors_and_a_method_in_a_file_or_a_module_beside_the_recipe(winnow: Command):
     images()
     np.save("vectors.npy", np.random.default_rng(0).normal(size=(8, 4)).astype("f4"))
     Path("ids.txt").write_text("\n".join(KEYS))
@@ -472,10 +484,12 @@ def test_own_vectors_and_a_method_in_a_file(winnow: Command):
     )
     right = Path("wrong.toml").read_text().replace("source_id", "meta.key")
     Path("vectors.toml").write_text(right)
-    Path("method.toml").write_text(
-        'pool = "shards"\n[annotate.v]\nstep = "./mine.py:vowels"\n'
-        '[[select]]\nwhere = "v.ratio > 0.2"\n'
-    )
+    for name, step in (
+        ("method", "./mine.py:vowels"), ("dotted", "mine.vowels"), ("module", "mine:vowels"),
+    ):  # fmt: skip
+        Path(f"{name}.toml").write_text(
+            f'pool = "shards"\n[annotate.v]\nstep = "{step}"\n[[select]]\nwhere = "v.ratio > 0.2"\n'
+        )
     assert printed(winnow, OWN) == OWN
 
 

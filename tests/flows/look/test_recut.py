@@ -12,9 +12,18 @@ from contracts.errors import ConfigError
 from contracts.uid import uid_of
 from flows import run as runs
 from flows.recipe import sections as recipes
-from tests.flows.look.small import RECIPE
+from tests.flows.look.small import RECIPE, ROWS
 from tests.flows.look.small import row_uid as _u
 
+OWN = """
+import polars as pl
+from winnow import Role, rowwise
+
+
+@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"long": pl.Boolean})
+def long(rows):
+    return rows.select(long=pl.col("text").str.len_chars() > 0)
+"""
 NEW = "meta.n < 14 AND caption_stats.words >= 1 AND meta.n >= 2"
 
 
@@ -67,6 +76,18 @@ def test_a_saved_recut_is_a_recipe_that_runs_to_the_same_verdict(
     saved = winnow.open(rows.store.root).run("saved")
     assert saved.verdict.equals(recut.verdict.rows)
     assert saved.pool.version == run.pool.version
+
+
+@pytest.mark.parametrize("reference", ["mine:long", "./mine.py:long"])
+def test_a_saved_recut_names_the_file_of_a_method_of_ones_own(
+    rows: Any, tmp_path: Path, reference: str
+):
+    (rows.recipe_dir / "mine.py").write_text(OWN)
+    rows.run(f'{ROWS}[annotate.own]\nstep = "{reference}"\n[[select]]\nwhere = "own.long"\n')
+    target = tmp_path / "new.toml"
+    winnow.open(rows.store.root).run("web").recut({}).save(target)
+    own = tomllib.loads(target.read_text())["annotate"]["own"]
+    assert own["step"] == f"{rows.recipe_dir / 'mine.py'}:long"
 
 
 def test_a_rule_that_needed_a_target_pool_is_recut(project: Any):

@@ -558,7 +558,7 @@ def test_steps_of_a_file_beside_the_recipe_run_in_worker_processes(
     monkeypatch.setattr(parts, "PART_ROWS", 10)
     _write(project, range(20), g=lambda i: i % 3)
     project.run(
-        TEXTS + '[annotate.mine]\nstep = "./mine.py:lengths"\n[annotate.ours]\n'
+        TEXTS + '[annotate.mine]\nstep = "mine:lengths"\n[annotate.ours]\n'
         'step = "./mine.py:members"\nkey = "meta.g"\n[[select]]\nwhere = "mine.length > 9"\n',
         workers=2,
     )
@@ -570,9 +570,12 @@ def test_steps_of_a_file_beside_the_recipe_run_in_worker_processes(
     ]
 
 
-def test_another_content_of_ones_own_file_is_another_method(project: Any, own: Path, watch: Any):
+@pytest.mark.parametrize("reference", ["./mine.py:lengths", "mine:lengths"])
+def test_another_content_of_ones_own_file_is_another_method(
+    project: Any, own: Path, watch: Any, reference: str
+):
     _write(project, range(4))
-    text = TEXTS + '[annotate.mine]\nstep = "./mine.py:lengths"\n'
+    text = TEXTS + f'[annotate.mine]\nstep = "{reference}"\n'
     project.run(text)
     watch.reset()
     project.run(text)
