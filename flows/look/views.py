@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import polars as pl
 
 from contracts.errors import ConfigError, DataError, nearest
@@ -223,9 +222,12 @@ class RunView:
     @cached_property
     def verdict(self) -> pl.DataFrame:
         """Every live record: uid, dropped_by (null: kept), clause, repeats."""
-        frames = [tables.read(self.store, Object(**part)) for part in self.ref["verdict"]]
-        rows = pl.concat(frames)
-        return rows.filter(np.concatenate(self.pool.reader.live))
+        return pl.concat([self.verdict_of(part) for part in range(len(self.ref["verdict"]))])
+
+    def verdict_of(self, part: int) -> pl.DataFrame:
+        """Return the verdict on the live records of one part of the pool."""
+        rows = tables.read(self.store, Object(**self.ref["verdict"][part]))
+        return rows.filter(self.pool.reader.live[part])
 
     def funnel(self) -> pl.DataFrame:
         """Return rule, clause, reached, dropped, unmeasured, kept_ratio, draws; the pool first.

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from contracts.uid import hex_uid, uid_of
 from flows import run as runs
-from flows.look import drawing, examples, report
+from flows.look import examples, report
 from flows.look.views import RunView, Winnow
 from flows.recipe import sections as recipes
 from storage.store import Store
+from tests.flows.look.page import VOID, Page
 
 PAYLOADS = (
     "<script>alert(1)</script>",
@@ -71,7 +68,6 @@ PAYLOADS = (
     "]]></code>`;alert(1)//`",
     "＜script＞alert(1)＜/script＞",
 )
-VOID = {"meta", "img", "br"}
 TAGS = VOID | {
     "html", "head", "title", "style", "body", "header", "nav", "a", "main", "section", "h1", "h2",
     "h3", "p", "b", "bdi", "dl", "div", "dt", "dd", "small", "span", "i", "table", "thead", "tbody",
@@ -83,58 +79,6 @@ ATTRIBUTES = {
     "aria-label", "style", "scope", "open", "viewbox", "x", "y", "x1", "x2", "y1", "y2", "width",
     "height", "cx", "cy", "r", "text-anchor",
 }  # fmt: skip
-
-
-class Page(HTMLParser):
-    """A page taken apart: tags with their attributes, and the text between them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        self.feed(html)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-    def handle_comment(self, data: str) -> None:
-        raise AssertionError(f"a comment: {data}")
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts)
-
-    @property
-    def pictures(self) -> list[bytes]:
-        sources = [str(attrs["src"]) for tag, attrs in self.tags if tag == "img"]
-        return [base64.b64decode(s.removeprefix("data:image/jpeg;base64,")) for s in sources]
-
-    def part(self, name: str) -> Page:
-        """A section by its id, taken apart."""
-        found = re.search(rf'<section id="{name}">.*?</section>', self.html, re.DOTALL)
-        assert found is not None, name
-        return Page(found[0])
-
-    def rows(self) -> list[list[str]]:
-        """Every table row as the text of its cells."""
-        rows = re.findall(r"<tr.*?</tr>", self.html, re.DOTALL)
-        cells = [re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL) for row in rows]
-        return [[Page(cell).text.strip() for cell in row] for row in cells]
 
 
 def _ran(recipe_dir: Path, recipe: Mapping[str, Any]) -> RunView:
@@ -264,7 +208,7 @@ def test_every_payload_is_found_again_as_text_wherever_it_stood(hostile):
     page = _page(_with_evaluation(hostile, _hostile_evaluation()))
     examples = page.part("examples")
     lines = examples.text.split("\n")
-    columns = [Page(h).text for h in re.findall(r"<h3>.*?</h3>", page.html)]
+    clauses = [Page(h).text for h in re.findall(r"<h3>.*?</h3>", page.html)]
     funnel = [row[0] for row in page.part("funnel").rows()]
     metrics = [row[0] for row in page.part("evaluation").rows()]
     for payload in PAYLOADS:
@@ -277,7 +221,7 @@ def test_every_payload_is_found_again_as_text_wherever_it_stood(hostile):
             {"alt": attrs["alt"]} for tag, attrs in examples.tags if tag == "img"
         ]
         assert payload in funnel
-        assert f"mine.{_name(payload)}"[:79] in [column[:79] for column in columns]
+        assert f"{_column(payload)} IS DISTINCT FROM -1" in clauses
         assert f"{payload}higher is better"[:79] in [metric[:79] for metric in metrics]
     assert f"Objective {PAYLOADS[1]}, 1,200 steps" in page.text
     assert f"It is {PAYLOADS[0]}: {PAYLOADS[6]}." in page.text
@@ -687,148 +631,3 @@ def test_one_seed_gives_no_verdict_but_its_values_and_bootstraps(pictures):
 )
 def test_a_metric_has_three_decimals_or_one(value, sign, shown):
     assert report._metric(value, sign) == shown
-
-
-# ------------------------------------------------------------------ distributions
-
-
-def test_bars_count_kept_dropped_here_and_dropped_elsewhere(tmp_path):
-    rows = [{"id": str(i), "text": "t", "n": i, "m": i % 2} for i in range(8)]
-    rows.append({"id": "null", "text": "t", "n": None, "m": 0})
-    run = _texts(tmp_path, rows, {"name": "n", "where": "meta.m = 0 AND meta.n >= 3"})  # fmt: skip
-    by_column = {d.column: d for d in report._distributions(run, examples.types_of(run))}
-    n = by_column["meta.n"]
-    assert [(b.low + 0.5, b.kept, b.dropped, b.elsewhere) for b in n.bins] == [
-        (0, 0, 1, 0), (1, 0, 0, 1), (2, 0, 1, 0), (3, 0, 0, 1),
-        (4, 1, 0, 0), (5, 0, 0, 1), (6, 1, 0, 0), (7, 0, 0, 1),
-    ]  # fmt: skip
-    assert (n.marks, n.rules, n.unmeasured) == ((2.5,), ("n: meta.n >= 3",), 1)
-    assert n.counts == ((9, 3, 1),)
-    text = _page(run).part("distributions").text
-    assert "9 reached the rule: 66.7% pass here, 33.3% (3) fail here first, 1 of them" in text
-    assert "1 unmeasured" in text
-
-
-def test_held_out_records_are_in_no_distribution(tmp_path):
-    (tmp_path / "t.jsonl").write_text(
-        "".join(json.dumps({"text": f"t{i}", "n": i}) + "\n" for i in range(10)), encoding="utf-8"
-    )
-    run = _ran(tmp_path, {
-        "source": [{"path": "t.jsonl"}],
-        "holdout": {"where": "meta.n < 4"},
-        "select": [{"name": "r", "where": "meta.n < 8"}],
-    })  # fmt: skip
-    (n,) = report._distributions(run, examples.types_of(run))
-    assert sum(b.kept + b.dropped + b.elsewhere for b in n.bins) == 6
-    assert "Held out 4 of 4" in _page(run).text
-
-
-@pytest.mark.parametrize(
-    ("clause", "whole", "marks"),
-    [
-        ("a.b >= 3", True, [2.5]),
-        ("a.b > 3", True, [3.5]),
-        ("a.b < 3", True, [2.5]),
-        ("a.b <= 3", True, [3.5]),
-        ("3 <= a.b", True, [2.5]),
-        ("3 > a.b", True, [2.5]),
-        ("a.b = 3", True, [3]),
-        ("a.b >= 2.5", True, [2.5]),
-        ("a.b >= 3", False, [3]),
-        ("a.b > -0.25", False, [-0.25]),
-        ("(a.b BETWEEN 2 AND 5)", True, [1.5, 5.5]),
-        ("a.b + 1 > 3", False, []),
-        ("a.b > a.c", False, []),
-        ("a.c > 3", False, []),
-        ("a.b IN (1, 2)", False, []),
-        ("a.b = 'x'", False, []),
-        ("NOT a.b > 3", False, []),
-        ("a.b IS NOT NULL", False, []),
-    ],
-)
-def test_a_threshold_is_drawn_where_a_clause_compares_its_column_with_a_number(
-    clause, whole, marks
-):
-    assert report._thresholds(clause, "a.b", whole) == marks
-
-
-def test_the_threshold_of_a_selector_is_drawn(tmp_path):
-    texts = [f"a text about {word} number {i}" for i in range(6) for word in ("cats", "planes")]
-    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-    (tmp_path / "t.jsonl").write_text(lines, encoding="utf-8")
-    run = _ran(tmp_path, {
-        "source": [{"path": "t.jsonl"}],
-        "embed": {"grams": {"encoder": "hashed_ngrams"}},
-        "fit": {"kmeans": {"num_clusters": 2}},
-        "annotate": {"semantic": {"step": "semantic_duplicates"}},
-        "select": [{
-            "name": "far", "by": "one_per_neighbourhood", "threshold": 0.83,
-            "nearest": "semantic.nearest", "cosine": "semantic.max_cosine",
-        }],
-    })  # fmt: skip
-    (cosine,) = report._distributions(run, examples.types_of(run))
-    assert (cosine.column, cosine.marks) == ("semantic.max_cosine", (0.83,))
-
-
-def test_a_bar_never_straddles_the_threshold(tmp_path):
-    values = np.linspace(0, 1, 1001)
-    edges = report._edges(values, False, [0.333])
-    assert 0.333 in edges
-    assert edges[0] <= 0
-    assert edges[-1] >= 1
-    assert np.allclose(np.diff(edges)[1:-1], 1 / 40)
-
-
-def test_a_long_tail_is_left_out_and_a_constant_has_one_bar():
-    tail = np.append(np.arange(1000) / 1000, 1e6)
-    assert report._edges(tail, False, [])[-1] < 2
-    assert report._edges(np.full(3, 7.0), True, []).tolist() == [6.5, 7.5]
-    assert report._edges(np.zeros(3), False, []).tolist() == [-0.5, 0.5]
-
-
-@given(st.lists(st.floats(-1e299, 1e299, allow_subnormal=True), min_size=1, max_size=20))
-def test_any_finite_values_have_bins_and_an_axis(values):
-    array = np.array(values)
-    edges = report._edges(array, False, [])
-    assert 2 <= len(edges) <= 43
-    assert np.all(np.diff(edges) >= 0)
-    axis = drawing.Axis(float(edges[0]), float(edges[-1]), 0, 100)
-    assert len(axis.ticks) <= 7
-    assert all(-1 <= axis.at(tick) <= 101 for tick in axis.ticks)
-    inside = (array >= edges[0]) & (array <= edges[-1])
-    assert np.histogram(array, edges)[0].sum() == inside.sum()
-
-
-def test_numbers_beyond_all_bounds_do_not_break_the_page(tmp_path):
-    values = [1e308, -1e308, 0.0, 5e-324, 1e16]
-    wholes = [2**62, 2**62 + 1, -(2**62), 2**62, 2**62]
-    rows = [{"id": str(i), "text": "t", "x": x, "k": k}
-            for i, (x, k) in enumerate(zip(values, wholes, strict=True))]  # fmt: skip
-    run = _texts(tmp_path, rows, {"name": "r", "where": "meta.x < 1e300 AND meta.k > -1e18"})
-    by_column = {d.column: d for d in report._distributions(run, examples.types_of(run))}
-    assert (by_column["meta.x"].below, by_column["meta.x"].above) == (1, 1)
-    assert "1 left of the axis. 1 right of the axis." in _page(run).text
-
-
-def test_uids_and_hashes_have_no_distribution(pictures):
-    columns = [d.column for d in report._distributions(pictures, examples.types_of(pictures))]
-    assert columns == ["width", "caption_stats.words"]
-
-
-@pytest.mark.parametrize(
-    ("axis", "ticks"),
-    [
-        (drawing.Axis(0, 10, 0, 100), [0, 2, 4, 6, 8, 10]),
-        (drawing.Axis(-0.03, 0.02, 0, 100), [-0.03, -0.02, -0.01, 0, 0.01, 0.02]),
-        (drawing.Axis(0.5, 3.5, 0, 100, whole=True), [1, 2, 3]),
-        (drawing.Axis(0, 1, 0, 100, whole=True), [0, 1]),
-        (drawing.Axis(995, 1205, 0, 100), [1000, 1050, 1100, 1150, 1200]),
-    ],
-)
-def test_ticks_are_round_numbers_on_the_axis(axis, ticks):
-    assert axis.ticks == pytest.approx(ticks)
-
-
-def test_an_axis_draws_its_ends_at_its_pixels():
-    axis = drawing.Axis(2, 4, 50, 150)
-    assert [axis.at(v) for v in (2, 3, 4)] == [50, 100, 150]
