@@ -125,12 +125,11 @@ def _json(values: Sequence[Any]) -> Sequence[bytes | None]:
     """Return each value's canonical JSON, None where it is null; a float is a text here."""
     if set(map(type, values)) == {str}:
         try:
-            every = orjson.dumps(values)
+            every = orjson.dumps(values, option=orjson.OPT_INDENT_2)
         except TypeError:  # a lone surrogate of a file's name
             return list(map(quick_canonical, values))
-        # A quote within a text has a backslash before it, and no line ends in JSON. The first quote
-        # is left out, as a text may be a comma.
-        return (b'"' + every[2:-2].replace(b'","', b'"\n"') + b'"').split(b"\n")
+        # A line a value: no text in JSON holds the end of one.
+        return every[4:-2].split(b",\n  ")
     return [None if value is None else quick_canonical(value) for value in values]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.uid import digest_of
@@ -75,6 +75,8 @@ _METAS = st.fixed_dictionaries({"a": st.none() | _TEXTS, 'b"%s': _TEXTS, "c": st
 
 
 @given(st.lists(st.tuples(_ROWS, _METAS), max_size=6))
+@example([({"source_id": text, "series": text, "position": 0}, {"a": text, 'b"%s': text, "c": 1})
+          for text in ('x",', "y", '",', ",", "")])  # fmt: skip
 def test_a_batch_of_records_hashes_what_the_definition_says_of_each(records: list[Any]):
     def known(values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
