@@ -247,10 +247,9 @@ def _of_table(table: Table, found: Plain, source: str) -> tuple[pl.DataFrame, di
         for name in ("series", "position", "licence")
         if (values := getattr(found, name)) is not None
     }
-    constant: dict[str, Sequence[Any]] = {"source": [source] * height, "normalised": [[]] * height}
-    hashed = record_hashes(
-        digests, digests, {**constant, "source_id": source_ids, **given}, found.meta
-    )
+    own = {"source_id": source_ids, **given}
+    shared = {"source": source, "normalised": []}
+    hashed = record_hashes(digests, digests, own, found.meta, shared)
     columns: dict[str, pl.Series] = {
         "place": pl.Series(places),
         "where": pl.Series(where),

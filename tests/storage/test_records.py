@@ -71,12 +71,26 @@ _TEXTS = st.text(st.sampled_from('",\\\n%b{}a\u2028é'), max_size=4) | st.text(m
 _ROWS = st.fixed_dictionaries(
     {"source_id": _TEXTS, "series": st.none() | _TEXTS, "position": st.none() | st.integers(0, 9)}
 )
-_METAS = st.fixed_dictionaries({"a": st.none() | _TEXTS, 'b"%s': _TEXTS, "c": st.integers(0, 9)})
+_FLOATS = st.floats(-1e17, 1e17) | st.floats(0, 1e-3) | st.sampled_from((1e-4, 1e16, 0.5, -0.0))
+_METAS = st.fixed_dictionaries(
+    {"a": st.none() | _TEXTS, 'b"%s': _TEXTS, "c": st.integers(0, 9), "d": _FLOATS}
+)
+
+
+def _row(text: str) -> dict[str, Any]:
+    return {"source_id": text, "series": text, "position": 0}
+
+
+def _meta(text: str) -> dict[str, Any]:
+    return {"a": text, 'b"%s': text, "c": 1, "d": 0.5}
+
+
+def _as_text(number: float) -> str:
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 @given(st.lists(st.tuples(_ROWS, _METAS), max_size=6))
-@example([({"source_id": text, "series": text, "position": 0}, {"a": text, 'b"%s': text, "c": 1})
-          for text in ('x",', "y", '",', ",", "")])  # fmt: skip
+@example([(_row(text), _meta(text)) for text in ('x",', "y", '",', ",", "")])
 def test_a_batch_of_records_hashes_what_the_definition_says_of_each(records: list[Any]):
     def known(values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
@@ -84,13 +98,14 @@ def test_a_batch_of_records_hashes_what_the_definition_says_of_each(records: lis
     columns = {
         name: [row[name] for row, _ in records] for name in ("source_id", "series", "position")
     }
-    metas = {name: [meta[name] for _, meta in records] for name in ("a", 'b"%s', "c")}
+    metas = {name: [meta[name] for _, meta in records] for name in ("a", 'b"%s', "c", "d")}
+    shared = {"source": "50 %", "normalised": []}
     digests = [digest_of(str(row)) for row in range(len(records))]
-    want = [
-        digest + TEXT + canonical({**known(row), "meta": known({**meta, "c": str(meta["c"])})})
-        for digest, (row, meta) in zip(digests, records, strict=True)
-    ]
-    assert record_hashes(digests, [TEXT] * len(records), columns, metas) == [
+    want = []
+    for digest, (row, meta) in zip(digests, records, strict=True):
+        own = known({**meta, "c": str(meta["c"]), "d": _as_text(meta["d"])})
+        want.append(digest + TEXT + canonical({**shared, **known(row), "meta": own}))
+    assert record_hashes(digests, [TEXT] * len(records), columns, metas, shared) == [
         hashlib.blake2b(data, digest_size=16).digest() for data in want
     ]
 
