@@ -156,7 +156,8 @@ def to_arrow(frame: pl.DataFrame) -> pa.Table:
 
 def put(store: Store, frame: pl.DataFrame, *, pool: str, table: str, part: str) -> Object:
     """Write a frame as one object."""
-    arrow = to_arrow(frame)
+    # Pages would show where the chunks end, which batches and workers decide.
+    arrow = to_arrow(frame.rechunk())
     writer = TableWriter(store, arrow.schema, pool=pool, table=table, part=part)
     try:
         rows = _rows_per_group(arrow)
