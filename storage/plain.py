@@ -140,6 +140,8 @@ def _meta(values: Sequence[Any], doubtful: set[int]) -> Sequence[Any]:
 def _has_controls(data: bytes) -> bool:
     """Whether _CONTROLS is in a text in UTF-8, in a tenth of a regular expression's time."""
     one = np.frombuffer(data, dtype=np.uint8)
+    if not one.size:
+        return False
     if one.min() < 0x20 and ((one < 0x20) & (one != 0x09) & (one != 0x0A)).any():
         return True
     if b"\x7f" in data:

@@ -52,6 +52,11 @@ def _given(rng: random.Random, height: int) -> dict[str, list[Any]]:
     }
 
 
+def test_no_row_is_plain_where_no_text_has_a_character():
+    texts = {"text": ["", ""]}
+    assert plain(Columns(), Table("u", [0, 1], [0, 1], texts, _alone(Columns()))) is None
+
+
 @pytest.mark.parametrize(
     "columns", [Columns(), Columns(id="id", series="series", position="position")]
 )
