@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,27 @@ def load(folder: str, name: str, *, recipe_dir: Path | None = None) -> Any:
             for method in names(other)
             if other != folder and (name == method or name in method.split("_"))
         ]
-        hint = f" Elsewhere: {', '.join(elsewhere)}." if elsewhere and folder in CURATION else ""
         module, dot, last = name.rpartition(".")
         if dot and last not in names(folder):
             hint = f" {last} of a module {module} is {module}:{last}."
+        elif elsewhere and folder in CURATION:
+            hint = f"{nearest(last, names(folder))} Elsewhere: {', '.join(elsewhere)}."
         else:
-            hint = nearest(last, names(folder)) + hint
+            near = nearest_or_given if folder in CURATION else nearest
+            hint = near(last, names(folder))
         raise ConfigError(f"{folder} has no method {name!r}.{hint}")
     return _named(importlib.import_module(f"{folder}.{name}"), name)
+
+
+def nearest_or_given(name: str, legal: Iterable[str]) -> str:
+    """Return `nearest`; where nothing is near, where a method may come from."""
+    hint = nearest(name, legal)
+    if hint.startswith(" Nearest"):
+        return hint
+    return (
+        " `winnow methods` lists what there is; a function of a notebook comes in by "
+        f"winnow.run(..., methods=[{name}])."
+    )
 
 
 def find(name: str, *, recipe_dir: Path | None = None) -> Any:

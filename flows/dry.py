@@ -165,7 +165,7 @@ def text(foreseen: Mapping[str, Any]) -> str:
     """Return a dry run as lines."""
     known = foreseen["records"]
     lines = [f"pool {foreseen['pool']}: " + (f"{known:,} records" if known else "not ingested yet")]
-    lines += ["", "bound:"]
+    lines += ["", "bound:"] if foreseen["bindings"] else []
     lines += [f"  {t}.{role} = {e}  ({how})" for t, role, e, how in foreseen["bindings"]]
     lines += ["", f"{'table':32} {'found':>12} {'to measure':>12} {'seconds':>9} {'bytes':>14}"]
     for table, row in foreseen["tables"].items():

@@ -31,7 +31,8 @@ IDS: Mapping[str, Any] = {"uid": pl.String, "source_id": pl.String}
 def load(path: Path, *, ids: Path | None = None, key: str | None = None) -> pl.DataFrame:
     """Return a file, or a folder of them in sorted order, as a table with its own columns.
 
-    Parquet, CSV and JSON lines are tables. A JSON list of strings becomes `entry` (the position)
+    Parquet, CSV and JSON lines are tables. The lines of a text file become `uid`, texts, null where
+    a line is empty. A JSON list of strings becomes `entry` (the position)
     and `name`. An npy of shape (n, d) becomes `row` and `vector`; DataComp's `u8,u8` becomes
     `source_id` (32 hexadecimal digits), once for each repeat. An npz gives an array a column,
     safetensors a tensor a column.
@@ -49,7 +50,7 @@ def load(path: Path, *, ids: Path | None = None, key: str | None = None) -> pl.D
     """
     frame = _table(path, key)
     if ids is not None:
-        names = _table(ids) if ids.suffix != ".txt" else _read(ids, _lines)
+        names = _table(ids)
         if names.height != frame.height:
             raise DataError(f"{ids}: {names.height} ids for {frame.height} rows of {path}.")
         column = "source_id" if "source_id" in names.columns else names.columns[0]
@@ -76,16 +77,27 @@ def _members(path: Path) -> list[Path]:
 
 def _table(path: Path, key: str | None = None) -> pl.DataFrame:
     frames = {member: _read(member, partial(_load, key=key)) for member in _members(path)}
+    if key is not None and any(f.schema.get(key) == pl.String for f in frames.values()):
+        # A leading zero in one file makes the keys of all of them texts.
+        for member, frame in frames.items():
+            if member.suffix == ".csv" and frame.schema.get(key, pl.String()).is_integer():
+                frames[member] = frame.with_columns(pl.col(key).cast(pl.String))
     first, *others = frames.values()
     if not others:
         return first
     for member, frame in frames.items():
         if frame.schema != first.schema:
             raise DataError(
-                f"{member}: has other columns than the first file of {path}: {dict(frame.schema)} "
-                f"and {dict(first.schema)}."
+                f"{member}: has {_unlike(frame, first)}; the first file of {path} has "
+                f"{_unlike(first, frame)}."
             )
     return pl.concat(frames.values())
+
+
+def _unlike(frame: pl.DataFrame, other: pl.DataFrame) -> str:
+    """Return the columns of a table that another has not, or with another type."""
+    own = [f"{c}: {t}" for c, t in frame.schema.items() if other.schema.get(c) != t]
+    return ", ".join(own) or f"its columns as {', '.join(frame.columns)}"
 
 
 def _read(path: Path, read: Callable[[Path], pl.DataFrame]) -> pl.DataFrame:
@@ -126,11 +138,14 @@ def _load(path: Path, *, key: str | None = None) -> pl.DataFrame:
             _check_size(path, sum(member.file_size for member in archive.infolist()))
         with np.load(path, allow_pickle=False) as arrays:
             return _arrays({name: arrays[name] for name in arrays.files})
+    if path.suffix == ".txt":
+        lines = pl.Series("uid", path.read_text(encoding="utf-8").splitlines(), pl.String)
+        return lines.set(lines == "", None).to_frame()
     if path.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
         return _arrays(load_file(path))
-    raise ConfigError(f"{path}: a file is one of {', '.join(SUFFIXES)}.")
+    raise ConfigError(f"{path}: a file is one of {', '.join(SUFFIXES)}, or a list of ids, .txt.")
 
 
 def _csv(path: Path, key: str | None) -> pl.DataFrame:
@@ -195,7 +210,3 @@ def _inner(dtype: Any) -> Any:
     return {"float16": pl.Float16, "float32": pl.Float32, "float64": pl.Float64}.get(
         str(dtype), pl.Float32
     )
-
-
-def _lines(path: Path) -> pl.DataFrame:
-    return pl.DataFrame({"source_id": path.read_text(encoding="utf-8").splitlines()})

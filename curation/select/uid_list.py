@@ -24,6 +24,7 @@ def uid_list(candidates: pl.DataFrame, ids: pl.DataFrame, *, invert: bool = Fals
     The list is one of
     * `uid` of integers, or of 16 hexadecimal digits each: our uids, as exports hold them;
     * `source_id` of strings, or `uid` of other strings: ids of the source, such as DataComp's;
+    * a text file of either, one a line;
     * `f0`, `f1` of UInt64: DataComp's subset file, the halves of a source id of 32 hexadecimal
       digits.
 

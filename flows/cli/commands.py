@@ -10,9 +10,10 @@ import typer
 from typer.core import TyperCommand
 
 from contracts.errors import ConfigError
-from flows.cli.app import app, out, out_json, reporter_for, warn
+from flows.cli.app import app, out, out_json, reporter_for, say, warn
 
 if TYPE_CHECKING:
+    from flows.look.views import Winnow
     from storage.store import Store
 
 StorePath = Annotated[Path | None, typer.Option("--store", help="The store's folder.")]
@@ -62,7 +63,29 @@ def overview(
     out("Next: `winnow why KEY`, `winnow show --dropped RULE`, `winnow report`.")
 
 
-@app.command()
+_OF_SOURCE = {
+    "--reference": 'payload = "reference"',
+    "--payload": 'payload = "reference"',
+    "--slices": "slices = true",
+    "--settle": "settle = 60",
+    **{f"--{key}": f'{key} = "<column>"' for key in ("id", "text", "image", "series", "position")},
+}
+
+
+class _WithSource(TyperCommand):
+    """Says where it belongs what is said of a source as an option that is none here."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {option for parameter in self.params for option in parameter.opts}
+        for option in (arg.partition("=")[0] for arg in args):
+            if option not in known and option in _OF_SOURCE:
+                do = f"write {_OF_SOURCE[option]} below [[source]] of the recipe"
+                do = "give --payload reference" if "--payload" in known else do
+                raise ConfigError(f"{option}: is no option of winnow {self.name}: {do}.")
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_WithSource)
 def init(
     sources: Annotated[list[str], typer.Argument(help="Folder, file, glob or brace range.")],
     like: Annotated[
@@ -86,7 +109,7 @@ def init(
     out(f"{written['recipe']} is written. Next: winnow run {target}")
 
 
-@app.command()
+@app.command(cls=_WithSource)
 def ingest(
     paths: Annotated[list[str], typer.Argument(help="Folder, file, glob or brace range.")],
     pool: Annotated[str | None, typer.Option(help="Default: the source's name.")] = None,
@@ -144,7 +167,7 @@ def ingest(
         out_json(results[0] if len(results) == 1 else results)
 
 
-@app.command()
+@app.command(cls=_WithSource)
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe.")] = Path("winnow.toml"),
     until: Annotated[str, typer.Option(help="The last stage to do.")] = "report",
@@ -273,7 +296,9 @@ def why(
     keys: Annotated[
         list[str], typer.Argument(help="uid, source id, source:id, URL, file name or a file.")
     ],
-    run_name: Annotated[str | None, typer.Option("--run", help="Which run.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--run", help="Which run; the last one by default.")
+    ] = None,
     store: StorePath = None,
     as_json: Json = False,
 ) -> None:
@@ -285,6 +310,8 @@ def why(
     opened = views.Winnow(_store(store, Path.cwd()))
     runs = opened.store.names("run")
     pools = [] if runs else [opened.pool(name) for name in opened.store.names("pool")]
+    if run_name is None and len(runs) > 1:
+        _say_run(opened, "; --run names another")
     asked: dict[str, list[dict[str, Any]]] = {}
     for key in keys:
         # What an ingest left out is known before anything was run.
@@ -316,7 +343,7 @@ class _Show(TyperCommand):
 @app.command(cls=_Show)
 def show(
     name: Annotated[
-        str | None, typer.Argument(help="A run, a pool, or a key as of `why`; the only run.")
+        str | None, typer.Argument(help="A run, a pool, or a key as of `why`; the last run.")
     ] = None,
     where: Annotated[str | None, typer.Option(help="SQL over the records' columns.")] = None,
     dropped: Annotated[str | None, typer.Option(help="What a rule dropped.")] = None,
@@ -336,6 +363,9 @@ def show(
     from flows.look.show import records_as_rows
 
     opened = views.Winnow(_store(store, Path.cwd()))
+    runs = opened.store.names("run")
+    if len(runs) > 1 and name not in (*runs, *opened.store.names("pool")):
+        _say_run(opened)
     rows = records_as_rows(
         opened, name, where=where, dropped=dropped, quarantined=quarantined, n=n, images=images
     )
@@ -346,6 +376,12 @@ def show(
         out("  ".join(f"{k}={str(v)[:80]}" for k, v in row.items() if v not in (None, [], {})))
     if not rows:
         out(_no_hits(where, dropped, quarantined))
+
+
+def _say_run(opened: Winnow, advice: str = "") -> None:
+    """Say which run is asked where several recipes were run and none is named."""
+    last = opened.run()
+    say(f"run {last.name} version {last.version}, the last that was made{advice}")
 
 
 def _no_hits(where: str | None, dropped: str | None, quarantined: str | None) -> str:
@@ -359,7 +395,7 @@ def _no_hits(where: str | None, dropped: str | None, quarantined: str | None) ->
 
 @app.command()
 def report(
-    name: Annotated[str | None, typer.Argument(help="The run; may be left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="The run; the last one by default.")] = None,
     version: Annotated[int | None, typer.Option(help="The last by default.")] = None,
     to: Annotated[Path | None, typer.Option(help="Where to write it.")] = None,
     store: StorePath = None,

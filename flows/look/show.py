@@ -89,7 +89,7 @@ def records_as_rows(
 
     Args:
         opened: the store.
-        name: a run or a pool, the only run, else the only pool, where it is left out; or what
+        name: a run or a pool, the last run, else the only pool, where it is left out; or what
             names records of that, as `find.records` takes it.
         where: an SQL condition over the records' columns.
         dropped: a rule of the run.
@@ -105,7 +105,7 @@ def records_as_rows(
     key = name if name not in (*runs, *pools) else None
     if name is None or key is not None:
         own = [pool for pool in pools if not pool.endswith(SHADOW)]
-        name = (runs if len(runs) == 1 else own if len(own) == 1 else [None])[0]
+        name = opened.run().name if runs else own[0] if len(own) == 1 else None
     if name is None:
         known = [*runs, *(pool for pool in pools if pool not in runs)]
         asked = "name a run or a pool" if key is None else f"there is no run or pool {key!r}"

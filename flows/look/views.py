@@ -17,7 +17,7 @@ from contracts.errors import ConfigError, DataError, nearest
 from contracts.uid import parse_uids
 from flows.ingest import quarantine
 from flows.look.render import FUNNEL, funnel_rows, funnel_text, html_table, listing, table_text
-from flows.look.why import explained
+from flows.look.why import explained, why
 from flows.pool_reader import HOLDOUT, Mask, PoolReader
 from flows.recipe.expressions import Expression
 from storage import tables
@@ -59,20 +59,27 @@ class Winnow:
         return PoolView(self.store, pool)
 
     def run(self, name: str | None = None, version: int | None = None) -> RunView:
-        """Return a run of a recipe, the last where no version is given; its name may be left out.
+        """Return a run of a recipe, the last where no version is given.
+
+        Args:
+            name: the recipe's; of several the one that made a version last where not given.
+            version: of that recipe's runs.
 
         Raises:
-            ConfigError: there is no such run, or several recipes were run and none is named.
+            ConfigError: there is no such run.
         """
         names = self.store.names("run")
-        if name is None and len(names) == 1:
-            name = names[0]
-        if name is None:
-            raise ConfigError(f"name the run (--run): there is {', '.join(names) or 'none'}.")
+        if name is None and not names:
+            raise ConfigError("nothing was run here yet: `winnow run` first.")
+        name = name or max(names, key=self._last_written)
         ref = load_run(self.store, name, version)
         if ref is None:
             raise ConfigError(f"there is no run {name!r}.{nearest(name, names)}")
         return RunView(self.store, ref, self._given)
+
+    def _last_written(self, run: str) -> int:
+        path = self.store.ref_path("run", run, self.store.versions("run", run)[-1])
+        return path.stat().st_mtime_ns
 
     def __repr__(self) -> str:
         items = listing(self.store)
@@ -266,6 +273,17 @@ class RunView:
         from flows.look.recut import recut
 
         return recut(self, rules)
+
+    def why(self, key: str | int) -> list[dict[str, Any]]:
+        """Return of each record that a key names what `winnow why --json` says of it.
+
+        Args:
+            key: a uid, source id, source:id, URL, file name or a file.
+
+        Raises:
+            DataError: nothing has the key, or too many records have it (65).
+        """
+        return why(self, str(key))
 
     def explained(self, uid: int) -> list[dict[str, Any]]:
         """Return every rule in order with its clauses' values for one record."""

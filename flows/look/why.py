@@ -46,9 +46,10 @@ def why(run: RunView, key: str) -> list[dict[str, Any]]:
     answers = [_answer(run, uid, match) for uid in match.uids]
     latest = tables.load_pool(run.store, run.pool.name)
     assert latest is not None
-    answers += left_out(quarantine.listed(run.store, latest), key)
+    unusable = quarantine.listed(run.store, latest)
+    answers += left_out(unusable, key)
     if not answers:
-        raise DataError(_nothing(run, latest, key))
+        raise DataError(_nothing(run, latest, key, unusable))
     return answers
 
 
@@ -97,13 +98,18 @@ def _name(run: RunView, uid: int) -> str:
     return f"{row['source']}:{row['source_id']}"
 
 
-def _nothing(run: RunView, latest: tables.Pool, key: str) -> str:
+def _nothing(run: RunView, latest: tables.Pool, key: str, unusable: pl.DataFrame) -> str:
     """Return what is said where nothing has a key, and where else it may be."""
     pool = run.pool
     said = (
         f"{key}: no record of pool {pool.name}@{pool.version}, and nothing in its quarantine, has "
         "this uid, source id, source:id, URL, file name or content."
     )
+    if "://" in key and unusable.height:
+        said += (
+            f" What is quarantined ({unusable.height:,}) is found by file or source id, not by "
+            f"URL: `winnow show {latest.name} --quarantined` lists it."
+        )
     for source in latest.sources:
         for unit, (_, count) in known_units(run.store, latest, source).items():
             if count != 1 and f"/{key}".endswith(f"/{unit}"):

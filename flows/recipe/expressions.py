@@ -12,6 +12,7 @@ import sqlglot
 from sqlglot import exp
 
 from contracts.errors import ConfigError
+from contracts.uid import parse_uid
 
 # Limits of one expression. Beyond them parsers overflow their stacks and polars takes minutes;
 # long lists of values belong into a file.
@@ -180,6 +181,9 @@ def _polars(text: str) -> pl.Expr:
     def flat(node: Any) -> Any:
         if isinstance(node, exp.Column):
             return exp.column(exp.to_identifier(_path(node), quoted=True))
+        if isinstance(node, exp.Literal) and node.is_string and _is_of_uid(node.parent):
+            uid = parse_uid(node.name)
+            return node if uid is None else exp.Literal.number(uid)
         return node
 
     try:
@@ -194,6 +198,12 @@ def _polars(text: str) -> pl.Expr:
     except pl.exceptions.PolarsError as error:
         raise ConfigError(f"{_short(text)}: {str(error)[:300]}") from None
     return expression
+
+
+def _is_of_uid(node: Any) -> bool:
+    """Whether something compares the column `uid`, which is shown as 16 hexadecimal digits."""
+    compared = isinstance(node, exp.EQ | exp.NEQ | exp.In)
+    return compared and isinstance(node.this, exp.Column) and node.this.name == "uid"
 
 
 def nan_as_null(values: pl.Series) -> pl.Series:

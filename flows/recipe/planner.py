@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from contracts import methods
 from contracts.errors import ConfigError, nearest
 from contracts.params import names_of, parse
@@ -176,7 +178,9 @@ class _Planner:
         held = files.columns(path)
         column = key.removeprefix("meta.")
         if key != "row" and column not in held and "ids" not in section:
-            raise ConfigError(f"key: {path} has no column {column!r}, only {list(held)}.")
+            raise ConfigError(
+                f"key: {path} has no column {column!r}, only {list(held)}.{_keys_in(held)}"
+            )
         writes = {c: t for c, t in held.items() if c not in ("uid", "source_id", "row", column)}
         return Node(
             table=table,
@@ -343,6 +347,8 @@ class _Planner:
                 if not spec.optional:
                     self.problems.add(f"{table}.{name}", f"is required: {_reference_help(spec)}")
                 continue
+            if isinstance(reference, str) and (self.recipe.recipe_dir / reference).is_file():
+                reference = f"file:{reference}"
             prefix = str(reference).partition(":")[0].partition(".")[0]
             if not isinstance(reference, str) or prefix not in ("fit", "pool", "file"):
                 self.problems.add(f"{table}.{name}", f"{_reference_help(spec)} (got {reference!r})")
@@ -386,7 +392,8 @@ class _Planner:
                 self._add("annotate", alias, {})
             elif f"annotate.{alias}" not in self.broken:
                 known = {*self.recipe.embed, *self.recipe.annotate}
-                hint = nearest(alias, [*known, *methods.names("curation.annotate")])
+                known |= {*methods.names("curation.annotate")}
+                hint = methods.nearest_or_given(alias, known)
                 self.problems.add(where, f"nothing is called {alias!r} (in {path!r}).{hint}")
                 self.broken.add(f"annotate.{alias}")
 
@@ -491,6 +498,18 @@ class _Planner:
             circle = error.args[1]
             self.problems.add(circle[0], f"the sections need each other: {' -> '.join(circle)}.")
             return list(self.nodes)
+
+
+def _keys_in(columns: Mapping[str, Any]) -> str:
+    """Say which columns of a file of values may name its records."""
+    keys = [
+        f'key = "{name if name in ("uid", "source_id") else f"meta.{name}"}"'
+        for name, dtype in columns.items()
+        if name != "row" and (dtype == pl.String or dtype.is_integer())
+    ]
+    if "row" in columns:
+        keys.append('ids = "<file>", with the keys of its rows')
+    return f" Its rows may be matched by {' or '.join(keys)}." if keys else ""
 
 
 def _columns_called(name: str) -> list[str]:

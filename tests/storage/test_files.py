@@ -121,7 +121,10 @@ def test_a_file_that_is_gone_is_no_bad_data(tmp_path: Path):
 def test_files_of_a_folder_with_unequal_columns_are_named(tmp_path: Path):
     ROWS.write_parquet(tmp_path / "a.parquet")
     ROWS.drop("n").write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(DataError, match=r"b\.parquet: has other columns than the first"):
+    with pytest.raises(DataError, match=r"b\.parquet: has .*; the first .* has n: Int64\."):
+        files.load(tmp_path)
+    ROWS.with_columns(pl.col("n").cast(pl.Float64)).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet: has n: Float64; the first .* n: Int64\."):
         files.load(tmp_path)
 
 
@@ -131,6 +134,19 @@ def test_digits_behind_a_zero_are_text_in_the_key_of_a_csv_alone(tmp_path: Path)
     assert files.load(path, key="key").rows() == [("000010000", 7, 0, 5), ("12", 8, 0, 10)]
     assert files.load(path, key="n").rows() == [(10000, 7, 0, 5), (12, 8, 0, 10)]
     assert files.load(path, key="zero")["zero"].to_list() == [0, 0]
+
+
+def test_one_file_of_a_folder_with_a_zero_before_digits_makes_all_its_keys_texts(tmp_path: Path):
+    for name, row in (("a", "12,0.5"), ("b", "007,0.25"), ("c", "8,0.75")):
+        (tmp_path / f"{name}.csv").write_text(f"key,score\n{row}\n")
+    assert files.load(tmp_path, key="key").rows() == [("12", 0.5), ("007", 0.25), ("8", 0.75)]
+    assert files.load(tmp_path).rows() == [(12, 0.5), (7, 0.25), (8, 0.75)]
+
+
+def test_a_text_file_is_a_list_of_ids_as_they_are_written(tmp_path: Path):
+    path = tmp_path / "ids.txt"
+    path.write_text("007\n\n12\n")
+    assert files.load(path)["uid"].to_list() == ["007", None, "12"]
 
 
 def test_ids_in_csv_stay_as_they_are_written(tmp_path: Path):

@@ -38,9 +38,12 @@ def test_a_bad_recipe_is_78_and_names_every_key(rows: Any, winnow: Command):
         (("ingest", "rows.jsonl", "--payload", "move"), 78, "is copy or reference"),
         (("ingest", "rows.jsonl", "--id", "idd"), 78, "Nearest: id"),
         (("ingest", "rows.jsonl", "--pool", "../x"), 78, "use letters"),
-        (("why", "r1"), 78, "name the run"),
+        (("why", "r1"), 78, "nothing was run here yet: `winnow run` first"),
         (("methods", "caption_stat"), 78, "Nearest: caption_stats"),
         (("run", "--no-such-option"), 2, "No such option"),
+        (("ingest", "rows.jsonl", "--reference"), 78, "give --payload reference"),
+        (("init", "rows.jsonl", "--slices"), 78, "write slices = true below [[source]] of the"),
+        (("run", "--id=id"), 78, 'write id = "<column>" below [[source]] of the recipe'),
     ],
 )
 def test_what_cannot_be_done_has_its_exit_code_and_one_message(

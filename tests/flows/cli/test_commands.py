@@ -233,6 +233,27 @@ def test_show_takes_a_key_and_says_where_nothing_is_hit(done: Any, winnow: Comma
         assert message in err
 
 
+def test_of_several_runs_the_last_is_asked_and_named(done: Any, winnow: Command):
+    done.recipe('pool = "winnow"\n[[select]]\nname = "later"\nwhere = "meta.n > 1"\n', "a")
+    assert winnow("run", "a.toml", "--quiet")[0] == 0
+    said = "run a version 1, the last that was made"
+    _, out, err = winnow("why", "r1")
+    assert err == f"{said}; --run names another\n"
+    assert "dropped by later" in out
+    for arguments in (("show", "r1"), ("show", "--dropped", "later")):
+        _, out, err = winnow(*arguments)
+        assert err == f"{said}\n"
+        assert "source_id=r1" in out
+    for arguments in (("why", "r1", "--run", "winnow"), ("show", "winnow")):
+        assert winnow(*arguments)[2] == ""
+
+
+def test_a_uid_as_it_is_shown_is_compared_with_the_column(done: Any, winnow: Command):
+    (uid, *_) = done.kept("winnow")
+    (row,) = _json(winnow("show", "--where", f"uid = '{hex_uid(uid)}'", "--json"))
+    assert row["uid"] == hex_uid(uid)
+
+
 def test_a_file_that_was_quarantined_is_shown_and_answered_before_any_run(
     rows: Any, winnow: Command
 ):

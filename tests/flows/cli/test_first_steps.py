@@ -380,8 +380,6 @@ exit code 78
 $ winnow run scores.toml --dry-run
 pool scores: not ingested yet
 
-bound:
-
 table                                   found   to measure   seconds          bytes
 annotate.mine                               0          all N N
 
@@ -438,7 +436,8 @@ report: .winnow/reports/list/v0001.html
 $ winnow why 9516cb4762c47c8d --run list
 UID  shards:00001.tar/000010000: kept
   passed      listed: by uid_list
-$ winnow why cd9328fcf71fcd76 --run list
+$ winnow why cd9328fcf71fcd76
+run list version 1, the last that was made; --run names another
 UID  shards:00000.tar/000000000: dropped by listed
   FAILED      listed: by uid_list
 """
@@ -453,10 +452,14 @@ In: vowels(pl.DataFrame({"uid": [1], "text": ["a red bicycle"]}))["n"].to_list()
 ConfigError: vowels: uid is Int64; it must be UInt64.
 In: vowels(pl.DataFrame({"uid": [1], "text": ["a red bicycle"]}, {"uid": pl.UInt64, "text": str}))["n"][0]
 4
+In: winnow.run("few.toml")["kept"]
+ConfigError: select[0].where: nothing is called 'vowels' (in 'vowels.n'). `winnow methods` lists what there is; a function of a notebook comes in by winnow.run(..., methods=[vowels]).
 In: winnow.run("few.toml", methods=[vowels])["kept"]
 5
 In: winnow.run("few.toml", methods=[vowels], set=["select.0.where=vowels.n < 6"])["kept"]
 1
+In: winnow.open().run("few").why("00000.tar/000000000")[0]["dropped_by"]
+'vowels.n < 6'
 In: winnow.open().run("few").dropped("vowels.n < 6").collect()["source_id"].to_list()[:2]
 ['00000.tar/000000000', '00000.tar/000000001']
 """  # noqa: E501 (a line as it is printed)
@@ -515,7 +518,7 @@ def test_own_scores_by_file_and_a_list_of_uids_out_and_in(winnow: Command):
     )
     Path("list.toml").write_text(
         'pool = "scores"\n[[select]]\nname = "listed"\nby = "uid_list"\n'
-        'ids = "file:.winnow/shards/scores/v0001/uids.parquet"\n'
+        'ids = ".winnow/shards/scores/v0001/uids.parquet"\n'
     )
     assert printed(winnow, SCORES) == SCORES
 

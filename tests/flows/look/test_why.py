@@ -22,6 +22,8 @@ def test_why_finds_a_record_by_uid_source_id_and_url(run: Any):
         (answer,) = why(run, key)
         assert (answer["uid"], answer["found_by"]) == (hex_uid(_u(4)), found_by)
         assert answer["source"] == "rows:r4"
+        assert run.why(key) == [answer]
+    assert run.why(_u(4))[0]["source"] == "rows:r4"
     with pytest.raises(DataError, match="no record of pool web@1") as refused:
         why(run, "nobody")
     assert refused.value.exit_code == 65
@@ -196,6 +198,9 @@ def test_why_looks_for_what_was_quarantined_after_the_run_and_says_what_was_not_
     assert answer["quarantined"]["code"] == "NO_CONTENT"
     with pytest.raises(DataError, match="The run judged version 1, the last is 2"):
         why(project.last(), "r1")
+    unusable = r"What is quarantined \(1\) is found by file or source id, not by URL"
+    with pytest.raises(DataError, match=unusable):
+        why(project.last(), "https://texts.example/2")
 
 
 def test_why_marks_where_the_text_of_a_duplicate_differs(project: Any):

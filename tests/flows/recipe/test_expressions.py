@@ -89,6 +89,16 @@ def test_sixty_four_bits_keep_their_bits():
     assert found == [2**64 - 1, None]
 
 
+def test_a_uid_may_be_written_as_it_is_shown():
+    uid = pl.Series([2**64 - 3, 5, None], dtype=pl.UInt64)
+    assert _value("uid = 'fffffffffffffffd'", uid=uid) == [True, False, None]
+    assert _value("uid <> 'FFFFFFFFFFFFFFFD'", uid=uid) == [False, True, None]
+    assert _value("uid IN ('fffffffffffffffd', '0000000000000005')", uid=uid)[:2] == [True, True]
+    # A text of the source is one.
+    own = pl.Series(["fffffffffffffffd", "5"])
+    assert _value("meta.uid = 'fffffffffffffffd'", meta__uid=own) == [True, False]
+
+
 def test_a_null_is_neither_true_nor_false():
     x = pl.Series([1, None, 5])
     assert _value("a.x > 2", a__x=x) == [False, None, True]

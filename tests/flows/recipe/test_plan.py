@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -164,6 +165,26 @@ def test_what_a_recipe_names_must_be_there(text: str, key: str, message: str):
     assert message in _problems(text)[key]
 
 
+def test_a_file_of_values_without_the_key_says_which_columns_may_be_one(tmp_path: Path):
+    pl.DataFrame({"url": ["x"], "n": [1], "score": [0.5]}).write_parquet(tmp_path / "s.parquet")
+    found = _problems('[annotate.x]\nfile = "s.parquet"', tmp_path)["annotate.x"]
+    assert found.endswith('Its rows may be matched by key = "meta.url" or key = "meta.n".')
+    np.save(tmp_path / "v.npy", np.zeros((2, 3), np.float32))
+    found = _problems('[embed.x]\nfile = "v.npy"', tmp_path)["embed.x"]
+    assert found.endswith('Its rows may be matched by ids = "<file>", with the keys of its rows.')
+
+
+def test_a_table_that_is_a_file_needs_no_prefix(tmp_path: Path):
+    (tmp_path / "ids.txt").write_text("r1")
+    for text in ("ids.txt", "file:ids.txt"):
+        planned = _plan(f'[[select]]\nby = "uid_list"\nids = "{text}"', tmp_path)
+        assert planned.resolved()["select"][0]["ids"] == "file:ids.txt"
+    assert (
+        "got 'none.txt'"
+        in _problems('[[select]]\nby = "uid_list"\nids = "none.txt"')["select[0].ids"]
+    )
+
+
 def test_holdout_near_depends_on_no_fit():
     near = '[holdout]\nratio = 0.1\nnear = "{}"\n'
     assert "pixels.cluster" in _plan(CLUSTERS + near.format("pixels")).columns
@@ -251,6 +272,8 @@ def test_a_step_of_another_kind_than_its_section_is_refused(tmp_path: Path):
         ('where = "exact.size < 3"', "'exact' (in 'exact.size'). Nearest: exact_clusters"),
         ('by = "minhash"', "Elsewhere: curation.annotate.minhash_clusters, "),
         ('by = "exact_clusters"', "Elsewhere: curation.annotate.exact_clusters."),
+        ('where = "vowels.n > 3"', "comes in by winnow.run(..., methods=[vowels])"),
+        ('by = "mine"', "comes in by winnow.run(..., methods=[mine])"),
     ],
 )
 def test_everyday_words_are_answered_with_what_they_are_called_here(rule: str, hint: str):

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from contracts.errors import ConfigError, ContractError, DataError
-from contracts.uid import uid_of, uniform
+from contracts.uid import hex_uid, uid_of, uniform
 from flows.select.verdict import Verdict
 
 HEAD = """
@@ -329,10 +329,14 @@ def test_rules_are_judged_in_the_order_of_the_recipe(rows: Any):
     assert one["dropped"] != other["dropped"]
 
 
-def test_an_id_list_selects_by_source_id(rows: Any):
-    Path(rows.recipe_dir / "ids.csv").write_text("source_id\nr3\nr5\nr99\n")
-    rows.run(HEAD + rule("listed", by="uid_list", ids="file:ids.csv"))
-    assert _kept(rows) == {3, 5}
+def test_an_id_list_selects_by_source_id_or_uid(rows: Any):
+    uids = "".join(f"{hex_uid(uid_of('rows', f'r{i}'))}\n" for i in (3, 5, 99))
+    for name, text in (
+        ("ids.csv", "source_id\nr3\nr5\nr99\n"), ("ids.txt", "r3\nr5\nr99\n"), ("uids.txt", uids),
+    ):  # fmt: skip
+        Path(rows.recipe_dir / name).write_text(text)
+        rows.run(HEAD + rule("listed", by="uid_list", ids=f"file:{name}"))
+        assert _kept(rows) == {3, 5}
 
 
 def test_both_a_budget_and_a_share_are_refused(rows: Any):
