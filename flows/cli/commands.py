@@ -106,6 +106,10 @@ def init(
             f"{found['source']}: {found['kind']}; of {found['looked_at']} records looked at "
             f"{found['images']} have a picture, {found['texts']} a text"
         )
+        if not found["images"] and not found["texts"]:
+            out(
+                f'  no column is known as one: name it in [[source]] of {target}, text = "<column>"'
+            )
     out(f"{written['recipe']} is written. Next: winnow run {target}")
 
 

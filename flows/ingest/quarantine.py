@@ -132,8 +132,13 @@ def _told(store: Store, pool: str, source: str, rows: pl.DataFrame) -> str:
         f"{n:,} {code}, as {where}{f': {detail}' if detail else ''}"
         for code, n, where, detail in ordered.iter_rows()
     )
-    links = FOLLOW_ADVICE if "SYMLINK" in rows["code"] else ""
-    return f"{codes}. All of them: {path}.{links}"
+    advice = FOLLOW_ADVICE if "SYMLINK" in rows["code"] else ""
+    if (rows["code"] == "NO_CONTENT").all():
+        advice = (
+            " If a column is the text or the picture, name it: --text COLUMN or --image COLUMN, "
+            'text = "COLUMN" in [[source]].'
+        )
+    return f"{codes}. All of them: {path}.{advice}"
 
 
 def _read(store: Store, pool: tables.Pool, item: Object) -> pl.DataFrame:

@@ -260,6 +260,9 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
         if one.kind == "volumes":
             section["slices"] = True
         text += dumps({"source": [section]})
+        texts = sorted(column for column, kind in one.meta.items() if kind == "str")
+        if not one.images and not one.texts and texts:
+            text += f'# text = "{texts[0]}"   # the column of the text, of {", ".join(texts)}\n'
         named = next((c for c in ("id", "uid", "key", "sample_id") if c in one.meta), None)
         if named is not None:
             text += (

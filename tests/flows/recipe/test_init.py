@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+import winnow
 from contracts.errors import ConfigError, DataError
 from flows import run as runs
 from flows.recipe.init import init
@@ -73,6 +74,15 @@ def test_a_file_of_json_lines(project, tmp_path: Path):
     # The column is proposed, not taken: whether it names each record once only the whole shows.
     recipe = (tmp_path / "winnow.toml").read_text(encoding="utf-8")
     assert '\n# id = "id" ' in recipe
+
+
+def test_a_table_whose_text_is_called_otherwise_says_which_columns_it_may_be(tmp_path: Path):
+    pl.DataFrame({"question": ["Who?"], "n": [1], "answer": ["Me."]}).write_csv(tmp_path / "q.csv")
+    init([str(tmp_path / "q.csv")], tmp_path / "winnow.toml")
+    recipe = (tmp_path / "winnow.toml").read_text(encoding="utf-8")
+    assert '\n# text = "answer"   # the column of the text, of answer, question\n' in recipe
+    with pytest.raises(DataError, match=r"1 NO_CONTENT.* name it: --text COLUMN"):
+        winnow.ingest(tmp_path / "q.csv", store=tmp_path / "store")
 
 
 def test_a_parquet_file_with_hugging_face_s_image_struct(captioned, tmp_path: Path):
