@@ -369,7 +369,7 @@ def show(
     opened = views.Winnow(_store(store, Path.cwd()))
     runs = opened.store.names("run")
     if len(runs) > 1 and name not in (*runs, *opened.store.names("pool")):
-        _say_run(opened)
+        _say_run(opened, "; winnow show RUN takes another" if name is None else "")
     rows = records_as_rows(
         opened, name, where=where, dropped=dropped, quarantined=quarantined, n=n, images=images
     )

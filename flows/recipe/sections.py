@@ -438,7 +438,8 @@ def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:
         key = f"select[{i}]"
         where, by = table.get("where"), table.get("by")
         if (where is None) == (by is None):
-            problems.add(key, "has either `where` or `by`.")
+            both = "" if by is None else f", and {_rule_name(table)!r} has both"
+            problems.add(key, f"has either `where` or `by`{both}.")
             continue
         rest = {k: v for k, v in table.items() if k not in ("name", "where", "by")}
         name = _rule_name(table)

@@ -36,7 +36,9 @@ def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[st
     node = next((n for n in fits if n.alias == alias), None)
     if node is None:
         known = [n.alias for n in fits]
-        raise ConfigError(f"{alias}: is no fit or embedding of it.{nearest(alias, known)}")
+        raise ConfigError(
+            f"{alias}: is no fit or embedding of the recipe {recipe.name}.{nearest(alias, known)}"
+        )
     with store.lease(), Workers(options.workers, options.dask) as workers:
         pool = tables.load_pool(store, recipe.pool, options.at)
         if pool is None:

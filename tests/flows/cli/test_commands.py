@@ -240,9 +240,12 @@ def test_of_several_runs_the_last_is_asked_and_named(done: Any, winnow: Command)
     _, out, err = winnow("why", "r1")
     assert err == f"{said}; --run names another\n"
     assert "dropped by later" in out
-    for arguments in (("show", "r1"), ("show", "--dropped", "later")):
+    for arguments, more in (
+        (("show", "r1"), ""),
+        (("show", "--dropped", "later"), "; winnow show RUN takes another"),
+    ):
         _, out, err = winnow(*arguments)
-        assert err == f"{said}\n"
+        assert err == f"{said}{more}\n"
         assert "source_id=r1" in out
     for arguments in (("why", "r1", "--run", "winnow"), ("show", "winnow")):
         assert winnow(*arguments)[2] == ""

@@ -194,7 +194,9 @@ def test_a_refit_takes_the_pool_as_it_is_and_older_versions_keep_their_fit(
     assert watch.counts["annotate.nearest_centroid"] == (0, 20)
     sizes = [tables.read(project.store, model)["size"].sum() for model in (old, new)]
     assert sizes == [12, 20]
-    with pytest.raises(ConfigError, match=r"kmean: is no fit or embedding of it. Nearest: kmeans"):
+    with pytest.raises(
+        ConfigError, match=r"kmean: is no fit or embedding of the recipe web. Nearest: kmeans"
+    ):
         _refit(project, "kmean", text)
 
 
