@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from flows.answer.compare import random_arm
+from flows.look.examples import distinct
 from flows.look.views import RunView
 from flows.pool_reader import HOLDOUT
 
@@ -78,9 +79,9 @@ def _columns(types: Mapping[str, Any]) -> list[str]:
 
 
 def _labelled(values: pl.Series) -> pl.DataFrame:
-    """Return the group of each value: `label`, and `order` where groups have one."""
+    """Return the group of each value: `label`, null for a null; `order` where groups have one."""
     if not values.dtype.is_numeric():
-        return pl.select(label=values.fill_null("none"), order=pl.lit(0, dtype=pl.Int64))
+        return pl.select(label=values, order=pl.lit(0, dtype=pl.Int64))
     whole = pl.select(pl.when(values >= 1).then(values.cast(pl.Float64).log(2).floor()))
     power = whole.to_series().cast(pl.Int64)
     labels = {
@@ -88,8 +89,8 @@ def _labelled(values: pl.Series) -> pl.DataFrame:
         for n in power.drop_nulls().unique().to_list()
     }
     named = power.replace_strict(labels, default=None, return_dtype=pl.String)
-    below = pl.when(values.is_null()).then(pl.lit("none")).otherwise(pl.lit("0"))
-    return pl.select(label=named.fill_null(pl.select(below).to_series()), order=power.fill_null(-1))
+    label = pl.when(values < 1).then(pl.lit("0")).otherwise(named)
+    return pl.select(label=label, order=power.fill_null(-1))
 
 
 def _groups(labelled: pl.DataFrame, sets: pl.DataFrame) -> tuple[Group, ...]:
@@ -101,7 +102,9 @@ def _groups(labelled: pl.DataFrame, sets: pl.DataFrame) -> tuple[Group, ...]:
     )
     ordered = counted.sort("order", -pl.col("pool"), "label")
     shown, rest = ordered[:GROUPS], ordered[GROUPS:]
-    groups = [Group(*row) for row in shown.select("label", *SETS).iter_rows()]
+    groups = [
+        Group(distinct(label), *shares) for label, *shares in shown.select("label", *SETS).rows()
+    ]
     if len(rest):
-        groups.append(Group(f"{len(rest):,} others", *rest.select(SETS).sum().row(0)))
+        groups.append(Group(f"({len(rest):,} others)", *rest.select(SETS).sum().row(0)))
     return tuple(groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,18 @@ CAPTION_CHARACTERS, VALUE_CHARACTERS = 400, 200
 def clipped(text: str, most: int = VALUE_CHARACTERS) -> str:
     """Return a text cut to so many characters, the last of them a mark where it was cut."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def distinct(value: str | None) -> str:
+    """Return a value as a label, no two alike: a null is (null), never a text.
+
+    A text that is empty, begins with a bracket or a quotation mark, or has white space at an end
+    is quoted as in JSON.
+    """
+    if value is None:
+        return "(null)"
+    plain = value == value.strip() and value[:1] not in ("", "(", '"')
+    return value if plain else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -214,8 +227,8 @@ def types_of(run: RunView) -> dict[str, Any]:
 
 
 def _value(value: Any, dtype: Any) -> str:
-    if value is None:
-        return "null"
+    if value is None or isinstance(value, str):
+        return clipped(distinct(value))
     if dtype == pl.UInt64:
         return hex_uid(value)
     if isinstance(value, bool):

@@ -7,11 +7,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.answer.compare import random_arm
 from flows.look.composition import GROUPS, Composition, compositions
-from flows.look.examples import types_of
+from flows.look.examples import distinct, types_of
 from flows.look.report import render
+from tests.flows.look.page import Page
 
 ROWS = """
 [[source]]
@@ -114,6 +117,48 @@ def test_what_is_one_group_is_left_out_and_many_are_counted_together(projects: A
     run = project.last()
     [found] = compositions(run, types_of(run), 0)
     assert found.column == "named.name"
-    assert [g.label for g in found.groups][-1] == f"{30 - GROUPS} others"
+    assert [g.label for g in found.groups][-1] == f"({30 - GROUPS} others)"
     assert sum(g.kept for g in found.groups) == pytest.approx(1)
     assert found.groups[-1].pool == pytest.approx((30 - GROUPS) / 30)
+
+
+def test_a_null_is_no_label_that_a_value_has(projects: Any):
+    project = projects()
+    (project.recipe_dir / "mine.py").write_text(
+        "import polars as pl\nfrom winnow import Role, rowwise\n\n\n"
+        '@rowwise(version=1, reads={"text": Role(pl.String)}, writes={"name": pl.String})\n'
+        'def named(rows):\n    """The text, null or empty where it says so."""\n'
+        '    texts = pl.col("text").replace(["nothing", "empty"], [None, ""])\n'
+        "    return rows.select(name=texts)\n"
+    )
+    texts = [
+        "nothing",
+        "none",
+        "none",
+        "(null)",
+        '"(null)"',
+        "(2 others)",
+        "null",
+        "empty",
+        "empty",
+        " none",
+    ]
+    rows = [{"id": f"{n}", "text": text} for n, text in enumerate(texts * 2)]
+    project.lines("t.jsonl", rows)
+    project.run(
+        '[[source]]\npath = "t.jsonl"\nid = "id"\n[annotate.named]\nstep = "./mine.py:named"\n'
+        "[[select]]\nwhere = \"named.name IS NULL OR named.name <> 'x'\"\n"
+    )
+    run = project.last()
+    named = {c.column: c for c in compositions(run, types_of(run), 0)}["named.name"]
+    assert {g.label: round(g.pool, 9) for g in named.groups} == {
+        "none": 0.2, '""': 0.2, "(null)": 0.1, '"(null)"': 0.1, '"\\"(null)\\""': 0.1,
+        '"(2 others)"': 0.1, "null": 0.1, '" none"': 0.1,
+    }  # fmt: skip
+    page = Page(render(run))
+    assert "(null)" in page.part("composition").text.split("\n")
+
+
+@given(st.lists(st.text(alphabet='(null)" \\none2') | st.text() | st.none(), unique=True))
+def test_no_two_values_have_one_label(values: list[str | None]):
+    assert len({distinct(value) for value in values}) == len(values)
