@@ -98,6 +98,7 @@ def _groups(labelled: pl.DataFrame, sets: pl.DataFrame) -> tuple[Group, ...]:
         labelled.with_columns(sets.select(SETS))
         .group_by("label", "order")
         .agg(pl.col(SETS).cast(pl.Float64).sum())
+        .filter(pl.col("pool") > 0)
         .with_columns(pl.col(SETS) / pl.col(SETS).sum())
     )
     ordered = counted.sort("order", -pl.col("pool"), "label")

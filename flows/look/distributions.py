@@ -193,8 +193,8 @@ def _histogram(run: RunView, criterion: Criterion, span: _Span) -> Histogram:
         counts += [np.histogram(values, ends)[0] for values in fates]
         below += int((rows["value"] < low).sum())
         above += int((rows["value"].fill_nan(None) > high).sum())
-    near = (high - low) / 4
-    drawn = [mark for mark in marks if low - near <= mark <= high + near]
+    # The bars take at least a third of the axis.
+    drawn = [mark for mark in marks if low - (high - low) <= mark <= high + (high - low)]
     return Histogram(
         bins=tuple(
             Bin(float(a), float(b), *map(int, of_bin))

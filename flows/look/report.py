@@ -45,6 +45,10 @@ _MARKS = (
     | {0x7F: "\u2421"}
     | {code: f"⟨U+{code:04X}⟩" for code in _UNSEEN}
 )
+_RIGHT_TO_LEFT = (
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]+"
+)
+_RUNS = re.compile(rf"({_RIGHT_TO_LEFT}(?:\s+{_RIGHT_TO_LEFT})*)")
 _CREDENTIALS = re.compile(r'(?<=://)[^/@\s"]+(?=@)')
 
 
@@ -115,6 +119,7 @@ def _template() -> jinja2.Template:
         "tick": "{:,.10g}".format,
         "signed_tick": lambda value: f"{value:+,.10g}" if value else "0",
         "clip": clipped,
+        "runs": _RUNS.split,  # Every other one is of right-to-left letters.
     }
     text = Path(__file__).with_name("report.html").read_text("utf-8")
     return environment.from_string(text)

@@ -159,6 +159,21 @@ def test_a_null_is_no_label_that_a_value_has(projects: Any):
     assert "(null)" in page.part("composition").text.split("\n")
 
 
+def test_a_label_of_held_out_records_alone_is_left_out(projects: Any):
+    project = projects()
+    texts = ["one", "two words", "two words", "three words here now"]
+    project.lines("t.jsonl", [{"id": f"{n}", "text": text} for n, text in enumerate(texts)])
+    project.run(
+        '[[source]]\npath = "t.jsonl"\nid = "id"\n[annotate.caption_stats]\n'
+        "[holdout]\nwhere = \"text = 'one'\"\n"
+    )
+    run = project.last()
+    words = {c.column: c for c in compositions(run, types_of(run), 0)}["caption_stats.words"]
+    assert [(g.label, round(g.pool, 9)) for g in words.groups] == [
+        ("2 to 3", round(2 / 3, 9)), ("4 to 7", round(1 / 3, 9)),
+    ]  # fmt: skip
+
+
 @given(st.lists(st.text(alphabet='(null)" \\none2') | st.text() | st.none(), unique=True))
 def test_no_two_values_have_one_label(values: list[str | None]):
     assert len({distinct(value) for value in values}) == len(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_two_clauses_on_one_column_have_their_own_histogram_and_threshold(projec
     panels = report.render(run).split('<div class="panel"><h3>')[1:]
     assert len(panels) == 2
     for panel, clause in zip(panels, ("meta.n &gt;= 3", "meta.n &lt; 8"), strict=True):
-        assert panel.startswith(f"<bdi>{clause}</bdi>")
+        assert panel.startswith(f'<bdi dir="ltr">{clause}</bdi>')
         assert panel.count('class="mark"') == 1
 
 
@@ -94,7 +95,26 @@ def test_the_page_says_of_each_histogram_what_reached_passed_and_is_not_drawn(pr
     text = Page(report.render(run)).part("distributions").text
     assert "A clause of rule 0. 9 reached the rule: 55.6% pass here, 44.4% (4) fail here" in text
     assert "1 unmeasured." in text
-    assert text.count("The threshold") == text.count("The threshold 900 is right of the axis.") == 1
+    assert text.count("A threshold lies") == text.count("A threshold lies right of the axis.") == 1
+
+
+def test_a_threshold_is_drawn_off_the_bars_but_not_where_it_would_squeeze_them(project: Any):
+    where = "meta.n >= 2 AND meta.n > 1 AND meta.n < 5 AND meta.n < 6"
+    run = _run(project, [{"n": 3}], _where(where))
+    found = [d.histogram for d in _all(run)]
+    assert [(h.marks, h.off_axis) for h in found if h] == [
+        ((1.5,), ()), ((1.5,), ()), ((4.5,), ()), ((), (5.5,)),
+    ]  # fmt: skip
+    assert found[0] is not None
+    assert (found[0].x.low, found[0].x.high) == (1.5, 3.5)
+
+
+def test_a_long_name_stands_below_its_axis_where_it_wraps(project: Any):
+    name = "n" * 70
+    run = _run(project, [{name: 1}, {name: 2}], _where(f"meta.{name} > 1"))
+    panel = Page(report.render(run)).part("distributions").html
+    assert f'<p class="label"><bdi>meta.{name}</bdi></p>' in panel
+    assert "nn" not in "".join(re.findall("<text.*?</text>", panel))
 
 
 def test_the_page_says_how_many_numbers_it_does_not_draw(

@@ -77,7 +77,7 @@ TAGS = VOID | {
 ATTRIBUTES = {
     "lang", "charset", "http-equiv", "content", "name", "id", "class", "href", "src", "alt", "role",
     "aria-label", "style", "scope", "open", "viewbox", "x", "y", "x1", "x2", "y1", "y2", "width",
-    "height", "cx", "cy", "r", "text-anchor",
+    "height", "cx", "cy", "r", "text-anchor", "dir",
 }  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def _ran(recipe_dir: Path, recipe: Mapping[str, Any]) -> RunView:
 
 def _texts(recipe_dir: Path, rows: list[dict[str, Any]], *select: Mapping[str, Any]) -> RunView:
     """Run rules over JSON lines with the column `id`."""
+    recipe_dir.mkdir(exist_ok=True)
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (recipe_dir / "t.jsonl").write_text(lines, encoding="utf-8")
     return _ran(recipe_dir, {"source": [{"path": "t.jsonl", "id": "id"}], "select": list(select)})
@@ -250,6 +251,28 @@ def test_every_caption_stands_isolated_from_the_direction_of_its_neighbours(host
     assert all(c.startswith("<bdi>") and c.endswith("</bdi>") for c in captions)
 
 
+def test_signs_keep_their_order_beside_right_to_left_letters(tmp_path):
+    where = '"meta"."ערך" < 20 AND meta.x >= 1'
+    rows = [{"id": str(n), "text": "t", "ערך": n, "x": n} for n in range(1, 40)]
+    page = _page(_texts(tmp_path, rows, {"name": "כלל ראשון", "where": where}))
+    clause = '<bdi dir="ltr">&#34;meta&#34;.&#34;<bdi>ערך</bdi>&#34; &lt; 20</bdi>'
+    assert clause in page.part("funnel").html
+    assert f"<h3>{clause}</h3>" in page.html
+    assert f'<p class="note">{clause}</p>' in page.html
+    assert "<bdi>כלל ראשון</bdi>" in page.part("recipe").html
+    assert '"meta"."ערך" < 20' in page.part("recipe").text.replace("\\", "")
+
+
+def test_no_letter_is_smaller_than_13_px_and_a_cut_text_says_so(hostile):
+    page = report.render(hostile)
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    sizes = [float(size) for size in re.findall(r"font(?:-size)?: *([\d.]+)px", style)]
+    assert min(sizes) >= 13
+    captions = re.findall(r"\.caption[^{]*\{([^}]*)\}", style)
+    assert [re.findall(r"line-clamp: (\d+)", rule) for rule in captions[:2]] == [["8"], ["20"]]
+    assert not re.search(r"max-height|overflow-y", "".join(captions))
+
+
 def test_credentials_in_a_source_do_not_reach_the_page(tmp_path):
     run = _texts(tmp_path, [{"id": "a", "text": "a"}])
     ref = run.runtime.store.ref("run", "web")
@@ -387,6 +410,13 @@ def test_the_largest_clusters_are_shown_with_the_fate_of_their_records(pictures)
     assert "exact, 8 records" in _page(pictures).part("clusters").text
 
 
+def test_a_kept_record_of_a_cluster_has_the_colour_of_the_kept(run):
+    cards = [c for of in examples.clusters(run).values() for cluster in of for c in cluster.cards]
+    kept = [card for card in cards if card.note == "kept"]
+    assert 0 < len(kept) < len(cards)
+    assert report.render(run).count('<p class="note kept">') == len(kept)
+
+
 def test_canaries_are_a_table_by_kind(pictures):
     found = {
         "crop": {"planted": 40, "untested": 4, "caught": 9, "recall": 0.25},
@@ -444,6 +474,10 @@ def test_what_a_run_has_not_is_left_out_or_said(tmp_path):
         "funnel", "examples", "quarantine", "recipe", "versions",
     ]  # fmt: skip
     assert "2 of 2 records kept" in page.text
+    one = _page(_texts(tmp_path / "one", [{"id": "a", "text": "a"}])).text
+    assert "1 of 1 record kept" in one
+    assert "1 record = 1 kept + 0 dropped." in one
+    assert "1 records" not in one
     assert "Nothing was quarantined." in page.text
     links = {str(a["href"])[1:] for t, a in page.tags if t == "a"}
     assert links == {str(a["id"]) for t, a in page.tags if t == "section"}
