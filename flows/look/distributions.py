@@ -240,11 +240,16 @@ _SIDES: Mapping[Any, int] = {exp.GTE: -1, exp.LT: -1, exp.GT: 1, exp.LTE: 1, exp
 
 
 def _thresholds(clause: str, column: str, whole: bool) -> list[float]:
-    """Return where a clause cuts its column, where it compares the column with numbers.
+    """Return where a clause, or an operand of its OR, compares its column with numbers.
 
     Among whole numbers the cut lies between the last that passes and the first that does not.
     """
     tree = sqlglot.parse_one(clause, dialect="postgres").unnest()
+    compared = tree.flatten() if isinstance(tree, exp.Or) else [tree]
+    return [mark for operand in compared for mark in _cuts(operand.unnest(), column, whole)]
+
+
+def _cuts(tree: exp.Expr, column: str, whole: bool) -> list[float]:
     operands = list(tree.iter_expressions())
     numbers = [float(o.to_py()) for o in operands if o.is_number]
     columns = [o for o in operands if isinstance(o, exp.Column)]

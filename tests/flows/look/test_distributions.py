@@ -193,6 +193,8 @@ def test_memory_does_not_grow_with_the_pool(projects: Any, monkeypatch: pytest.M
         ("a.b >= 3", False, [3]),
         ("a.b > -0.25", False, [-0.25]),
         ("(a.b BETWEEN 2 AND 5)", True, [1.5, 5.5]),
+        ("(a.b >= 3 OR a.b IS NULL)", True, [2.5]),
+        ("a.b < 2 OR a.c > 9 OR (a.b > 5)", False, [2, 5]),
         ("a.b + 1 > 3", False, []),
         ("a.b > a.c", False, []),
         ("a.c > 3", False, []),
