@@ -8,7 +8,8 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -21,6 +22,7 @@ DEPTH = 64
 _SHALLOW = 16
 _LARGE = 2.0**63
 _DOUBT = -(1 << 60)
+_NO_STRINGS = {int, bool, NoneType}
 # Where the parser stops in an object that was cut: at the end, or at the start of half a token.
 _CUT = re.compile(
     r"(?:t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?|-|\.|[eE][-+]?|\\?u?[0-9a-fA-F]{0,4})?\s*\Z"
@@ -72,28 +74,52 @@ def parse_object(data: bytes, *, whole: bool = True) -> dict[str, Any]:
     return _parse(data, _strict, whole=whole)
 
 
-def parse_objects(texts: Sequence[bytes]) -> list[dict[str, Any] | None]:
-    """Return of each text what `parse_object` returns; None where only that can tell.
+class Parsed(NamedTuple):
+    """What texts are, as far as it is sure.
+
+    Attributes:
+        rows: of each text what `parse_object` returns; None where only that can tell.
+        columns: the rows' values, by key; None unless all rows are sure and have the same keys in
+            the same order.
+    """
+
+    rows: list[dict[str, Any] | None]
+    columns: dict[str, Sequence[Any]] | None = None
+
+
+def parse_objects(texts: Sequence[bytes]) -> Parsed:
+    """Return what texts are, in a fraction of the time of `parse_object`.
 
     orjson reads them. It takes the last of repeated keys, makes floats of integers beyond 64 bits
     and goes deeper than DEPTH, and refuses some of what is sound: its answer stands only where the
     text has no more strings than the answer, and where no number and no depth is in doubt.
     """
-    rows = [_read(text) for text in texts]
-    if None not in rows and _strings_in(b"\n".join(texts)) == sum(map(_strings_of, rows)):
-        return rows
-    return [
-        row if row is not None and _strings_in(text) == _strings_of(row) else None
+    rows: list[Any] = []
+    values = map(orjson.loads, texts)
+    while len(rows) < len(texts):
+        try:
+            rows.extend(values)
+        except orjson.JSONDecodeError:
+            rows.append(None)
+    if set(map(type, rows)) == {dict}:
+        columns = None
+        if len(set(map(tuple, rows))) == 1:
+            columns = columns_of(rows)
+            count = len(rows) * len(columns) + sum(map(_strings_of, columns.values()))
+        else:
+            count = sum(map(_strings_of, rows))
+        if _strings_in(b"\n".join(texts)) == count:
+            return Parsed(rows, columns)
+    sure = [
+        type(row) is dict and _strings_in(text) == _strings_of(row)
         for text, row in zip(texts, rows, strict=True)
     ]
+    return Parsed([row if known else None for row, known in zip(rows, sure, strict=True)])
 
 
-def _read(text: bytes) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return value if type(value) is dict else None
+def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, Sequence[Any]]:
+    """Return rows that have the same keys in the same order by columns."""
+    return dict(zip(rows[0], zip(*map(dict.values, rows), strict=True), strict=True))
 
 
 def _strings_in(text: bytes) -> int:
@@ -110,11 +136,15 @@ def _strings_in(text: bytes) -> int:
 
 def _strings_of(value: Any, depth: int = 0) -> int:
     """Return how many strings an object or a list has, keys too; _DOUBT where another doubt is."""
-    if type(value) is dict:
-        count, inner = len(value), value.values()
-    else:
-        count, inner = 0, value
-    for item in inner:
+    count, values = (len(value), value.values()) if type(value) is dict else (0, value)
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        return count + len(values)
+    if kinds <= _NO_STRINGS:
+        return count
+    if kinds == {float}:
+        return count if min(values) > -_LARGE and max(values) < _LARGE else _DOUBT
+    for item in values:
         kind = type(item)
         if kind is str:
             count += 1

@@ -24,7 +24,7 @@ from storage.source import (
     Stretch,
     Unit,
 )
-from storage.sources._json import parse_object, parse_objects
+from storage.sources._json import columns_of, parse_object, parse_objects
 from storage.sources._json_file import LINES, MEMBERS, Pieces, layout_of, pieces
 from storage.sources._rows import record_in
 from storage.sources._stream import LINE_BYTES, Stream, marked
@@ -145,11 +145,10 @@ class JsonLines:
 
     def _block(self, unit: Unit, found: Pieces, first: int, layout: str) -> Block:
         """Return the values from number `first` on, blank lines left out."""
-        rows = parse_objects([data or b"" for data in found.data])
-        sound = [row for row in rows if row is not None]
-        if len(sound) == len(rows) and len({tuple(row) for row in sound}) == 1:
+        rows, columns = parse_objects([data or b"" for data in found.data])
+        if columns is not None:
             numbers = range(first, first + len(rows))
-            return Block(len(rows), [self._table(unit, range(len(rows)), numbers, sound)])
+            return Block(len(rows), [self._table(unit, range(len(rows)), numbers, columns)])
         alone: dict[int, Record | Rejected] = {}
         tables: defaultdict[tuple[str, ...], _Waiting] = defaultdict(lambda: _Waiting([], [], []))
         place = 0
@@ -169,20 +168,25 @@ class JsonLines:
             table.numbers.append(number)
             table.rows.append(row)
             place += 1
-        return Block(place, [self._table(unit, *table) for table in tables.values()], alone)
+        found_tables = [
+            self._table(unit, table.places, table.numbers, columns_of(table.rows))
+            for table in tables.values()
+        ]
+        return Block(place, found_tables, alone)
 
     def _table(
-        self, unit: Unit, places: Sequence[int], numbers: Sequence[int], rows: list[dict[str, Any]]
+        self,
+        unit: Unit,
+        places: Sequence[int],
+        numbers: Sequence[int],
+        columns: dict[str, Sequence[Any]],
     ) -> Table:
-        """Return rows that have the same keys in the same order."""
-
         def record(row: dict[str, Any], number: int) -> Record | Rejected:
             where = f"{unit.name}#{number}"
             folder = unit.path.parent
             return record_in(self._tree, folder, self._columns, row, source_id=where, where=where)
 
-        columns = zip(*(row.values() for row in rows), strict=True)
-        return Table(unit.name, places, numbers, dict(zip(rows[0], columns, strict=True)), record)
+        return Table(unit.name, places, numbers, columns, record)
 
     def _strict(self, where: str, data: bytes | None, whole: bool) -> dict[str, Any] | Rejected:
         known = where if self._columns.id is None else None
