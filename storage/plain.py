@@ -18,7 +18,6 @@ from storage.source import TEXT_BYTES, Columns, Refused
 
 # What `clean_text` takes away or changes.
 _CONTROLS = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\x{2028}\x{2029}]"
-_MARK = "\ufeff".encode()
 # Values of meta that stay what they are.
 _AS_THEY_ARE = frozenset((NoneType, str, bool, int, float, date))
 
@@ -85,17 +84,18 @@ def plain(columns: Columns, table: Table) -> Plain | None:
     text = pl.Series("text", texts, pl.String)
     data = [text.encode() for text in texts]
     every = b" ".join(data)
-    doubtful.update(row for row, value in enumerate(texts) if not _is_visible(value))
+    # The first characters, which are few, tell of most texts.
+    if not all(map(_is_visible, {text[:1] for text in texts})):
+        doubtful.update(row for row, text in enumerate(texts) if not _is_visible(text))
     if max(map(len, data)) > TEXT_BYTES:
-        doubtful.update((text.str.len_bytes() > TEXT_BYTES).arg_true())
-    if _MARK in every:
-        doubtful.update(text.str.starts_with("\ufeff").arg_true())
+        doubtful.update(row for row, one in enumerate(data) if len(one) > TEXT_BYTES)
     if _has_controls(every):
         doubtful.update(text.str.contains(_CONTROLS).arg_true())
     ids = checked(columns.id, {str, int})
     if ids is not None:
         ids = list(map(str, ids))
-        doubtful.update(row for row, value in enumerate(ids) if not value.strip())
+        if "" in map(str.strip, ids):
+            doubtful.update(row for row, value in enumerate(ids) if not value.strip())
     series = checked(columns.series, {str, NoneType})
     position = checked(columns.position, {int, NoneType}, _fits)
     licence = checked(roles.licence, {str, NoneType})
@@ -157,7 +157,10 @@ def _has_controls(data: bytes) -> bool:
 
 
 def _is_visible(text: str) -> bool:
-    """Whether a text is sure to be visible, by its first character that is no space."""
+    """Whether a text is sure to be visible, and to begin with no mark of its encoding.
+
+    Its first character that is no space tells.
+    """
     first = text.lstrip()[:1]
     return "!" <= first <= "~" or first.isalnum()
 
