@@ -139,6 +139,9 @@ class Workers:
         pending: deque[tuple[Item, Future[list[Result]]]] = deque()
         for batch in batches:
             hostile = sent(batch)
+            if not hostile and not pending:
+                yield batch, []
+                continue
             if hostile:
                 processes = self.executor()
                 assert isinstance(processes, Processes)

@@ -13,7 +13,7 @@ import zstandard
 
 from storage.source import Refused, Stretch
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 2 << 20
 LINE_BYTES = 64 << 20
 # What a compressed file may unfold to. A gzip bomb has 1028 to 1, a zstd bomb 32,000 to 1;
 # repetitive real text seldom passes 50 to 1.
