@@ -32,7 +32,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -204,7 +203,11 @@ def against(value: float, goal: float | None) -> str:
 
 
 def report_both(
-    what: str, ours: Sequence[Cost], floor: Sequence[Cost], cpu: float, wall: float | None = None
+    what: str,
+    ours: Sequence[Cost],
+    floor: Sequence[Cost],
+    cpu: float | None = None,
+    wall: float | None = None,
 ) -> None:
     """Print CPU seconds and wall seconds, each against its goal."""
     size = ours[0].records
@@ -367,10 +370,10 @@ def parquet_floor(source: Path, path: Path) -> int:
     return frame.height
 
 
-def tars_floor(source: Path, _path: Path, share: int) -> int:
-    """Read each member of every other tar and decode each picture."""
+def tars_floor(source: Path, _path: Path) -> int:
+    """Read each member of each tar and decode each picture."""
     count = 0
-    for path in sorted(source.iterdir())[share::2]:
+    for path in sorted(source.iterdir()):
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 file = archive.extractfile(member)
@@ -382,10 +385,10 @@ def tars_floor(source: Path, _path: Path, share: int) -> int:
     return count
 
 
-def hf_floor(source: Path, _path: Path, share: int) -> int:
-    """Read each column of every other file and decode each picture."""
+def hf_floor(source: Path, _path: Path) -> int:
+    """Read each column of each file and decode each picture."""
     count = 0
-    for path in sorted(source.iterdir())[share::2]:
+    for path in sorted(source.iterdir()):
         for batch in pq.ParquetFile(path).iter_batches(batch_size=100):
             batch["caption"].to_pylist()
             for image in batch["image"].to_pylist():
@@ -452,48 +455,52 @@ def parquet_row(given: argparse.Namespace, folder: Path) -> None:
 
 
 def tars_row(given: argparse.Namespace, folder: Path) -> None:
-    """WebDataset tars of pictures; floor: tarfile and Pillow, in as many processes."""
+    """WebDataset tars of pictures; floor: tarfile and Pillow, in one process."""
     pictures_row("tars", write_tars, tars_floor, given, folder)
 
 
 def hf_row(given: argparse.Namespace, folder: Path) -> None:
-    """Hugging Face Parquet of pictures; floor: pyarrow and Pillow, in as many processes."""
+    """Hugging Face Parquet of pictures; floor: pyarrow and Pillow, in one process."""
     pictures_row("Hugging Face Parquet", write_hf, hf_floor, given, folder)
 
 
 def pictures_row(
     what: str,
     write: Callable[[Path, int, int], Path],
-    floor: Callable[[Path, Path, int], int],
+    floor: Work,
     given: argparse.Namespace,
     folder: Path,
 ) -> None:
-    """Print pictures of both sizes, less the least start of a decoding child, and that start.
+    """Print pictures of both sizes, less the start-up of each side, which has rows of its own.
 
-    Ingest with one worker is two processes: this and the decoding child. So is the floor, each
-    with every other file, the longer wall counting.
+    Ingest with one worker decodes in one process, the child that it hands the pictures; so does
+    the floor. The start-up is what the same work costs for TINY pictures, the least of all pairs;
+    that of ours starts the child and commits.
     """
-    [picture] = pictures(1, SIDES_PX[0])
-    started: list[Cost] = [fresh(decoder_start, picture) for _ in range(given.repeats)]
-    cpu, wall = (min(seconds) for seconds in zip(*((c.cpu, c.wall) for c in started), strict=True))
     for count, side_px in zip(given.pictures, SIDES_PX, strict=True):
         source = write(folder / f"{side_px}px", count, side_px)
         tiny = write(folder / f"tiny-{side_px}px", TINY, side_px)
-        ours, theirs = in_turn(
-            given.repeats,
-            partial(fresh, after_warm_up, ingest, source, tiny),
-            partial(in_two_processes, floor, source, tiny),
+        began, whole = (
+            in_turn(
+                given.repeats,
+                *(partial(fresh, after_warm_up, work, of, tiny) for work in (ingest, floor)),
+            )
+            for of in (tiny, source)
         )
-        ours = [c._replace(cpu=c.cpu - cpu, wall=c.wall - wall) for c in ours]
+        report_both(f"{what}, {side_px} px, start-up", *began)
+        ours, theirs = (
+            [less_start_up(cost, start) for cost in costs]
+            for costs, start in zip(whole, began, strict=True)
+        )
         report_both(f"{what}, {side_px} px", ours, theirs, 2, 2)
+    [picture] = pictures(1, SIDES_PX[0])
+    started: list[Cost] = [fresh(decoder_start, picture) for _ in range(given.repeats)]
     report_alone("start of a decoding child, wall s", 1, [c.wall for c in started], 0.5)
 
 
-def in_two_processes(floor: Callable[[Path, Path, int], int], source: Path, tiny: Path) -> Cost:
-    works = [partial(floor, share=share) for share in (0, 1)]
-    with ThreadPoolExecutor(2) as threads:
-        one, other = threads.map(lambda work: fresh(after_warm_up, work, source, tiny), works)
-    return Cost(one.cpu + other.cpu, max(one.wall, other.wall), one.records + other.records)
+def less_start_up(whole: Cost, began: Sequence[Cost]) -> Cost:
+    cpu, wall = min(c.cpu for c in began), min(c.wall for c in began)
+    return whole._replace(cpu=whole.cpu - cpu, wall=whole.wall - wall)
 
 
 def workers_row(given: argparse.Namespace, folder: Path) -> None:
