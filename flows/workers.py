@@ -409,8 +409,7 @@ def serve(descriptor: int, isolated: bool) -> None:
         while head := requests.read(_SIZE.size):
             called, packed = pickle.loads(requests.read(*_SIZE.unpack(head)))
             for answer in _answers(called, packed):
-                pipe.sendall(_SIZE.pack(len(answer)))
-                pipe.sendall(answer)
+                pipe.sendall(_SIZE.pack(len(answer)) + answer)
 
 
 def _answers(called: bytes, packed: Sequence[bytes]) -> Iterator[bytes]:

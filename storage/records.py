@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,7 +66,9 @@ def record_hashes(
         meta: the source's other columns.
         shared: those of HASHED that are the same in all records, none of them null.
     """
-    given = {name: columns[name] for name in HASHED if name in columns}
+    given = {
+        name: columns[name] for name in HASHED if set(map(type, columns.get(name, ()))) - {NoneType}
+    }
     if "texts" in given:
         given["texts"] = [t and list(map(_known, t)) for t in given["texts"]]
     height = len(digests)

@@ -24,7 +24,7 @@ from storage import commit
 from storage.block import Span, Table, blocks
 from storage.parts import ALWAYS, RECORD
 from storage.plain import Plain, plain
-from storage.records import record_hash, record_hashes
+from storage.records import HASHED, record_hashes
 from storage.source import Columns, Record, Rejected, Source, Tally, Unit
 
 _NO_NOTES = pl.Series("normalised", [[]], dtype=RECORD["normalised"])
@@ -175,6 +175,7 @@ class _Singles:
         self.metas: list[dict[str, Any]] = []
         self.pictured = False
         self.out: list[Out] = []
+        self._text_digests: list[bytes | None] = []
 
     def add(self, place: int, found: Record | Rejected, seen: Iterator[Seen]) -> None:
         """Add a record, or why it is none; takes what was seen of its picture, if it has one."""
@@ -211,8 +212,8 @@ class _Singles:
         if looked is not None and looked.inspected is not None:
             row["width"], row["height"] = looked.inspected.width, looked.inspected.height
             row["normalised"] += looked.inspected.notes
-        row["record"] = record_hash(digest, text_digest, row, found.meta)
         self.rows.append(row)
+        self._text_digests.append(text_digest)
         self.metas.append(found.meta)
         self.images.append(found.image if location is None else None)
         self.pictured |= found.image is not None
@@ -221,6 +222,7 @@ class _Singles:
         """Return the records' columns; those that no record has are left out."""
         schema = {"place": pl.Int64, "where": pl.String, "text_bytes": pl.Int64, **RECORD}
         columns = {name: [row.get(name) for row in self.rows] for name in schema}
+        columns["record"] = self._hashes()
         return pl.DataFrame(
             {
                 name: pl.Series(values, dtype=schema[name])
@@ -228,6 +230,24 @@ class _Singles:
                 if name in ALWAYS or any(value is not None for value in values)
             }
         )
+
+    def _hashes(self) -> list[bytes]:
+        """Return the record hashes, made together for records whose meta has the same names."""
+        alike: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        for at, meta in enumerate(self.metas):
+            alike[tuple(meta)].append(at)
+        hashes = [b""] * len(self.rows)
+        for names, places in alike.items():
+            rows = [self.rows[at] for at in places]
+            hashed = record_hashes(
+                [row["digest"] for row in rows],
+                [self._text_digests[at] for at in places],
+                {name: [row.get(name) for row in rows] for name in HASHED},
+                {name: [self.metas[at][name] for at in places] for name in names},
+            )
+            for at, one in zip(places, hashed, strict=True):
+                hashes[at] = one
+        return hashes
 
     def _reject(
         self, place: int, found: Record | Rejected, code: str, detail: str, digest: bytes | None

@@ -87,7 +87,7 @@ class Stream:
     def skip(self, size: int) -> int:
         """Pass over `size` bytes and return how many there were."""
         if self._pieces is None:
-            skipped = max(0, min(size, os.fstat(self._file.fileno()).st_size - self.position))
+            skipped = max(0, min(size, self._before[0] - self.position))
             self._file.seek(skipped, os.SEEK_CUR)
         else:
             skipped = sum(map(len, self._taken(size)))
