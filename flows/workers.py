@@ -319,6 +319,7 @@ class _Worker:
 
     def __init__(self, isolated: bool) -> None:
         self.pipe, theirs = socket.socketpair()
+        self._received = bytearray()
         with theirs:
             program = _PROGRAM.format(path=sys.path, descriptor=theirs.fileno(), isolated=isolated)
             self.process = subprocess.Popen(
@@ -358,13 +359,13 @@ class _Worker:
         self.pipe.close()
 
     def _read(self, size: int, limit_s: float | None) -> bytes:
-        data = bytearray()
         until = math.inf if limit_s is None else time.monotonic() + limit_s
-        while len(data) < size:
+        while len(self._received) < size:
             # A child of the worker may hold the pipe open after its death: look at both.
             self.pipe.settimeout(max(0.001, min(LOOK_S, until - time.monotonic())))
             try:
-                piece = self.pipe.recv(min(size - len(data), 1 << 20))
+                # Small answers come several at a time.
+                piece = self.pipe.recv(min(max(size - len(self._received), 1 << 16), 1 << 20))
             except TimeoutError as error:
                 if self.process.poll() is not None:
                     raise self._ended() from error
@@ -375,9 +376,11 @@ class _Worker:
                 raise self._ended() from error
             if not piece:
                 raise self._ended()
-            data += piece
+            self._received += piece
             until = time.monotonic() + STALL_S
-        return bytes(data)
+        data = bytes(self._received[:size])
+        del self._received[:size]
+        return data
 
     def _ended(self) -> _Ended:
         self.end()
