@@ -221,7 +221,9 @@ class _Singles:
     def frame(self) -> pl.DataFrame:
         """Return the records' columns; those that no record has are left out."""
         schema = {"place": pl.Int64, "where": pl.String, "text_bytes": pl.Int64, **RECORD}
-        columns = {name: [row.get(name) for row in self.rows] for name in schema}
+        columns: dict[str, Sequence[Any]] = {
+            name: [row.get(name) for row in self.rows] for name in schema
+        }
         columns["record"] = self._hashes()
         return pl.DataFrame(
             {

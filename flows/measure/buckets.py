@@ -20,6 +20,7 @@ from flows.workers import Workers
 from storage import commit
 
 BUCKET_BYTES = 256 << 20
+_SAMPLE_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,16 @@ def run(
         folder: for the buckets; it is removed in the end.
     """
     step = node.step
-    count = _count(node, tasks, len(uids))
-    if tasks and count == 1:
-        # One bucket is what lies in the parts: nothing need move.
-        return step.gather(uids, list(workers.map(_parts, [Parts(tasks, arguments)])))
+    if not tasks:
+        return step.gather(uids, [])
+    first = step.select(rows_of(tasks[0]))
+    count = _count(node, first, len(uids))
+    if count == 1:
+        # One bucket is what lies in the parts: nothing need move, nor need a worker start.
+        others = (step.select(rows_of(task)) for task in tasks[1:])
+        rows = pl.concat([first, *others], how="vertical_relaxed")
+        return step.gather(uids, [step.run_groups(rows, step.scatter(rows), *arguments)])
+    del first
     shutil.rmtree(folder, ignore_errors=True)
     commit.make_folder(folder)
     try:
@@ -106,11 +113,9 @@ def run_within_parts(
     return node.step.gather(uids, list(workers.map(_parts, parts)))
 
 
-def _count(node: Node, tasks: Sequence[Task], rows: int) -> int:
-    """Return how many buckets keep each below BUCKET_BYTES, as the first part goes."""
-    if not tasks:
-        return 1
-    sample = node.step.select(rows_of(tasks[0]))
+def _count(node: Node, first: pl.DataFrame, rows: int) -> int:
+    """Return how many buckets keep each below BUCKET_BYTES, as the first part's rows go."""
+    sample = first[:_SAMPLE_ROWS]
     keyed = node.step.scatter(sample)
     copies = max(1, keyed.height // max(1, sample.height))
     size = int(sample.estimated_size()) * copies + int(keyed.estimated_size())
