@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import tempfile
 from collections import defaultdict
@@ -88,7 +89,7 @@ class Reader:
     name: str
     columns: Columns
     copy: bool
-    look: Callable[[bytes], Seen]
+    look: Callable[[bytes], decoding.Fields]
 
     def batches(self, units: Iterable[Unit], workers: Workers) -> Iterator[Batch]:
         """Yield what units hold, each position once and in order.
@@ -101,7 +102,7 @@ class Reader:
             self.look, self._positions(units), Positions.pictures, decoding.crashed
         )
         for these, seen in looked:
-            yield checked(these, iter(seen), self.name, copy=self.copy)
+            yield checked(these, itertools.starmap(Seen, seen), self.name, copy=self.copy)
 
     def spool(self, folder: Path, units: Sequence[Unit]) -> Spool:
         """Write what units hold into a new file of a folder."""
@@ -185,8 +186,8 @@ class _Singles:
         looked = None if found.image is None else next(seen)
         text_digest = None if found.text is None else digest_of(found.text)
         digest = text_digest if looked is None else looked.digest
-        if looked is not None and looked.inspected is None:
-            self._reject(place, found, looked.code or "", looked.detail, digest)
+        if looked is not None and looked.size is None:
+            self._reject(place, found, looked.code, looked.detail, digest)
             return
         if digest is None:
             self._reject(place, found, "NO_CONTENT", "neither an image nor a text", None)
@@ -209,9 +210,9 @@ class _Singles:
             "licence": found.licence,
             "normalised": list(found.notes),
         }
-        if looked is not None and looked.inspected is not None:
-            row["width"], row["height"] = looked.inspected.width, looked.inspected.height
-            row["normalised"] += looked.inspected.notes
+        if looked is not None and looked.size is not None:
+            row["width"], row["height"] = looked.size
+            row["normalised"] += looked.notes
         self.rows.append(row)
         self._text_digests.append(text_digest)
         self.metas.append(found.meta)

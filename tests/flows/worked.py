@@ -113,7 +113,7 @@ def seen_until_killed(image: bytes) -> Any:
     plan = Path(os.environ["WINNOW_TEST_PLAN"])
     moment, digest, share = plan.read_text().split()
     found = decoding.seen(image)
-    if found.digest.hex() != digest or not _once(plan.parent, f"{plan.name}.killed"):
+    if found[0].hex() != digest or not _once(plan.parent, f"{plan.name}.killed"):
         return found
     if moment == "work":
         threading.Timer(0.005 * float(share), os.kill, (os.getpid(), signal.SIGKILL)).start()
