@@ -53,8 +53,8 @@ def curate(recipe: str, until: str = "report", **options: Any) -> dict[str, Any]
     Args:
         recipe: path of the recipe.
         until: the last stage.
-        options: store, set, workers, dask, device, at, mixed, accept, allow_missing; as those of
-            `winnow run`.
+        options: store, set, workers, dask, device, at, mixed, accept, unseal, allow_missing; as
+            those of `winnow run`.
     """
     stages = runs.stages_of(Path(recipe), until, options.get("set", []))
     result: dict[str, Any] = {}
@@ -94,6 +94,7 @@ def run(recipe: Path, store: Store, options: Options, overrides: list[str]) -> d
         "at": options.at,
         "mixed": options.mixed,
         "accept": options.accept,
+        "unseal": options.unseal,
         "allow_missing": options.allow_missing,
     }
     try:

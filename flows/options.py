@@ -24,6 +24,7 @@ class Options:
         mixed: let a table hold vectors of several numerics classes.
         publish: make a version; a flow whose stages are tasks does so with the last.
         accept: take an ingest of which much cannot be used.
+        unseal: answer on the sealed part of the hold-out.
         allow_missing: go on where members of a source's brace range or list are missing.
     """
 
@@ -36,6 +37,7 @@ class Options:
     mixed: bool = False
     publish: bool = True
     accept: bool = False
+    unseal: bool = False
     allow_missing: bool = False
     reporter: Reporter = field(default_factory=Reporter)
 

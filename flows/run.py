@@ -12,7 +12,7 @@ import polars as pl
 
 from contracts import methods
 from contracts.errors import ConfigError, DataError, nearest
-from flows.answer import compare, evaluate, pretrain
+from flows.answer import arms, compare, evaluate, pretrain, sets
 from flows.answer.check import check_stages
 from flows.export import datacard, destination, ready_lines
 from flows.export import export as exporting
@@ -89,7 +89,9 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         recipe, folders = targets.named(bootstrap.resolved(recipe, store, towers), store)
         planned = plan(recipe, options.given)
     with problems.at():
-        check_stages(recipe)
+        check_stages(recipe, options.given)
+    if options.unseal and (recipe.holdout is None or recipe.holdout.sealed_ratio is None):
+        problems.add("holdout.sealed_ratio", "nothing is sealed: --unseal has nothing to open.")
     with problems.at("canaries"):
         if recipe.canaries is not None and not problems.found:
             canaries.check(recipe.canaries, planned)
@@ -169,6 +171,8 @@ def _keep_verdict(this: Run) -> None:
     this.stored = _store_verdict(this, verdict)
     stages = [s for s in STAGES if this.options.reaches(s)]
     own_code = _own_code(this.recipe)
+    if this.options.unseal:
+        own_code = {**own_code, "unsealed": True}
     this.content = content_of(_facts(this), this.pool.digest, stages, own_code)
     last = load_run(this.store, this.recipe.name)
     exports = destination.folder_of(this.store, this.recipe)
@@ -315,7 +319,7 @@ def _export(this: Run) -> None:
     lines = _ready_lines(main, verdict.kept, deep)
     for arm in section.arms:
         if arm != "recipe":
-            rows = compare.arm_records(this.runtime, verdict.kept, arm, section.seed)
+            rows = sets.arm_records(this.runtime, verdict.kept, arm, section.seed)
             exported = exporting.export(
                 this.runtime, rows, section, folder.parent / arm / folder.name,
                 facts={**facts, "arm": arm}, previous=exporting.Previous.of_run(last, arm),
@@ -341,34 +345,47 @@ def _pretrain(this: Run) -> None:
     if section is None:
         return
     assert this.verdict is not None
-    this.options.reporter.stage("pretrain")
-    kept = this.verdict.kept
+    reporter, kept = this.options.reporter, this.verdict.kept
+    reporter.stage("pretrain")
     comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)
     wanted = tuple(s for s in evaluate.sections(recipe) if s.cluster is None)
-    arm = pretrain.export_arm(this.runtime, "recipe", kept, recipe.export, this.exported)
+    holdout = None
+    drawn: dict[str, list[sets.Set]] = {}
+    if this.options.reaches("evaluate") and wanted:
+        assert this.runtime.holdout_masks is not None
+        masks = this.runtime.holdout_masks
+        holdout = evaluate.records(this.runtime, masks, wanted, unseal=this.options.unseal)
+        drawn = sets.drawn(this.runtime, kept, comparison, section.seed, this.options.given)
+    frames = {name: [frame for frame, _ in of] for name, of in drawn.items()}
+    # Of parts the recipe's arm is another in each; what is kept of all trains the checkpoint.
+    whole = "whole" if frames else "recipe"
+    made = arms.make(
+        this.runtime, {**frames, whole: [kept]}, recipe.export, kept["uid"], this.exported
+    )
+    [of_all] = made.pop(whole)
+    if holdout is not None:
+        reporter.stage("evaluate")
+        for name, counts in holdout.passed_over.items():
+            lacking = ", ".join(f"{n:,} {what}" for what, n in counts.items())
+            reporter.line(f"{name}: passes over held-out records {lacking}")
+        compared = compare.compare(
+            this.runtime, drawn, made, section, comparison, wanted, holdout, reporter.line
+        )
+        for arm_name, seeds in compared["unencoded"].items():
+            reporter.line(
+                f"{arm_name}: held-out records without a vector, by training: {json.dumps(seeds)}"
+            )
+        this.result["evaluation"] = compared
     training = pretrain.Training(
         root=this.store.root,
         pool=this.pool.name,
-        arm=arm,
+        arm=of_all,
         section=section,
         steps=comparison.steps or section.steps,
         seed=section.seed,
         recipe_dir=recipe.recipe_dir,
         device=this.options.device,
     )
-    if this.options.reaches("evaluate") and wanted:
-        assert this.runtime.holdout_masks is not None
-        records, passed_over = evaluate.records(this.runtime, this.runtime.holdout_masks, wanted)
-        this.options.reporter.stage("evaluate")
-        for name, counts in passed_over.items():
-            lacking = ", ".join(f"{n:,} {what}" for what, n in counts.items())
-            this.options.reporter.line(f"{name}: passes over held-out records {lacking}")
-        compared = compare.compare(this.runtime, kept, section, comparison, wanted, records, arm)
-        for arm_name, seeds in compared["unencoded"].items():
-            this.options.reporter.line(
-                f"{arm_name}: held-out records without a vector, by seed: {json.dumps(seeds)}"
-            )
-        this.result["evaluation"] = {**compared, "passed_over": passed_over}
     this.checkpoint = pretrain.trained(training)
     this.result["checkpoint"] = str(this.store.path(this.checkpoint))
 

@@ -429,19 +429,47 @@ class ShardSamples:
         repeats: (n,) how often an epoch sees each.
     """
 
-    def __init__(self, folder: Path) -> None:
-        content = manifest(folder)
-        if content is None:
-            raise DataError(f"{folder}: is no export: it has no {MANIFEST}.")
-        names = [f["name"] for f in content["files"] if f["name"].endswith(".tar")]
-        self._paths = [folder / name for name in names]
-        index = read_table(folder / INDEX)
+    def __init__(self, *folders: Path, records: pl.DataFrame | None = None) -> None:
+        """Open exports.
+
+        Args:
+            folders: of exports that share no record.
+            records: uid and repeats of those that are wanted; all, as the exports repeat them,
+                where not given.
+
+        Raises:
+            DataError: a folder is no export, or a record is in none of them.
+        """
+        self._paths: list[Path] = []
+        indices = []
+        for folder in folders:
+            content = manifest(folder)
+            if content is None:
+                raise DataError(f"{folder}: is no export: it has no {MANIFEST}.")
+            index = read_table(folder / INDEX).drop("content")
+            first = pl.lit(len(self._paths), dtype=pl.UInt32)
+            repeats = pl.DataFrame(schema={"uid": pl.UInt64, "repeats": pl.UInt16})
+            if (folder / REPEATS).is_file():
+                repeats = read_table(folder / REPEATS)
+            indices.append(
+                index.with_columns(shard=pl.col("shard") + first)
+                .join(repeats, "uid", "left", maintain_order="left")
+                .with_columns(pl.col("repeats").fill_null(1))
+            )
+            names = [f["name"] for f in content["files"] if f["name"].endswith(".tar")]
+            self._paths += [folder / name for name in names]
+        index = pl.concat(indices)
+        if records is not None:
+            index = index.drop("repeats").join(records, "uid", "inner", maintain_order="left")
+            if index.height != records.height:
+                where = ", ".join(map(str, folders))
+                raise DataError(
+                    f"{where}: hold {index.height:,} of the {records.height:,} records that are "
+                    "trained on. Delete them: they are made again."
+                )
         self._index = index
         self.uids: NDArray[np.uint64] = index["uid"].to_numpy()
-        self.repeats = np.ones(len(index), dtype=np.uint16)
-        if (folder / REPEATS).is_file():
-            known = index.join(read_table(folder / REPEATS), "uid", "left", maintain_order="left")
-            self.repeats = known["repeats"].fill_null(1).to_numpy()
+        self.repeats: NDArray[np.uint16] = index["repeats"].to_numpy()
         self._files: dict[int, int] = {}
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from flows.answer import compare, evaluate, pretrain
 from flows.recipe.sections import Problems, Recipe
 
 
-def check_stages(recipe: Recipe) -> None:
+def check_stages(recipe: Recipe, given: Mapping[str, Any]) -> None:
     """Check the sections of pretraining and evaluation against the signatures they configure.
 
     Raises:
@@ -29,5 +32,5 @@ def check_stages(recipe: Recipe) -> None:
         if objective is not None:
             evaluate.check(recipe, sections, objective)
         if encoders:
-            compare.check(recipe, sections)
+            compare.check(recipe, sections, given)
     problems.raise_any()

@@ -1,29 +1,38 @@
-"""Compare: is the curated set better than a random one of equal size? Paired over seeds."""
+"""Compare: does the curated set lie outside of what random sets of equal size reach?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from contracts.errors import nearest
-from contracts.uid import uniform
-from flows.answer import evaluate
-from flows.answer.evaluate import EvaluateSection, Evaluation, evaluated
-from flows.answer.pretrain import Arm, Training, export_arm
+from contracts.errors import ConfigError, nearest
+from contracts.report import Metric
+from flows.answer import arms, evaluate
+from flows.answer.asked import ask
+from flows.answer.evaluate import Evaluated, EvaluateSection, Evaluation, HoldOut, evaluated
+from flows.answer.pretrain import Training
+from flows.answer.sets import OTHER, Set, other_plan
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import CompareSection, PretrainSection, Problems, Recipe
-from storage.store import Object
+from storage.runs import load_run
 
-STREAM = "compare.random"
+ARMS = ("recipe", "random", "stratified", "all", "untrained")
+OF_PARTS = ("recipe", "random", "all", "untrained")
+CANNOT_TELL = "this protocol cannot tell"
+LEARNED = 2.0
+"""Sd between random sets by which they must lie above the untrained encoder."""
+
+Values = Mapping[str, Sequence[Metric]]
 
 
-def check(recipe: Recipe, sections: tuple[EvaluateSection, ...]) -> None:
+def check(recipe: Recipe, sections: tuple[EvaluateSection, ...], given: Mapping[str, Any]) -> None:
     """Check [compare] before anything is trained.
 
     Raises:
-        ConfigError: its metric is none that the protocols declare, or an arm is named twice.
+        ConfigError: with every problem of its metric and its arms.
     """
     comparison = recipe.compare
     if comparison is None:
@@ -35,165 +44,358 @@ def check(recipe: Recipe, sections: tuple[EvaluateSection, ...]) -> None:
         is_no = "is no score, but a setting" if metric in known else "no [[evaluate]] measures it"
         scores = [name for name, way in known.items() if way is not None]
         problems.add("compare.metric", f"{metric}: {is_no}.{nearest(metric, scores)}")
-    for arm in comparison.arms:
+    for arm in dict.fromkeys(comparison.arms):
         if comparison.arms.count(arm) > 1:
-            problems.add("compare.arms", f"{arm} is named twice: its seeds would count twice.")
+            problems.add("compare.arms", f"{arm} is named twice: its trainings would count twice.")
+        if comparison.claim == "rule" and arm not in OF_PARTS:
+            problems.add("compare.arms", f'{arm}: claim = "rule" has {", ".join(OF_PARTS)}.')
+        elif arm.startswith(OTHER):
+            with problems.at("compare.arms"):
+                try:
+                    other_plan(recipe, arm, given)
+                except ConfigError as error:
+                    raise ConfigError(f"{arm}: {error}") from None
+        elif arm not in ARMS:
+            problems.add("compare.arms", f"{arm}: is no arm.{nearest(arm, [*ARMS, OTHER])}")
+    if ("stratified" in comparison.arms) != (comparison.stratify_by is not None):
+        problems.add("compare.stratify_by", 'goes with the arm "stratified".')
     problems.raise_any()
 
 
 def compare(
     runtime: Runtime,
-    kept: pl.DataFrame,
+    sets: Mapping[str, Sequence[Set]],
+    made: Mapping[str, Sequence[arms.Arm]],
     section: PretrainSection,
     comparison: CompareSection,
     sections: tuple[EvaluateSection, ...],
-    records: Object,
-    recipe: Arm,
+    holdout: HoldOut,
+    on_line: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
-    """Train and evaluate every arm over the seeds.
+    """Train and evaluate every arm, and say what the metric of the answer shows.
 
-    `recipe` has the kept records, as they were exported; `random` as many draws of the pool minus
-    the hold-out, none repeated while records last, drawn anew for each seed; `all` the pool minus
-    the hold-out; `untrained` the initial weights. Within a seed all arms share initial weights and
-    order.
+    Args:
+        runtime: of the run.
+        sets: for each arm its sets, with the seeds of their trainings.
+        made: the same as a trainer reads them.
+        section: [pretrain].
+        comparison: [compare].
+        sections: what is evaluated.
+        holdout: on which records.
+        on_line: told what differences can be found, before they are.
 
     Returns:
-        answer, objective, steps, seeds, arms, metrics: values by arm and seed, the paired
-        differences with their t intervals over seeds, and intervals within the first seed's run,
-        which are bootstraps over items; unencoded: where an encoder gave records no vector.
+        answer, claim, objective, steps, seeds of the recipe's trainings, arms, metrics: values by
+        arm and training, the differences to the random sets with their intervals, and intervals
+        within the first training, which are bootstraps over items; unencoded: where an encoder
+        gave records no vector; passed_over, sealed: of the hold-out.
     """
     steps = comparison.steps or section.steps
-    seeds = [section.seed + i for i in range(comparison.seeds)]
-    arms: dict[str, list[Arm]] = {}
-    for name in comparison.arms:
-        arms[name] = []
-        for seed in seeds:
-            arms[name].append(_arm(runtime, name, kept, seed, arms[name], recipe))
-    tasks = [
-        Evaluation(
-            Training(
-                runtime.store.root, runtime.pool.name, arms[name][i], section,
-                0 if name == "untrained" else steps, seed,
-                runtime.plan.recipe.recipe_dir, runtime.device,
-            ),
-            sections,
-            records,
-            runtime.pool.parts,
-        )
-        for i, seed in enumerate(seeds)
-        for name in comparison.arms
-    ]  # fmt: skip
-    results = runtime.workers.map(evaluated, iter(tasks))
-    by_arm: dict[str, list[dict[str, Any]]] = {name: [] for name in comparison.arms}
-    with runtime.bar("training and evaluating", len(tasks)) as advance:
-        for task, measured in zip(tasks, results, strict=True):
-            by_arm[task.training.arm.name].append(measured)
-            advance(1)
-    metrics = _metrics({arm: [run["metrics"] for run in runs] for arm, runs in by_arm.items()})
+    tasks = {
+        arm: [
+            Evaluation(
+                Training(
+                    runtime.store.root, runtime.pool.name, made[arm][i], section,
+                    0 if arm == "untrained" else steps, seed,
+                    runtime.plan.recipe.recipe_dir, runtime.device,
+                ),
+                sections,
+                holdout.records,
+                runtime.pool.parts,
+            )
+            for i, (_, seed) in enumerate(of)
+        ]
+        for arm, of in sets.items()
+    }  # fmt: skip
+    # The random sets come first: two of them tell what can be found.
+    order = sorted(tasks, key=lambda arm: arm != "random")
+    wanted = comparison.metric or next(iter(evaluate.metrics(runtime.plan.recipe, sections)))
+    foreseen = "random" not in tasks or _foresee(runtime, wanted, comparison, on_line)
+    by_arm: dict[str, list[Evaluated]] = {arm: [] for arm in order}
+    results = runtime.workers.map(evaluated, (task for arm in order for task in tasks[arm]))
+    with runtime.bar("training and evaluating", sum(map(len, tasks.values()))) as advance:
+        for arm in order:
+            for _, measured in zip(tasks[arm], results, strict=False):
+                by_arm[arm].append(measured)
+                advance(1)
+                if not foreseen and len(by_arm["random"]) == 2:
+                    _foresee_by(by_arm["random"], wanted, comparison, on_line)
+                    foreseen = True
+    by_arm = {arm: by_arm[arm] for arm in sets}
+    metrics = found({arm: [run.metrics for run in of] for arm, of in by_arm.items()}, comparison)
+    answer = answered(metrics, comparison, {a: made[a][0].draws for a in made}, steps)
+    if answer is not None:
+        question = {
+            "kept": made["recipe"][0].content, "metric": answer["metric"],
+            "recipe": runtime.plan.recipe.name, "verdict": answer["verdict"],
+        }  # fmt: skip
+        asked = ask(runtime.store, holdout.digest, question)
+        answer["asked"] = len(asked)
+        answer["text"] += _asked_text(len(asked), holdout.sealed)
     return {
-        "answer": _answer(metrics, comparison.metric, arms, steps, seeds),
+        "answer": answer,
+        "claim": comparison.claim,
         "objective": section.objective,
         "steps": steps,
-        "seeds": seeds,
+        "seeds": [seed for _, seed in sets.get("recipe", next(iter(sets.values())))],
         "arms": {
-            name: {"records": of[0].records, "draws": of[0].draws} for name, of in arms.items()
+            name: {"records": of[0].records, "draws": of[0].draws, "trainings": len(of)}
+            for name, of in made.items()
         },
         "metrics": metrics,
         "unencoded": {
-            arm: [run["unencoded"] for run in runs]
+            arm: [run.unencoded for run in runs]
             for arm, runs in by_arm.items()
-            if any(run["unencoded"] for run in runs)
+            if any(run.unencoded for run in runs)
         },
+        "passed_over": holdout.passed_over,
+        "sealed": holdout.sealed,
     }
 
 
-def random_arm(everyone: pl.Series, draws: int, seed: int) -> pl.DataFrame:
-    """Return as many draws of all records, none repeated while records last."""
-    uids = everyone.to_numpy()
-    order = np.lexsort((uids, uniform(uids, seed, STREAM)))
-    rounds, rest = divmod(draws, len(uids))
-    repeats = np.full(len(uids), rounds, dtype=np.uint16)
-    repeats[order[:rest]] += 1
-    frame = pl.DataFrame({"uid": everyone, "repeats": pl.Series(repeats, dtype=pl.UInt16)})
-    return frame.filter(pl.col("repeats") > 0)
+# ------------------------------------------------------------------ what is found
 
 
-def arm_records(runtime: Runtime, kept: pl.DataFrame, name: str, seed: int) -> pl.DataFrame:
-    """Return uid and repeats of the arm `random` or `all`."""
-    everyone = runtime.frame([], runtime.visible)["uid"]
-    if name == "random":
-        return random_arm(everyone, int(kept["repeats"].sum()), seed)
-    once = pl.lit(1, dtype=pl.UInt16)
-    return pl.DataFrame({"uid": everyone}).with_columns(repeats=once)
+def found(by_arm: Mapping[str, Sequence[Mapping[str, Metric]]], comparison: CompareSection) -> Any:
+    """Return for each metric what the arms' trainings show of it."""
+    from evaluation.interval import holm, verdict
 
-
-def _arm(
-    runtime: Runtime, name: str, kept: pl.DataFrame, seed: int, before: list[Arm], recipe: Arm
-) -> Arm:
-    """Return an arm's shards; only the random arm is another for each seed."""
-    if name == "untrained":
-        return Arm(name, None, 0, 0, "untrained")
-    if name == "recipe":
-        return recipe
-    if before and name != "random":
-        return before[0]
-    return export_arm(
-        runtime, name, arm_records(runtime, kept, name, seed), runtime.plan.recipe.export
-    )
-
-
-def _metrics(by_arm: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    from evaluation.interval import paired, verdict
-
-    first = next(iter(by_arm.values()))
-    found: dict[str, Any] = {}
-    for name in first[0]:
-        higher = first[0][name]["higher_is_better"]
-        values = {arm: [run[name]["value"] for run in runs] for arm, runs in by_arm.items()}
-        differences = {}
-        # What is no score, such as a setting that was chosen, has no better and no worse.
-        if higher is not None and "random" in values and len(values["random"]) > 1:
-            for arm in values:
-                if arm != "random":
-                    difference = paired(values[arm], values["random"], higher_is_better=higher)
-                    shown = {**difference.to_dict(), "verdict": verdict(difference)}
-                    differences[f"{arm} - random"] = shown
-        found[name] = {
-            "higher_is_better": higher,
-            "values": values,
-            "differences": differences,
-            "within": {arm: runs[0][name] for arm, runs in by_arm.items()},
+    chosen = comparison.metric or next(iter(next(iter(by_arm.values()))[0]))
+    metrics = {
+        name: _of_metric({arm: [run[name] for run in of] for arm, of in by_arm.items()}, comparison)
+        for name in next(iter(by_arm.values()))[0]
+    }
+    recipes = [arm for arm in by_arm if arm == "recipe" or arm.startswith(OTHER)]
+    pairs = [_pair(arm) for arm in recipes]
+    # The chosen metric is one question a recipe; all others are questions together.
+    for family in ([chosen], [name for name in metrics if name != chosen]):
+        asked = {
+            (name, pair): metrics[name]["differences"][pair]
+            for name in family
+            for pair in pairs
+            if pair in metrics[name]["differences"]
         }
-    return found
+        corrected = holm({key: difference.p for key, difference in asked.items()})
+        for (name, pair), difference in asked.items():
+            metrics[name]["differences"][pair] = replace(
+                difference, p_corrected=corrected[name, pair]
+            )
+    for metric in metrics.values():
+        cannot_tell = metric["learned"] is not None and metric["learned"] < LEARNED
+        metric["differences"] = {
+            pair: asdict(difference)
+            | {"verdict": CANNOT_TELL if cannot_tell else verdict(difference, metric["worth"])}
+            for pair, difference in metric["differences"].items()
+        }
+    return metrics
 
 
-def _answer(
-    metrics: dict[str, Any],
-    chosen: str | None,
-    arms: dict[str, list[Arm]],
-    steps: int,
-    seeds: list[int],
+def _pair(arm: str) -> str:
+    return f"{arm} - random"
+
+
+def _of_metric(by_arm: Values, comparison: CompareSection) -> dict[str, Any]:
+    from evaluation import interval
+
+    first = next(iter(by_arm.values()))[0]
+    values = {arm: [run.value for run in runs] for arm, runs in by_arm.items()}
+    metric: dict[str, Any] = {
+        "higher_is_better": first.higher_is_better,
+        "values": values,
+        "worth": None,
+        "learned": None,
+        "differences": {},
+        "within": {arm: runs[0].to_dict() for arm, runs in by_arm.items()},
+    }
+    # What is no score, such as a setting that was chosen, has no better and no worse.
+    if first.higher_is_better is None or len(values.get("random", ())) < 2:
+        return metric
+    higher = first.higher_is_better
+    metric["worth"] = _worth(values, comparison)
+    if "untrained" in values:
+        metric["learned"] = interval.learned(
+            values["random"], values["untrained"], higher_is_better=higher
+        )
+    way = interval.prediction if comparison.claim == "set" else interval.paired
+    for arm, runs in by_arm.items():
+        if arm != "random":
+            over_items = _over_items(runs, by_arm["random"])
+            metric["differences"][_pair(arm)] = way(
+                values[arm], values["random"], over_items, higher_is_better=higher
+            )
+    return metric
+
+
+def _over_items(arm: Sequence[Metric], random: Sequence[Metric]) -> float | None:
+    from evaluation.interval import over_items
+
+    of_arm = [run.items for run in arm if run.items is not None]
+    of_random = [run.items for run in random if run.items is not None]
+    if len(of_arm) < len(arm) or len(of_random) < len(random):
+        return None
+    return over_items(np.stack(of_arm), np.stack(of_random), arm[0].statistic)
+
+
+def _worth(values: Mapping[str, Sequence[float]], comparison: CompareSection) -> float:
+    """Return the smallest difference that matters: 0.01 where all values are shares, else 1 %."""
+    if comparison.worth is not None:
+        return comparison.worth
+    if all(0 <= value <= 1 for of in values.values() for value in of):
+        return 0.01
+    return 0.01 * abs(float(np.mean(values["random"])))
+
+
+# ------------------------------------------------------------------ what is said
+
+
+def answered(
+    metrics: Mapping[str, Any], comparison: CompareSection, draws: Mapping[str, int], steps: int
 ) -> dict[str, Any] | None:
-    """Say what one metric shows against the random subset: the chosen one, or the first."""
-    name = chosen or next(iter(metrics))
+    """Say what one metric shows against random sets: the chosen one, or the first."""
+    name = comparison.metric or next(iter(metrics))
     metric = metrics[name]
-    difference = metric["differences"].get("recipe - random")
+    difference = metric["differences"].get(_pair("recipe"))
     if difference is None:
         return None
+    answer = {
+        "verdict": difference["verdict"],
+        "claim": comparison.claim,
+        "metric": name,
+        "difference": difference["value"],
+        "low": difference["low"],
+        "high": difference["high"],
+        "worth": metric["worth"],
+        "seeds": len(metric["values"]["recipe"]),
+        "random_sets": len(metric["values"]["random"]),
+    }
+    return {**answer, "text": _text(answer, metric, difference, comparison, draws, steps)}
+
+
+def _text(
+    answer: Mapping[str, Any],
+    metric: Mapping[str, Any],
+    difference: Mapping[str, Any],
+    comparison: CompareSection,
+    draws: Mapping[str, int],
+    steps: int,
+) -> str:
     recipe, random = (float(np.mean(metric["values"][arm])) for arm in ("recipe", "random"))
+    of_set = comparison.claim == "set"
+    what = "The curated set is" if of_set else "Sets that the recipe cuts are"
     verdict = {
-        "better": "The curated set is better than a random one of equal size",
-        "worse": "The curated set is worse than a random one of equal size",
-    }.get(difference["verdict"], "No measurable difference to a random set of equal size")
-    text = (
-        f"{verdict}: {name} {recipe:.3f} against {random:.3f}, difference "
-        f"{difference['value']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}] "
-        f"(95 % t interval over {len(seeds)} seeds, {steps:,} steps each, "
-        f"{arms['recipe'][0].draws:,} draws). "
-        + (
-            "The metric is that of [compare]."
-            if chosen
-            else "The metric is the first of the first [[evaluate]], as [compare] names none."
-        )
+        "better": f"{what} better than random sets of equal size",
+        "worse": f"{what} worse than random sets of equal size",
+        "no measurable difference": "No measurable difference to random sets of equal size",
+    }.get(answer["verdict"], "This protocol cannot tell the curated set from random ones")
+    trainings = f"{answer['seeds']} training{'s' * (answer['seeds'] > 1)}"
+    over = (
+        f"95 % prediction interval, {trainings} against {answer['random_sets']} random sets"
+        if of_set
+        else f"95 % t interval over {answer['seeds']} disjoint parts, each cut by the recipe"
     )
-    return {"text": text, "verdict": difference["verdict"], "metric": name}
+    items = difference["over_items"]
+    spread = f"sd {difference['sd']:.4f} between {'random sets' if of_set else 'parts'}" + (
+        "" if items is None else f", {np.sqrt(items):.4f} over held-out items"
+    )
+    sentences = [
+        f"{verdict}, at this rate and budget: {answer['metric']} {recipe:.3f} against "
+        f"{random:.3f}, difference {difference['value']:+.3f} [{difference['low']:+.3f}, "
+        f"{difference['high']:+.3f}] ({over}; {spread}; {steps:,} steps each, "
+        f"{draws['recipe']:,} draws).",
+        *_undecided(answer, metric, difference, comparison),
+        "The metric is that of [compare]."
+        if comparison.metric
+        else "The metric is the first of the first [[evaluate]], as [compare] names none.",
+    ]
+    return " ".join(sentences)
+
+
+def _undecided(
+    answer: Mapping[str, Any],
+    metric: Mapping[str, Any],
+    difference: Mapping[str, Any],
+    comparison: CompareSection,
+) -> list[str]:
+    """Say why a protocol cannot tell, and what would decide."""
+    from evaluation.interval import Difference, deciding
+
+    if answer["verdict"] != CANNOT_TELL:
+        return []
+    if metric["learned"] is not None and metric["learned"] < LEARNED:
+        return [
+            f"Random sets lie {metric['learned']:+.1f} sd above the untrained encoder, less than "
+            f"{LEARNED:.0f}: this training learns nothing that the metric measures. Train longer, "
+            "or choose another protocol."
+        ]
+    shown = Difference(**{k: v for k, v in difference.items() if k != "verdict"})
+    number = deciding(shown, comparison.claim, answer["worth"])
+    key = "random_sets" if comparison.claim == "set" else "parts"
+    if number is None:
+        return [
+            f"Were difference and sd the same, 100 {key} would not decide: random sets differ "
+            f"from each other by as much. Differences of {answer['worth']:.3g} matter ([compare] "
+            "worth)."
+        ]
+    return [f"Were difference and sd the same, {key} = {number} would decide."]
+
+
+def _foresee(
+    runtime: Runtime,
+    metric: str,
+    comparison: CompareSection,
+    on_line: Callable[[str], None],
+) -> bool:
+    """Say which difference can be found, from the last version's trainings of this section."""
+    recipe = runtime.plan.recipe
+    last = load_run(runtime.store, recipe.name)
+    if last is None or last["recipe"].get("pretrain") != runtime.plan.resolved().get("pretrain"):
+        return False
+    before = last["result"].get("evaluation") or {}
+    differences = before.get("metrics", {}).get(metric, {}).get("differences", {})
+    known = differences.get(_pair("recipe"))
+    if known is None or before["claim"] != comparison.claim:
+        return False
+    _say_foreseen(
+        metric, comparison, known["sd"], known["over_items"], f"version {last['version']}", on_line
+    )
+    return True
+
+
+def _foresee_by(
+    random: Sequence[Evaluated],
+    metric: str,
+    comparison: CompareSection,
+    on_line: Callable[[str], None],
+) -> None:
+    values = [run.metrics[metric].value for run in random]
+    if comparison.claim == "set":
+        sd = float(np.std(values, ddof=1))
+        _say_foreseen(metric, comparison, sd, None, "the first two random sets", on_line)
+
+
+def _say_foreseen(
+    metric: str,
+    comparison: CompareSection,
+    sd: float,
+    over_items: float | None,
+    source: str,
+    on_line: Callable[[str], None],
+) -> None:
+    from evaluation.interval import half_width
+
+    n = comparison.random_sets if comparison.claim == "set" else comparison.parts
+    if n > 1:
+        half = half_width(comparison.claim, n, sd, over_items)
+        on_line(
+            f"{metric}: a difference beyond ±{half:.3g} can be told (sd {sd:.3g}, as of {source})"
+        )
+
+
+def _asked_text(asked: int, sealed: bool) -> str:
+    what = "sealed part of the hold-out" if sealed else "hold-out"
+    if asked == 1:
+        return f" It is the first question to this {what}."
+    return (
+        f" It is one of {asked} different questions to this {what}; each may find by chance what "
+        "is not there."
+    )

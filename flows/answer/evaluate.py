@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, DataError, nearest
 from contracts.params import parse
+from contracts.report import Metric
 from contracts.uid import uid_of, uniform
 from curation._graph import components
 from evaluation import protocol as inputs
@@ -250,19 +252,45 @@ def text(scored: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class HoldOut:
+    """The held-out records that an answer rests on.
+
+    Attributes:
+        records: their table, see `records`.
+        digest: of their uids.
+        passed_over: for each section how many records lack what it compares.
+        sealed: whether they are the sealed part.
+    """
+
+    records: Object
+    digest: str
+    passed_over: dict[str, dict[str, int]]
+    sealed: bool
+
+
 def records(
-    runtime: Runtime, holdout_masks: Sequence[Mask], wanted: Sequence[EvaluateSection]
-) -> tuple[Object, dict[str, dict[str, int]]]:
+    runtime: Runtime,
+    holdout_masks: Sequence[Mask],
+    wanted: Sequence[EvaluateSection],
+    *,
+    unseal: bool = False,
+) -> HoldOut:
     """Write what the protocols must know of the held-out records, without their payload.
+
+    With `sealed_ratio` groups of uniform(group, seed, "sealed") below it are sealed: they are read
+    with `unseal`, and then alone.
 
     Returns:
         A table uid, part, row, image and text (whether there is one), same_text (equal texts
         share it), group (records of one group, near cluster or series share it) and `label.<i>`,
-        a column a section; and for each section how many records lack what it compares.
+        a column a section.
 
     Raises:
         DataError: nothing is held out, or a section can use nothing of it.
     """
+    section = runtime.plan.recipe.holdout
+    assert section is not None
     everyone = Runtime(
         runtime.store, runtime.pool, plan=runtime.plan, workers=runtime.workers,
         device=runtime.device, mixed=runtime.mixed,
@@ -278,29 +306,36 @@ def records(
         raise DataError("[holdout] holds out no record: there is nothing to evaluate on.")
     rows = rows.with_columns(group=_groups(rows, [f"group.{p}" for p in paths]))
     rows = rows.drop([f"group.{p}" for p in paths])
+    if section.sealed_ratio is not None:
+        drawn = uniform(rows["group"].to_numpy(), section.seed, "sealed") < section.sealed_ratio
+        rows = rows.filter(pl.Series(drawn) == unseal)
+        if not rows.height:
+            which = "seals no record" if unseal else "seals every held-out record"
+            raise DataError(f"[holdout] sealed_ratio {which}: hold out more, or another share.")
     passed_over = {}
-    for i, section in enumerate(wanted):
-        found, missing = usable(section, f"label.{i}", rows, runtime.plan.recipe.recipe_dir)
+    for i, protocol in enumerate(wanted):
+        found, missing = usable(protocol, f"label.{i}", rows, runtime.plan.recipe.recipe_dir)
         counts = {what: int(n) for what, n in missing.items() if n}
         lacking = ", ".join(f"{n:,} {what}" for what, n in counts.items())
         if not found.any():
             raise DataError(
-                f"{section.name}: none of the {rows.height:,} held-out records can be used: "
+                f"{protocol.name}: none of the {rows.height:,} held-out records can be used: "
                 f"{lacking}."
             )
         groups = rows.filter(pl.Series(found))["group"].n_unique()
-        if groups < 2 and HALVES & set(_inputs(section, runtime.plan.recipe.recipe_dir)):
+        if groups < 2 and HALVES & set(_inputs(protocol, runtime.plan.recipe.recipe_dir)):
             raise DataError(
-                f"{section.name}: the {int(found.sum()):,} held-out records that it can use are "
+                f"{protocol.name}: the {int(found.sum()):,} held-out records that it can use are "
                 "one group, which no two halves may share. Hold out more groups."
             )
         if counts:
-            passed_over[section.name] = counts
+            passed_over[protocol.name] = counts
     item = tables.put(
         runtime.store, rows, pool=runtime.pool.name,
         table=f"holdout.{runtime.plan.recipe.name}", part="records",
     )  # fmt: skip
-    return item, passed_over
+    digest = hashlib.sha256(rows["uid"].sort().to_numpy().tobytes()).hexdigest()
+    return HoldOut(item, digest, passed_over, unseal)
 
 
 def _inputs(section: EvaluateSection, recipe_dir: Path) -> tuple[Any, ...]:
@@ -394,18 +429,26 @@ def halves(groups: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return first[group_N]
 
 
-def evaluated(task: Evaluation) -> dict[str, Any]:
-    """Train where that was not done, evaluate where that was not done.
+@dataclass(frozen=True)
+class Evaluated:
+    """What one encoder is worth.
 
-    Returns:
-        metrics, by `<name>.<metric>`; unencoded: records whose vector is zero or not finite, by
-        tower.
+    Attributes:
+        metrics: by `<name>.<metric>`, in the order of the sections.
+        unencoded: records whose vector is zero or not finite, by tower.
     """
+
+    metrics: dict[str, Metric]
+    unencoded: dict[str, int]
+
+
+def evaluated(task: Evaluation) -> Evaluated:
+    """Train where that was not done, evaluate where that was not done."""
     store = Store(task.training.root)
     recipe_dir = task.training.recipe_dir
     made_by = {
         "method": "evaluate",
-        "version": 2,
+        "version": 3,
         "training": task.training.made_by(),
         "records": task.records.sha256,
         "sections": [asdict(section) for section in task.sections],
@@ -415,33 +458,57 @@ def evaluated(task: Evaluation) -> dict[str, Any]:
     found = store.find(key_of(made_by))
     if found is None:
         measured = _measure(task, store, trained(task.training))
-        frame = pl.DataFrame({"metrics": [json.dumps(measured)]})
-        part = f"{task.training.arm.name}-{task.training.seed}"
-        item = tables.put(store, frame, pool=task.training.pool, table="evaluations", part=part)
-        found = store.publish_manifest(made_by, [item])
-    read: dict[str, Any] = json.loads(tables.read(store, found.parts[0])["metrics"][0])
-    return read
+        part = f"{task.training.arm.file_name}-{task.training.seed}"
+        rows = _rows_of(measured.metrics)
+        item = tables.put(store, rows, pool=task.training.pool, table="evaluations", part=part)
+        found = store.publish_manifest(made_by, [item], {"unencoded": measured.unencoded})
+    rows = tables.read(store, found.parts[0])
+    return Evaluated(_metrics_of(rows), dict(found.recorded["unencoded"]))
 
 
-def _measure(task: Evaluation, store: Store, weights: Object) -> dict[str, Any]:
+_ROWS: Mapping[str, Any] = {
+    "metric": pl.String, "value": pl.Float64, "n": pl.UInt64, "low": pl.Float64,
+    "high": pl.Float64, "higher_is_better": pl.Boolean, "items": pl.List(pl.Float64),
+    "statistic": pl.String,
+}  # fmt: skip
+
+
+def _rows_of(metrics: Mapping[str, Metric]) -> pl.DataFrame:
+    rows = [
+        {
+            "metric": name, **of.to_dict(), "statistic": of.statistic,
+            "items": None if of.items is None else of.items.tolist(),
+        }
+        for name, of in metrics.items()
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=_ROWS)
+
+
+def _metrics_of(rows: pl.DataFrame) -> dict[str, Metric]:
+    metrics = {}
+    for row in rows.iter_rows(named=True):
+        name, items = row.pop("metric"), row.pop("items")
+        metrics[name] = Metric(**row, items=None if items is None else np.array(items))
+    return metrics
+
+
+def _measure(task: Evaluation, store: Store, weights: Object) -> Evaluated:
     recipe_dir = task.training.recipe_dir
     rows = tables.read(store, task.records)
     towers = {
         tower: Tower(task, store, weights, tower, rows)
         for tower in sorted({t for s in task.sections for t in _towers(s, recipe_dir)})
     }
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Metric] = {}
     for i, section in enumerate(task.sections):
         label = f"label.{i}"
         found, _ = usable(section, label, rows, recipe_dir)
         method = load(section.protocol, recipe_dir)
         arguments = _arguments(section, label, rows, found, towers)
         measured = method(*[arguments[i]() for i in method.inputs], **section.parameters)
-        metrics |= {f"{section.name}.{metric}": of.to_dict() for metric, of in measured.items()}
-    return {
-        "metrics": metrics,
-        "unencoded": {name: tower.unencoded for name, tower in towers.items() if tower.unencoded},
-    }
+        metrics |= {f"{section.name}.{metric}": of for metric, of in measured.items()}
+    lost = {name: tower.unencoded for name, tower in towers.items() if tower.unencoded}
+    return Evaluated(metrics, lost)
 
 
 def _arguments(

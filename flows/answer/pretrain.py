@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from contracts import methods
 from contracts.errors import ConfigError, Problem, nearest
 from contracts.params import names_of
-from flows.export import export as exporting
-from flows.measure.runtime import Runtime
-from flows.recipe.sections import ExportSection, PretrainSection
+from flows.answer.arms import UNTRAINED, Arm
+from flows.recipe.sections import PretrainSection
 from flows.workers import one_thread
-from storage import commit, seals, shards
+from storage import commit, seals, shards, tables
 from storage.store import Object, Store, key_of
 
 SAVE_EVERY = 200
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A set of records to train on, as ordinary shards.
-
-    Attributes:
-        content: a digest of uid, repeats, image and text of every record: what a training depends
-            on.
-    """
-
-    name: str
-    folder: Path | None
-    records: int
-    draws: int
-    content: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +49,7 @@ class Training:
                 for name in (self.section.objective, self.encoder_name)
             ],
             "section": section if self.steps else {k: section[k] for k in _INITIAL},
-            "arm": self.arm.content if self.steps else "untrained",
+            "arm": self.arm.content if self.steps else UNTRAINED,
             "steps": self.steps,
             "seed": self.seed,
         }
@@ -123,43 +103,6 @@ def _encoder(section: PretrainSection) -> tuple[str, dict[str, Any]]:
     return str(given.pop("name", "small_cnn")), given
 
 
-def export_arm(
-    runtime: Runtime,
-    name: str,
-    kept: pl.DataFrame,
-    section: ExportSection | None,
-    exported: exporting.Exported | None = None,
-) -> Arm:
-    """Return an arm's records as ordinary shards, exported into the store.
-
-    Args:
-        runtime: gives the pool.
-        name: of the arm.
-        kept: uid and repeats.
-        section: the recipe's [export], for what it does to images.
-        exported: what that section made of the same records: its tars, where it has any, are the
-            arm's.
-    """
-    draws = int(kept["repeats"].sum())
-    if exported is not None and section is not None and "webdataset" in section.format:
-        return Arm(name, exported.folder, kept.height, draws, exported.trained)
-    options = ExportSection(
-        format=("webdataset",),
-        layout="packed",
-        image=section.image if section is not None else "keep",
-        max_side_px=section.max_side_px if section is not None else None,
-    )
-    kept = kept.sort("uid")
-    image = f"{options.image} {options.max_side_px}".encode()
-    key = hashlib.sha256(image + kept["uid"].to_numpy().tobytes())
-    key.update(kept["repeats"].to_numpy().tobytes())
-    folder = runtime.store.root / "arms" / runtime.pool.name / f"{name}-{key.hexdigest()[:16]}"
-    exported = exporting.export(
-        runtime, kept, options, folder, facts={"arm": name, "pool": runtime.pool.name}
-    )
-    return Arm(name, exported.folder, kept.height, draws, exported.trained)
-
-
 def trained(task: Training) -> Object:
     """Return the encoder of a training as a safetensors object; resumed where it was stopped."""
     store = Store(task.root)
@@ -174,7 +117,7 @@ def trained(task: Training) -> Object:
             staged,
             pool=task.pool,
             table="checkpoints",
-            part=f"{task.arm.name}-{task.seed}",
+            part=f"{task.arm.file_name}-{task.seed}",
             rows=0,
             suffix="safetensors",
         )
@@ -195,11 +138,12 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     description = {"side_px": section.side_px, "steps": task.steps, "arm": task.arm.name}
     if not task.steps:
         return exported(objective, description), {}
-    assert task.arm.folder is not None
+    assert task.arm.rows is not None
+    rows = tables.read(store, task.arm.rows)
     state = store.root / "training" / f"{key}.safetensors"
     resume = Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
     device = task.device or _device()
-    with closing(shards.ShardSamples(task.arm.folder)) as samples:
+    with closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples:
         done = train(
             objective,
             lambda start: batches(

@@ -190,6 +190,9 @@ def run(
     ] = False,
     allow_missing: AllowMissing = False,
     accept: Accept = False,
+    unseal: Annotated[
+        bool, typer.Option("--unseal", help="Answer on the sealed part of the hold-out.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -202,7 +205,7 @@ def run(
     reporter = reporter_for(quiet or as_json)
     options = Options(
         workers=workers, dask=dask, device=device, until=until, at=at, mixed=mixed,
-        accept=accept, allow_missing=allow_missing, reporter=reporter,
+        accept=accept, unseal=unseal, allow_missing=allow_missing, reporter=reporter,
     )  # fmt: skip
     if dry_run:
         from flows import dry
@@ -235,15 +238,16 @@ def demo(
     from flows.options import Options
 
     reporter = reporter_for(quiet or as_json)
-    recipe = prepare(folder, reporter)
-    read = runs.read_recipe(recipe)
-    opened = _store(None, read.recipe_dir)
+    recipes = [runs.read_recipe(path) for path in prepare(folder, reporter)]
+    opened = _store(None, recipes[-1].recipe_dir)
     options = Options(
         workers=workers or min(4, os.cpu_count() or 1),
         device=device,
         reporter=reporter,
     )
-    _report_run(runs.run(read, opened, options), opened, read.name, as_json)
+    for read in recipes:
+        result = runs.run(read, opened, options)
+    _report_run(result, opened, read.name, as_json)
 
 
 @app.command()

@@ -44,12 +44,10 @@ class Exported:
 
     Attributes:
         folder: of the version.
-        trained: a digest of uid, repeats, image and text of every record, as a trainer sees them.
         files: every file of the folder but the manifest.
     """
 
     folder: Path
-    trained: str
     files: tuple[Shard, ...]
 
     @property
@@ -181,18 +179,17 @@ def export(
     columns = _columns(records, section)
     contents = _contents(records, columns, section)
     layout = _layout(records, contents.samples, section, previous, on_line)
-    trained = _digest([records.uids, records.repeats, contents.trained])
     content = {
         "section": asdict(section) | {"path": None},
-        "records": _digest([records.uids, records.repeats, contents.samples]),
-        "layout": _digest(records.uids[group] for group in layout.groups),
+        "records": digest_of_arrays([records.uids, records.repeats, contents.samples]),
+        "layout": digest_of_arrays(records.uids[group] for group in layout.groups),
         "facts": facts,
         "card": digest_of(card).hex(),
     }
     key = key_of(content)
     known = destination.manifest(folder)
     if known is not None and known.get("key") == key and not shards.damaged(folder):
-        return Exported(folder, trained, tuple(Shard.of(f) for f in known["files"]))
+        return Exported(folder, tuple(Shard.of(f) for f in known["files"]))
     building = folder.parent / f".building-{folder.name}"
     with commit.lease(folder.parent / ".export.lease"):
         shutil.rmtree(building, ignore_errors=True)
@@ -211,16 +208,35 @@ def export(
             commit.failpoint("export.shown")
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    return Exported(folder, trained, tuple(written))
+    return Exported(folder, tuple(written))
 
 
-def _digest(arrays: Iterable[Any]) -> str:
+def digest_of_arrays(arrays: Iterable[Any]) -> str:
     """Return a digest of arrays one after another, each with its length."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(len(array).to_bytes(8, "big"))
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def trained(runtime: Runtime, uids: pl.Series, section: ExportSection) -> Digests:
+    """Return a digest of each record, as a trainer sees it: image and text.
+
+    Args:
+        runtime: gives the pool.
+        uids: ascending.
+        section: what is done to images.
+    """
+    once = pl.DataFrame({"uid": uids}).with_columns(repeats=pl.lit(1, dtype=pl.UInt16))
+    kept = Kept.of(runtime, once)
+    records = np.zeros(len(uids), dtype="V16")
+    for part in range(len(runtime.pool.parts)):
+        rows, positions = kept.of_part(part)
+        if len(rows):
+            found = kept.columns(part, ["record"], rows)["record"]
+            records[positions] = np.frombuffer(b"".join(found), dtype="V16")
+    return _mixed(records, canonical([section.image, section.max_side_px]))
 
 
 def deep_pictures(runtime: Runtime, kept: pl.DataFrame, section: ExportSection) -> int:
@@ -270,12 +286,10 @@ class _Contents:
     """What decides the bytes of the samples.
 
     Attributes:
-        trained: a digest of each record and of what is done to its image.
         samples: one of each sample, its json too: a shard stays only where all of them did.
         has_text: whether any has a text.
     """
 
-    trained: Digests
     samples: Digests
     has_text: bool
 
@@ -304,13 +318,11 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
         seen[positions] = True
         has_text |= bool(text) and bool(frame["text"].is_not_null().any())
     assert seen.all(), "the verdict keeps a record that the pool lacks"
-    image = [section.image, section.max_side_px]
     # A json names every column of the pool, and has the values in the pool's types.
     types = {name: str(pool.get(path)) for path, name in columns.names.items()}
+    image = [section.image, section.max_side_px]
     samples = _mixed(records, canonical([image, types]))
-    return _Contents(
-        _mixed(records, canonical(image)), _mixed(samples, noted) if notes else samples, has_text
-    )
+    return _Contents(_mixed(samples, noted) if notes else samples, has_text)
 
 
 def _mixed(digests: Digests, other: Digests | bytes) -> Digests:

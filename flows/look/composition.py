@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from flows.answer.compare import random_arm
+from flows.answer.sets import random_arm
 from flows.look.examples import distinct
 from flows.look.views import RunView
 from flows.pool_reader import HOLDOUT

@@ -28,7 +28,7 @@ LIMIT_BYTES = 20_000_000
 PLACES = 5
 RECIPE_CHARACTERS = 200_000
 HISTOGRAMS = 60
-ARMS = ("recipe", "random", "all", "untrained")
+ARMS = ("recipe", "random", "stratified", "all", "untrained")
 PACKAGES = (
     "winnow", "numpy", "polars", "pyarrow", "pillow", "opencv-python-headless", "scipy",
     "faiss-cpu", "torch", "torchvision", "open_clip_torch", "sqlglot",
@@ -183,12 +183,14 @@ class Comparison:
     """One metric over the arms.
 
     Attributes:
-        values: for each arm one value a seed.
-        within: for each arm the first seed's value with its bootstrap interval over items.
-        differences: for each arm its paired difference to the random arm.
+        claim: what the comparison claims, "set" or "rule".
+        values: for each arm one value a training.
+        within: for each arm the first training's value with its bootstrap interval over items.
+        differences: for each arm its difference to the random sets.
     """
 
     name: str
+    claim: str
     higher_is_better: bool | None
     values: Mapping[str, Sequence[float]]
     within: Mapping[str, Mapping[str, Any]]
@@ -197,7 +199,7 @@ class Comparison:
     @property
     def drawn_arms(self) -> list[str]:
         """The arms whose values are worth an axis: the untrained control would squeeze them."""
-        return [arm for arm in ("recipe", "random", "all") if arm in self.values]
+        return [arm for arm in ("recipe", "random", "stratified", "all") if arm in self.values]
 
     @property
     def value_axis(self) -> Axis:
@@ -208,16 +210,19 @@ class Comparison:
         return around(drawn)
 
     @property
-    def by_seed(self) -> list[float]:
-        """Recipe - random, a difference a seed."""
-        both = zip(self.values["recipe"], self.values["random"], strict=True)
-        return [mine - random for mine, random in both]
+    def dots(self) -> list[float]:
+        """Each random set's distance from their mean; of parts each part's difference."""
+        random = self.values["random"]
+        if self.claim == "set":
+            return [value - float(np.mean(random)) for value in random]
+        both = zip(self.values["recipe"], random, strict=True)
+        return [mine - other for mine, other in both]
 
     @property
     def difference_axis(self) -> Axis:
-        """Of recipe - random: zero, the interval and every seed's difference."""
+        """Of recipe - random: zero, the interval and every dot."""
         found = self.differences["recipe"]
-        return around([0.0, found["low"], found["high"], *self.by_seed])
+        return around([0.0, found["low"], found["high"], *self.dots])
 
     @property
     def relative(self) -> dict[str, float] | None:
@@ -239,17 +244,20 @@ class Comparison:
 
 def _comparisons(evaluation: Mapping[str, Any] | None) -> list[Comparison]:
     """Return the metrics, that of the answer first."""
-    if evaluation is None:
+    # A run of before there were claims has differences of another kind: its text stands alone.
+    if evaluation is None or "claim" not in evaluation:
         return []
     first = (evaluation["answer"] or {}).get("metric")
     names = sorted(evaluation["metrics"], key=lambda name: (name != first, name))
-    return [_comparison(name, evaluation["metrics"][name]) for name in names]
+    claim = evaluation["claim"]
+    return [_comparison(name, claim, evaluation["metrics"][name]) for name in names]
 
 
-def _comparison(name: str, metric: Mapping[str, Any]) -> Comparison:
+def _comparison(name: str, claim: str, metric: Mapping[str, Any]) -> Comparison:
     differences = {k.removesuffix(" - random"): v for k, v in metric["differences"].items()}
     return Comparison(
         name,
+        claim,
         metric["higher_is_better"],
         _in_order(metric["values"]),
         _in_order(metric["within"]),

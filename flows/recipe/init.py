@@ -408,5 +408,5 @@ _EVALUATION = """\
 # protocol = "retrieval"
 #
 # [compare]
-# seeds = 5
+# random_sets = 10
 """

@@ -101,6 +101,10 @@ class _Planner:
                 self._need([f"{holdout.near}.cluster"], "holdout.near")
         if recipe.export is not None:
             self._need(recipe.export.columns, "export.columns")
+        if recipe.compare is not None and recipe.compare.stratify_by is not None:
+            with self.problems.at("compare.stratify_by"):
+                strata = Expression(recipe.compare.stratify_by).paths
+                self._need(strata, "compare.stratify_by")
         for i, section in enumerate(recipe.evaluate):
             # The labels of other protocols are the pool's own columns or notes, too.
             for key in ("cluster", "label"):
@@ -445,6 +449,9 @@ class _Planner:
         if holdout is not None and holdout.by_group is not None:
             named.append(("holdout.by_group", holdout.by_group))
         named += [("export.columns", p) for p in (export.columns if export else ())]
+        if self.recipe.compare is not None and self.recipe.compare.stratify_by is not None:
+            strata = Expression(self.recipe.compare.stratify_by).paths
+            named += [("compare.stratify_by", p) for p in strata]
         for where, path in named:
             alias, dot, _ = path.partition(".")
             if not dot or alias == "meta" or path in self.columns:

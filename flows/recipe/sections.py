@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from contracts.errors import ConfigError, Problem, nearest
 from contracts.params import Count, NotNegative, Positive, Ratio, Seed, names_of, parse
@@ -16,7 +18,6 @@ from flows.recipe.expressions import Expression
 from storage.store import checked_name
 
 Format = Literal["webdataset", "parquet", "jsonl", "uids"]
-Arm = Literal["recipe", "random", "all", "untrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ class HoldoutSection:
         seed: of that draw.
         near: the name of an annotation with a `cluster`; what shares one with a held-out record
             is held out too.
+        sealed_ratio: the share of the held-out groups that no comparison reads; one that is run
+            with --unseal reads them alone.
     """
 
     where: str | None = None
@@ -82,6 +85,8 @@ class HoldoutSection:
     ratio: Ratio | None = None
     seed: Seed = 0
     near: str | None = None
+    # No part of what pins a fit: which records are held out does not depend on it.
+    sealed_ratio: Ratio | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,21 +174,36 @@ class PretrainSection:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSection:
-    """[compare]: the arms trained alike, and over how many seeds.
+    """[compare]: what is claimed, by which arms, and over how many trainings.
 
     Attributes:
         metric: the metric that answers, as `<name>.<metric>`; the first of the first [[evaluate]]
             where not given.
-        arms: the kept records; a random set of equal size, another for each seed; all records
-            but the hold-out; the initial weights.
-        seeds: how often each arm is trained; two at least for an answer.
+        worth: the smallest difference that matters; 0.01 for shares, 1 % of random's mean else.
+        arms: "recipe", the kept records; "random", sets of equal size; "stratified", as many
+            draws, the same number of every stratum; "all", all records but the hold-out;
+            "untrained", the initial weights; "recipe:other.toml", what another recipe keeps of this
+            pool and hold-out.
+        claim: "set": the kept set lies outside of what random sets of equal size reach. "rule":
+            the recipe, applied to another version, does: disjoint parts of the pool, each cut by
+            the recipe.
+        seeds: trainings of each arm but the random one, with "set".
+        random_sets: random sets with "set", each with a training of its own; two at least for an
+            answer.
+        parts: disjoint parts with "rule"; each arm is trained once in each.
         steps: optimizer steps of each training; those of [pretrain] where not given.
+        stratify_by: SQL; gives each record its stratum, for the arm "stratified".
     """
 
     metric: str | None = None
-    arms: Sequence[Arm] = ("recipe", "random", "all", "untrained")
-    seeds: Count = 5
+    worth: Positive | None = None
+    arms: Sequence[str] = ("recipe", "random", "all", "untrained")
+    claim: Literal["set", "rule"] = "set"
+    seeds: Count = 3
+    random_sets: Count = 10
+    parts: Annotated[int, Field(ge=2)] = 8
     steps: Count | None = None
+    stratify_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -284,7 +284,7 @@ def _exports(run: Mapping[str, Any]) -> dict[str, Any]:
         content = None if shards.damaged(path) else shards.manifest(path)
         if content is not None:
             files = [shards.Shard.of(item) for item in content["files"]]
-            found[arm] = Exported(path, "", tuple(files)).promised()
+            found[arm] = Exported(path, tuple(files)).promised()
     return found
 
 

@@ -79,7 +79,7 @@ class _Check:
                     content = self.store.ref("fit", name, version)
                     assert content is not None
                     self._manifest(content["manifest"], manifests, f"fit {name}")
-        for kind in ("embed", "export"):
+        for kind in ("embed", "export", "asked"):
             for name in self.store.names(kind):
                 for version in self.store.versions(kind, name):
                     with self._reading(_COPY):
@@ -330,8 +330,11 @@ class _Check:
                     seals.opened(path)
 
     def _held_out(self) -> None:
-        """Look at what evaluations read, which a file's own name tells the sha256 of."""
-        for path in sorted(self.store.root.glob("objects/*/holdout.*/*.parquet")):
+        """Look at what answers read, which a file's own name tells the sha256 of."""
+        root = self.store.root
+        for path in sorted(
+            [*root.glob("objects/*/holdout.*/*.parquet"), *root.glob("objects/*/arm.*/*.parquet")]
+        ):
             self.named.add(path)
             remedy = "Delete it: it is made again when it is needed."
             with self._reading(""), commit.reporting(path):

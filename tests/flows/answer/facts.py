@@ -17,16 +17,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from contracts.errors import ConfigError
+from contracts.report import Metric
 from contracts.uid import uid_of, uniform
 from embeddings.checkpoint import Checkpoint
 from evaluation.features import Features
 from evaluation.protocols.retrieval import retrieval
 from evaluation.protocols.zero_shot import zero_shot
-from flows.answer import compare, evaluate, pretrain
-from flows.answer.pretrain import Arm
-from flows.recipe.sections import parsed
+from flows.answer import compare, evaluate, pretrain, sets
+from flows.answer.arms import Arm
+from flows.recipe.sections import CompareSection, parsed
 from pretraining.batches import batches
 from pretraining.build import build
 from pretraining.checkpoint import description_of, exported, rebuild
@@ -134,20 +136,27 @@ def look(evidence: Evidence, encoder: Any, column: str) -> float:
 
 
 def check_arms(evidence: Evidence) -> None:
-    folders: dict[str, list[dict[int, int]]] = {}
-    for folder in (evidence.project.store.root / "arms" / "web").glob("*-*"):
-        samples = shards.ShardSamples(folder)
-        arm = dict(zip(samples.uids.tolist(), samples.repeats.tolist(), strict=True))
-        folders.setdefault(folder.name.partition("-")[0], []).append(arm)
+    """The arms' tables name the right records, and one export holds each of them once."""
+    root = evidence.project.store.root
+    found: dict[str, list[dict[int, int]]] = {}
+    for path in (root / "objects" / "web" / "arm.web").glob("*.parquet"):
+        arm = dict(pl.read_parquet(path).iter_rows())
+        found.setdefault(path.name.partition("-")[0], []).append(arm)
     named = set(evidence.answer["arms"])
     expected = {
         name: [evidence.arm(name, seed) for seed in SEEDS] for name in named - {"untrained"}
     }
     for name, arms in expected.items():
         wanted = {frozenset((u, n) for u, n in arm.items() if n) for arm in arms}
-        assert {frozenset(arm.items()) for arm in folders[name]} == wanted, name
+        assert {frozenset(arm.items()) for arm in found[name]} == wanted, name
+    [union] = (root / "arms" / "web").glob("*-*")
+    samples = shards.ShardSamples(union)
+    assert set(samples.repeats.tolist()) == {1}
+    every = {uid for arms in expected.values() for arm in arms for uid, n in arm.items() if n}
+    assert sorted(samples.uids.tolist()) == sorted(every)
     draws = sum(evidence.kept.values())
     counts = {name: (arm["records"], arm["draws"]) for name, arm in evidence.answer["arms"].items()}
+    assert {arm["trainings"] for arm in evidence.answer["arms"].values()} == {2}
     known = {
         "recipe": (len(evidence.kept), draws), "random": (min(draws, len(evidence.visible)), draws),
         "all": (len(evidence.visible), len(evidence.visible)), "untrained": (0, 0),
@@ -172,7 +181,7 @@ def check_values(evidence: Evidence, objective: str, metric: str, tower: str) ->
 
 
 def check_differences(evidence: Evidence) -> None:
-    """Paired over seeds: t(0.975, 1) = 12.7062, and less of `down` is as good as more of `up`."""
+    """A prediction interval of two random sets: t(0.975, 1) = 12.7062, times sqrt(1.5)."""
     for name, of in evidence.answer["metrics"].items():
         if of["higher_is_better"] is None:
             assert of["differences"] == {}
@@ -181,10 +190,11 @@ def check_differences(evidence: Evidence) -> None:
             f"{arm} - random" for arm in ("recipe", "all", "untrained")
         }
         for arms, found in of["differences"].items():
-            arm, baseline = (of["values"][a] for a in arms.split(" - "))
-            d = [a - b for a, b in zip(arm, baseline, strict=True)]
-            half = 12.7062 * abs(d[0] - d[1]) / 2
-            assert found["value"] == pytest.approx(sum(d) / 2)
+            arm, random = (of["values"][a] for a in arms.split(" - "))
+            sd = abs(random[0] - random[1]) / math.sqrt(2)
+            half = 12.7062 * sd * math.sqrt(1.5)
+            assert found["value"] == pytest.approx(sum(arm) / 2 - sum(random) / 2)
+            assert found["sd"] == pytest.approx(sd)
             assert found["high"] - found["value"] == pytest.approx(half, rel=1e-4, abs=1e-9), name
             assert found["n"] == 2
 
@@ -199,11 +209,18 @@ def check_answer(evidence: Evidence) -> None:
     )
     assert f"{values['recipe'] - values['random']:+.3f} [" in answer["text"]
     draws = sum(evidence.kept.values())
-    assert f"over 2 seeds, 2 steps each, {draws} draws" in answer["text"]
-    assert (
-        answer["verdict"]
-        == evidence.answer["metrics"][metric]["differences"]["recipe - random"]["verdict"]
-    )
+    assert "2 trainings against 2 random sets; sd " in answer["text"]
+    assert f"2 steps each, {draws} draws" in answer["text"]
+    assert "It is the first question to this hold-out." in answer["text"]
+    difference = evidence.answer["metrics"][metric]["differences"]["recipe - random"]
+    assert answer["verdict"] == difference["verdict"]
+    assert [answer[k] for k in ("difference", "low", "high")] == [
+        difference[k] for k in ("value", "low", "high")
+    ]
+    assert (answer["claim"], answer["seeds"], answer["random_sets"], answer["asked"]) == (
+        "set", 2, 2, 1,
+    )  # fmt: skip
+    assert answer["worth"] == pytest.approx(abs(values["random"]) / 100)
     within = evidence.answer["metrics"][metric]["within"]
     assert {arm: of["value"] for arm, of in within.items()} == {
         arm: values[0] for arm, values in evidence.values(metric).items()
@@ -211,6 +228,115 @@ def check_answer(evidence: Evidence) -> None:
     assert within["recipe"]["n"] == len(evidence.held)
     assert evidence.answer["seeds"] == list(SEEDS)
     assert evidence.answer["steps"] == STEPS
+
+
+def _drawn(evidence: Evidence, **section: Any) -> Any:
+    """The sets of another [compare] over the same run, as uid to repeats, with their seeds."""
+    last = evidence.project.last()
+    kept = pl.DataFrame(
+        {"uid": list(evidence.kept), "repeats": list(evidence.kept.values())},
+        schema={"uid": pl.UInt64, "repeats": pl.UInt16},
+    )
+    comparison = CompareSection(**section)
+    found = sets.drawn(last.runtime, kept, comparison, SEEDS[0], {})
+    return {
+        name: [(None if of is None else dict(of.iter_rows()), seed) for of, seed in of_arm]
+        for name, of_arm in found.items()
+    }
+
+
+def _first(uids: list[int], draws: int, seed: int) -> dict[int, int]:
+    """As many of some records as are drawn first, none twice while records last."""
+    order = np.array(sorted(uids), dtype=np.uint64)
+    order = order[np.argsort(uniform(order, seed, "compare.random"))]
+    drawn = np.resize(order, draws).tolist()
+    return {uid: drawn.count(uid) for uid in drawn}
+
+
+def check_parts(evidence: Evidence) -> None:
+    """Of disjoint parts each is cut by the recipe, and has as many random draws of its own."""
+    found = _drawn(
+        evidence, claim="rule", parts=2, arms=["recipe", "random", "all", "untrained"],
+    )  # fmt: skip
+    visible = np.array(evidence.visible, dtype=np.uint64)
+    of = uniform(visible, SEEDS[0], "compare.parts") * 2
+    for number in range(2):
+        part = visible[of.astype(int) == number].tolist()
+        assert 2 < len(part) < len(visible) - 2
+        kept = {uid: n for uid, n in evidence.kept.items() if uid in part}
+        draws = sum(kept.values())
+        expected = {
+            "recipe": kept, "random": _first(part, draws, SEEDS[0]),
+            "all": dict.fromkeys(part, 1), "untrained": None,
+        }  # fmt: skip
+        for name, records in expected.items():
+            assert found[name][number] == (records, SEEDS[0] + number), name
+
+
+def check_strata(evidence: Evidence) -> None:
+    """The stratified arm has as many draws of each colour, and other draws for other seeds."""
+    by_colour = "CASE WHEN meta.colour <> 'red' THEN meta.colour END"
+    found = _drawn(evidence, arms=["stratified"], seeds=2, stratify_by=by_colour)["stratified"]
+    draws = sum(evidence.kept.values())
+    for (records, seed), expected_seed in zip(found, SEEDS, strict=True):
+        assert seed == expected_seed
+        assert sum(records.values()) == draws
+        totals = {}
+        for colour in small.COLOURS:
+            mine = [u for u in evidence.visible if evidence.rows[u]["colour"] == colour]
+            totals[colour] = sum(n for uid, n in records.items() if uid in mine)
+            assert _first(mine, totals[colour], seed) == {
+                uid: n for uid, n in records.items() if uid in mine
+            }
+        assert max(totals.values()) - min(totals.values()) <= 1
+
+
+def check_other_recipe(evidence: Evidence) -> None:
+    """The arm of another recipe has what that one keeps of this pool and hold-out, once each."""
+    other = """
+        name = "other"
+        [[source]]
+        path = "elsewhere"
+        [holdout]
+        ratio = 0.9
+        [[select]]
+        where = "meta.number < 9 AND caption_stats.words > 1"
+    """
+    (evidence.project.recipe_dir / "other.toml").write_text(other)
+    with evidence.project.store.lease():
+        found = _drawn(evidence, arms=["recipe", "recipe:other.toml"], seeds=2)
+    expected = {u: 1 for u in evidence.visible if evidence.rows[u]["number"] < 9}
+    assert found["recipe:other.toml"] == [(expected, seed) for seed in SEEDS]
+    assert found["recipe"] == [(evidence.kept, seed) for seed in SEEDS]
+
+
+def check_sealed(evidence: Evidence) -> None:
+    """A part of the held-out groups is read when it is unsealed, and then alone."""
+    last = evidence.project.last()
+    recipe = last.runtime.plan.recipe
+    sections = evaluate.sections(recipe)
+    open_ = last.runtime.plan
+    motif = {uid: evidence.rows[uid]["motif"] for uid in evidence.held}
+    groups = {m: min(u for u, of in motif.items() if of == m) for m in motif.values()}
+    keys = np.array(list(groups.values()), dtype=np.uint64)
+    sealed = dict(zip(groups, uniform(keys, 0, "sealed") < 0.5, strict=True))
+    assert len(set(sealed.values())) == 2
+    runtime = last.runtime
+    runtime.plan = replace(
+        open_, recipe=replace(recipe, holdout=replace(recipe.holdout, sealed_ratio=0.5))
+    )
+    masks = runtime.holdout_masks
+    assert masks is not None
+    digests = set()
+    for unseal in (False, True):
+        found = evaluate.records(runtime, masks, sections, unseal=unseal)
+        read = pl.read_parquet(evidence.project.store.path(found.records))["uid"].to_list()
+        assert sorted(read) == sorted(u for u, m in motif.items() if sealed[m] == unseal)
+        assert found.sealed is unseal
+        digests.add(found.digest)
+    runtime.plan = open_
+    digests.add(evaluate.records(runtime, masks, sections).digest)
+    assert len(digests) == 3
 
 
 def check_halves(evidence: Evidence) -> None:
@@ -252,74 +378,193 @@ def check_pairs(evidence: Evidence) -> None:
 # ------------------------------------------------------------------ without a run
 
 
-def _runs(*values: float, way: bool | None = True) -> list[dict[str, Any]]:
-    return [
-        {"m": {"value": v, "n": 9, "low": v, "high": v, "higher_is_better": way}} for v in values
-    ]
+ITEMS = 9
+
+
+def _runs(*values: float, way: bool | None = True, spread: float = 0.0) -> list[dict[str, Metric]]:
+    """Trainings of one metric m, whose items lie `spread` about its value."""
+    items = np.linspace(-spread, spread, ITEMS)
+    return [{"m": Metric(v, ITEMS, v, v, way, v + items)} for v in values]
+
+
+def _metrics(section: dict[str, Any] | None = None, **by_arm: Any) -> Any:
+    return compare.found(by_arm, CompareSection(**(section or {})))
 
 
 def check_verdicts() -> None:
-    """Arms 2 above random, give or take 0.1, are better where more is, worse where less is."""
-    for recipe, way, verdict in (
-        ((3.0, 3.1, 3.2), True, "better"),
-        ((3.0, 3.1, 3.2), False, "worse"),
-        ((-1.0, -0.9, -1.1), True, "worse"),
-        ((-1.0, -0.9, -1.1), False, "better"),
-        ((3.0, 0.0, 1.0), True, "no measurable difference"),
-        ((math.nan, 3.1, 3.2), True, "no measurable difference"),
+    """Random sets at 1, give or take 0.1, mean 1.05: half = 4.3027 * 0.0577 * sqrt(4 / 3)."""
+    random = (1.0, 1.1, 1.0, 1.1)
+    untrained = (0.5, 0.5)
+    for recipe, way, worth, verdict in (
+        ((3.0, 3.1), True, None, "better"),
+        ((3.0, 3.1), False, None, "worse"),
+        ((-1.0, -0.9), True, None, "worse"),
+        ((-1.0, -0.9), False, None, "better"),
+        ((1.1, 1.2), True, None, "this protocol cannot tell"),
+        ((1.1, 1.2), True, 0.4, "no measurable difference"),
+        ((math.nan, 3.1), True, None, "this protocol cannot tell"),
     ):
-        found = compare._metrics(
-            {"random": _runs(1.0, 1.1, 1.0, way=way), "recipe": _runs(*recipe, way=way)}
-        )
-        assert found["m"]["differences"]["recipe - random"]["verdict"] == verdict, (recipe, way)
-        assert found["m"]["higher_is_better"] is way
-    one = compare._metrics({"random": _runs(1.0), "recipe": _runs(3.0)})
-    assert one["m"]["differences"] == {}
-    alone = compare._metrics({"recipe": _runs(3.0, 3.0)})
-    assert alone["m"]["differences"] == {}
+        controls = untrained if way else (1.5, 1.5)
+        found = _metrics(
+            {"worth": worth},
+            random=_runs(*random, way=way),
+            recipe=_runs(*recipe, way=way),
+            untrained=_runs(*controls, way=way),
+        )["m"]
+        assert found["differences"]["recipe - random"]["verdict"] == verdict, (recipe, way)
+        assert found["higher_is_better"] is way
+        # (1.05 - 0.5) / 0.05774, and as far the other way where less is better.
+        assert found["learned"] == pytest.approx(9.526 if way else 7.794, abs=1e-3)
+    half = found["differences"]["recipe - random"]["sd"] * 3.1824 * math.sqrt(1.25)
+    assert half == pytest.approx(0.2054, abs=1e-4)
+    # What no training learns says nothing, however far apart the arms are.
+    for level in (1.0, 0.95):
+        blind = _metrics(
+            random=_runs(*random), recipe=_runs(3.0, 3.1), untrained=_runs(level, level)
+        )["m"]["differences"]["recipe - random"]["verdict"]
+        assert blind == "this protocol cannot tell", level
+    assert _metrics(random=_runs(1.0), recipe=_runs(3.0))["m"]["differences"] == {}
+    assert _metrics(recipe=_runs(3.0, 3.0))["m"]["differences"] == {}
+
+
+def check_items() -> None:
+    """Other held-out items widen the interval, where the arms differ from item to item."""
+    same = _metrics(random=_runs(1.0, 1.1), recipe=_runs(3.0, spread=0.0))["m"]
+    apart = _metrics(random=_runs(1.0, 1.1), recipe=_runs(3.0, spread=2.0))["m"]
+    found = [of["differences"]["recipe - random"] for of in (same, apart)]
+    variance = float(np.linspace(-2, 2, ITEMS).var(ddof=1)) / ITEMS
+    assert [of["over_items"] for of in found] == pytest.approx([0.0, variance])
+    halves = [of["high"] - of["value"] for of in found]
+    sets = 0.005 * 1.5
+    assert halves == pytest.approx(
+        [12.7062 * math.sqrt(sets), 12.7062 * math.sqrt(sets + variance)], rel=1e-4
+    )
+    # The items of all random sets count, in their mean.
+    mixed = _runs(1.0) + _runs(1.1, spread=4.0)
+    of_all = _metrics(random=mixed, recipe=_runs(3.0))["m"]["differences"]["recipe - random"]
+    assert of_all["over_items"] == pytest.approx(variance)
+    without = [{"m": replace(run["m"], items=None)} for run in _runs(3.0)]
+    bare = _metrics(random=_runs(1.0, 1.1), recipe=without)["m"]["differences"]["recipe - random"]
+    assert bare["over_items"] is None
+    assert bare["high"] == pytest.approx(found[0]["high"])
+
+
+def check_worth() -> None:
+    """A hundredth of a share, one in a hundred of what is no share, or what the recipe says."""
+    for values, section, worth in (
+        ((0.2, 0.4), {}, 0.01), ((0.0, 1.0), {}, 0.01), ((2.0, 4.0), {}, 0.03),
+        ((-0.2, -0.4), {}, 0.003), ((0.2, 0.4), {"worth": 0.2}, 0.2),
+    ):  # fmt: skip
+        found = _metrics(section, random=_runs(*values), recipe=_runs(0.5))["m"]["worth"]
+        assert found == pytest.approx(worth), values
+
+
+def check_several_questions() -> None:
+    """The chosen metric stands for itself; the others, and several recipes, are Holm-corrected."""
+
+    def runs(**values: tuple[float, ...]) -> list[dict[str, Metric]]:
+        return [
+            {name: _runs(of[i])[0]["m"] for name, of in values.items()}
+            for i in range(len(next(iter(values.values()))))
+        ]
+
+    random = (1.0, 1.1, 1.0, 1.1)
+    # 0.25 above: p = 0.0265, of two questions 0.053.
+    near, far = (1.3, 1.3), (2.0, 2.0)
+    by_arm = {
+        "random": runs(a=random, b=random, c=random), "recipe": runs(a=near, b=near, c=near),
+    }  # fmt: skip
+    found = {k: v["differences"]["recipe - random"] for k, v in _metrics(**by_arm).items()}
+    p = found["a"]["p"]
+    assert p == pytest.approx(2 * stats.t.sf(0.25 / (0.057735 * math.sqrt(1.25)), 3), rel=1e-3)
+    assert [found[k]["p_corrected"] for k in "abc"] == pytest.approx([p, 2 * p, 2 * p])
+    assert [found[k]["verdict"] for k in "abc"] == [
+        "better", "this protocol cannot tell", "this protocol cannot tell",
+    ]  # fmt: skip
+    chosen = _metrics({"metric": "b"}, **by_arm)
+    assert chosen["b"]["differences"]["recipe - random"]["verdict"] == "better"
+    assert chosen["a"]["differences"]["recipe - random"]["verdict"] != "better"
+    two = {**by_arm, "recipe:b.toml": runs(a=far, b=far, c=far), "all": runs(a=far, b=far, c=far)}
+    found = _metrics(**two)["a"]["differences"]
+    # The smaller p counts twice, the larger once, but no less than the smaller.
+    assert found["recipe - random"]["p_corrected"] == pytest.approx(p)
+    assert found["recipe:b.toml - random"]["p_corrected"] == pytest.approx(
+        2 * found["recipe:b.toml - random"]["p"]
+    )
+    assert found["all - random"]["p_corrected"] is None
 
 
 def check_sentence() -> None:
     """The verdict's sentence is about the metric that was chosen."""
     pairs = {"random": (1.0, 1.1, 1.0), "recipe": (3.0, 3.1, 3.2)}
     by_arm = {
-        arm: [{"a": of["m"], "b": {**of["m"], "value": -of["m"]["value"]}} for of in _runs(*values)]
+        arm: [{"a": of["m"], "b": replace(of["m"], value=-of["m"].value)} for of in _runs(*values)]
         for arm, values in pairs.items()
     }
-    metrics = compare._metrics(by_arm)
-    arms = {arm: [Arm(arm, None, 7, 8, "")] for arm in pairs}
-    first = compare._answer(metrics, None, arms, 5, [0, 1, 2])
-    second = compare._answer(metrics, "b", arms, 5, [0, 1, 2])
-    assert first is not None
-    assert second is not None
+    draws = {"recipe": 8, "random": 8}
+
+    def said(**section: Any) -> Any:
+        comparison = CompareSection(**section)
+        return compare.answered(compare.found(by_arm, comparison), comparison, draws, 5)
+
+    first, second = said(), said(metric="b")
     assert (first["metric"], first["verdict"]) == ("a", "better")
     assert (second["metric"], second["verdict"]) == ("b", "worse")
     assert first["text"].startswith(
-        "The curated set is better than a random one of equal size: a 3.100 against 1.033, "
-        "difference +2.067"
+        "The curated set is better than random sets of equal size, at this rate and budget: "
+        "a 3.100 against 1.033, difference +2.067 [+1.780, +2.354] (95 % prediction interval, "
+        "3 trainings against 3 random sets; sd 0.0577 between random sets, 0.0000 over held-out "
+        "items; 5 steps each, 8 draws). The metric is the first of"
     )
-    assert "over 3 seeds, 5 steps each, 8 draws). The metric is the first of" in first["text"]
     assert second["text"].startswith(
-        "The curated set is worse than a random one of equal size: b -"
+        "The curated set is worse than random sets of equal size, at this rate and budget: b -"
     )
     assert "The metric is that of [compare]." in second["text"]
-    assert (
-        compare._answer(compare._metrics({"recipe": by_arm["recipe"]}), None, arms, 5, [0]) is None
-    )
+    parts = said(claim="rule")
+    assert parts["text"].startswith("Sets that the recipe cuts are better than random sets")
+    assert "95 % t interval over 3 disjoint parts, each cut by the recipe; sd " in parts["text"]
+    comparison = CompareSection()
+    alone = compare.found({"recipe": by_arm["recipe"]}, comparison)
+    assert compare.answered(alone, comparison, draws, 5) is None
+
+
+def check_undecided() -> None:
+    """What cannot be told says what would decide, or that nothing would, or that all is noise."""
+
+    def said(recipe: float, section: dict[str, Any], **more: Any) -> str:
+        comparison = CompareSection(**section)
+        found = compare.found(
+            {"random": _runs(1.0, 1.1, 1.0), "recipe": _runs(recipe), **more}, comparison
+        )
+        answer = compare.answered(found, comparison, {"recipe": 8}, 5)
+        assert answer is not None
+        assert answer["verdict"] == "this protocol cannot tell"
+        assert answer["text"].startswith(
+            "This protocol cannot tell the curated set from random ones, at this rate and budget"
+        )
+        return str(answer["text"])
+
+    # sd 0.0577: t(n - 1) * sd * sqrt(1 + 1 / n) is 0.1756 with 5 sets, 0.1603 with 6.
+    assert "random_sets = 6 would decide" in said(1.0333 + 0.163, {})
+    assert "100 random_sets would not decide" in said(1.0333 + 0.05, {})
+    # 0.1448 with 8: within +- 0.2; 0.1510 with 7 is not.
+    assert "random_sets = 8 would decide" in said(1.0333 + 0.05, {"worth": 0.2})
+    noise = said(3.0, {}, untrained=_runs(0.95))
+    assert "Random sets lie +1.4 sd above the untrained encoder, less than 2" in noise
 
 
 def check_random_arm() -> None:
     """As many draws, none repeated while records last, another set for another seed."""
     everyone = pl.Series("uid", range(100, 130), dtype=pl.UInt64)
-    some = compare.random_arm(everyone, 10, 0)
+    some = sets.random_arm(everyone, 10, 0)
     assert some["repeats"].to_list() == [1] * 10
     assert some["uid"].is_in(everyone.implode()).all()
-    assert set(some["uid"]) != set(compare.random_arm(everyone, 10, 1)["uid"])
+    assert set(some["uid"]) != set(sets.random_arm(everyone, 10, 1)["uid"])
     # Of one order of records: more draws are the same and some more.
-    assert set(some["uid"]) < set(compare.random_arm(everyone, 11, 0)["uid"])
-    again = compare.random_arm(everyone.reverse(), 10, 0)
+    assert set(some["uid"]) < set(sets.random_arm(everyone, 11, 0)["uid"])
+    again = sets.random_arm(everyone.reverse(), 10, 0)
     assert set(again["uid"]) == set(some["uid"])
-    many = compare.random_arm(everyone, 70, 0)
+    many = sets.random_arm(everyone, 70, 0)
     assert sorted(many["repeats"]) == [2] * 20 + [3] * 10
     assert set(many.filter(pl.col("repeats") == 3)["uid"]) == set(some["uid"])
 
@@ -389,6 +634,9 @@ def check_sections() -> None:
     assert _problems(lambda: evaluate.sections(clusters)) == {
         "evaluate[2].cluster": "knn compares vectors."
     }
+    everyone = _recipe(small.TEXTS.replace('[holdout]\nratio = 0.4\nby_group = "meta.motif"\n', ""))
+    problems = _problems(lambda: evaluate.sections(everyone))
+    assert problems == {"evaluate": "needs [holdout]: the records to evaluate on."}
     unlabelled = _recipe(small.TEXTS + KNN.replace('label = "meta.colour"\n', ""))
     assert list(_problems(lambda: evaluate.sections(unlabelled))) == ["evaluate[2].label"]
 
@@ -401,13 +649,17 @@ def check_refusals() -> None:
     refused = _problems(lambda: evaluate.check(recipe, sections, objective))
     assert "the image tower, which Bag does not export" in refused["evaluate"]
     evaluate.check(recipe, sections[:2], objective)
-    compare.check(recipe, sections)
+    compare.check(recipe, sections, {})
     for line, key in (
         ('metric = "look.upp"', "compare.metric"), ('metric = "halves.share"', "compare.metric"),
-        ('arms = ["random", "random"]', "compare.arms"),
+        ('arms = ["random", "random"]', "compare.arms"), ('arms = ["rand"]', "compare.arms"),
+        ('arms = ["stratified"]', "compare.stratify_by"),
+        ('stratify_by = "meta.colour"', "compare.stratify_by"),
+        ('arms = ["recipe:none.toml"]', "compare.arms"),
+        ('claim = "rule"\narms = ["all", "stratified"]\nstratify_by = "text"', "compare.arms"),
     ):  # fmt: skip
         wrong = _recipe(small.TEXTS.replace(f"arms = {small.ALL}", line))
-        assert list(_problems(lambda wrong=wrong: compare.check(wrong, sections))) == [key]
+        assert list(_problems(lambda wrong=wrong: compare.check(wrong, sections, {}))) == [key]
     unknown = _recipe(small.TEXTS.replace("steps = 2", "steps = 2\nscal = 3"))
     problems = _problems(lambda: pretrain.check(unknown.pretrain, _FOLDER))
     assert "Nearest: scale" in problems["pretrain.scal"]
@@ -417,19 +669,43 @@ def check_keys() -> None:
     """A training is another where its section, arm, seed or steps are, and nowhere else."""
     section = _recipe(small.TEXTS).pretrain
     assert section is not None
-    one = pretrain.Training(_FOLDER, "web", Arm("a", None, 1, 1, "x"), section, 2, 3, _FOLDER)
+    one = pretrain.Training(
+        _FOLDER, "web", Arm("a", records=1, draws=1, content="x"), section, 2, 3, _FOLDER
+    )
     others = [
         replace(one, section=replace(section, lr=0.5)), replace(one, seed=4), replace(one, steps=3),
-        replace(one, arm=Arm("a", None, 1, 1, "y")),
+        replace(one, arm=Arm("a", records=1, draws=1, content="y")),
         replace(one, section=replace(section, batch=9)),
     ]  # fmt: skip
     keys = {json.dumps(training.made_by(), sort_keys=True) for training in (one, *others)}
     assert len(keys) == 6
     # The seed and the steps are the training's, whatever the section says; so is an arm's name.
-    same = replace(one, section=replace(section, seed=9, steps=9), arm=Arm("b", None, 1, 1, "x"))
+    same = replace(
+        one,
+        section=replace(section, seed=9, steps=9),
+        arm=Arm("b", records=1, draws=1, content="x"),
+    )
     assert same.made_by() == one.made_by()
     untrained = [replace(one, steps=0, section=replace(section, lr=lr)) for lr in (0.1, 0.2)]
     assert untrained[0].made_by() == untrained[1].made_by() != one.made_by()
+
+
+def check_rows() -> None:
+    """What is stored of an evaluation is what was measured, items in their order."""
+    metrics = {
+        "a": Metric(0.5, 2, 0.1, 0.9, True, np.array([0.0, 1.0])),
+        "b": Metric(2.0, 3, 1.0, 3.0, False, np.array([3.0, 1.0, 2.0]), "median"),
+        "c": Metric(0.1, 7, 0.1, 0.1, None),
+    }
+    again = evaluate._metrics_of(evaluate._rows_of(metrics))
+    assert again == metrics
+    assert list(again) == ["a", "b", "c"]
+    assert {name: of.statistic for name, of in again.items()} == {
+        "a": "mean", "b": "median", "c": "mean",
+    }  # fmt: skip
+    for name in "ab":
+        assert np.array_equal(again[name].items, metrics[name].items)
+    assert again["c"].items is None
 
 
 def check_lines() -> None:
@@ -449,15 +725,16 @@ def check_saving() -> None:
 
 
 PLAIN: tuple[Callable[[], None], ...] = (
-    check_verdicts, check_sentence, check_random_arm, check_halves_of_groups, check_groups_join,
-    check_sections, check_refusals, check_keys, check_lines, check_saving,
+    check_verdicts, check_items, check_worth, check_several_questions, check_sentence,
+    check_undecided, check_random_arm, check_halves_of_groups, check_groups_join,
+    check_sections, check_refusals, check_keys, check_rows, check_lines, check_saving,
 )  # fmt: skip
 
 
 def check_own_export(evidence: Evidence) -> None:
-    """No arm is made of records that the recipe exports as tars."""
-    made = evidence.project.store.root.glob("arms/*/*-*")
-    assert {path.name.partition("-")[0] for path in made} == {"random"}
+    """What the recipe exports as tars is exported for no arm."""
+    [union] = evidence.project.store.root.glob("arms/*/union-*")
+    assert not set(shards.ShardSamples(union).uids.tolist()) & set(evidence.kept)
 
 
 def check_both(evidence: Evidence) -> None:
@@ -473,3 +750,7 @@ def check_texts(evidence: Evidence) -> None:
     check_answer(evidence)
     check_halves(evidence)
     check_checkpoint(evidence, "./mine.py:Bag", "text", "look")
+    check_parts(evidence)
+    check_strata(evidence)
+    check_other_recipe(evidence)
+    check_sealed(evidence)

@@ -13,7 +13,7 @@ from random import Random
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from flows.answer import compare, evaluate, pretrain
+from flows.answer import arms, compare, evaluate, pretrain, sets
 
 # Of this process's own time, so that a busy machine catches nothing; the checks take a tenth.
 LIMIT_S = 60.0
@@ -70,7 +70,7 @@ def planted(module: ModuleType, function: str, old: str, new: str) -> Mutant:
 
 def drawn(count: int, seed: int) -> list[Mutant]:
     """Return mutants drawn from all that the operators below make, in a fixed order."""
-    everything = [m for module in (compare, evaluate, pretrain) for m in _all(module)]
+    everything = [m for module in (arms, compare, evaluate, pretrain, sets) for m in _all(module)]
     return Random(seed).sample(everything, count)
 
 

@@ -89,6 +89,7 @@ seed = 3
 [compare]
 arms = {arms}
 seeds = 2
+random_sets = 2
 """
 ALL, TWO = '["recipe", "random", "all", "untrained"]', '["recipe", "random"]'
 

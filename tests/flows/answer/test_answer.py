@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -16,6 +18,7 @@ from flows.answer.evaluate import EvaluateSection
 from flows.recipe.sections import parsed
 from flows.reporter import Reporter
 from flows.upkeep.verify import unknown, verify
+from storage.shards import ShardSamples
 from tests.flows.answer import facts, small
 from tests.flows.answer.facts import Evidence
 
@@ -81,8 +84,10 @@ def test_the_recipes_own_export_is_its_arm_where_it_has_tars(
         project = measured(small.BARE_PAIRS)
         recipe = f'{small.BARE_PAIRS}[export]\nimage = "{image}"\n{keys}'
         result = project.run(recipe, until="evaluate")
-        made = {path.name.split("-")[0] for path in (project.store.root / "arms").glob("*/*-*")}
-        assert made == ({"random"} if way == "shards" else {"recipe", "random"})
+        [union] = (project.store.root / "arms").glob("*/union-*")
+        kept = project.kept()
+        twice = kept & set(ShardSamples(union).uids.tolist())
+        assert twice == (set() if way == "shards" else kept)
         found[way] = (result["evaluation"]["metrics"], Path(result["checkpoint"]).name)
     assert found["shards"] == found["arms"]
 
@@ -119,12 +124,94 @@ def test_what_an_answer_rests_on_is_verified_and_made_again_as_verify_says(
     assert said.startswith(f"{held_out}: is damaged")
 
 
-def test_differences_are_paired_over_seeds(texts: Evidence):
+def test_questions_to_a_hold_out_are_counted_and_a_stored_answer_is_none(
+    measured: Callable[[str], Any],
+):
+    project = measured(small.TEXTS)
+
+    def asked(recipe: str, **options: Any) -> tuple[int, str]:
+        found = project.run(recipe, until="evaluate", **options)["evaluation"]["answer"]
+        return found["asked"], found["text"]
+
+    first = small.TEXTS
+    assert asked(first) == (1, asked(first)[1])
+    # Another metric, other records: other questions; more trainings of one are none.
+    other_metric = first.replace("seeds = 2", 'seeds = 2\nmetric = "look.down"')
+    other_records = first.replace("meta.number < 27", "meta.number < 26")
+    assert asked(other_metric)[0] == 2
+    assert asked(other_records)[0] == 3
+    count, text = asked(other_records.replace("random_sets = 2", "random_sets = 3"))
+    assert count == 3
+    assert "It is one of 3 different questions to this hold-out" in text
+    # Other held-out records have been asked nothing yet.
+    assert asked(first.replace("ratio = 0.4", "ratio = 0.5"))[0] == 1
+    [refs] = [project.store.versions("asked", name) for name in project.store.names("asked")[:1]]
+    assert refs
+    assert (verify(project.store, deep=True), unknown(project.store)) == ([], [])
+
+
+def test_the_sealed_part_is_answered_on_when_it_is_unsealed_and_that_is_counted_apart(
+    measured: Callable[[str], Any],
+):
+    project = measured(small.TEXTS)
+    with pytest.raises(ConfigError, match="nothing is sealed"):
+        project.run(small.TEXTS, until="evaluate", unseal=True)
+    recipe = small.TEXTS.replace("ratio = 0.4", "ratio = 0.4\nsealed_ratio = 0.5")
+    closed = project.run(recipe, until="evaluate")["evaluation"]
+    opened = project.run(recipe, until="evaluate", unseal=True)["evaluation"]
+    assert (closed["sealed"], opened["sealed"]) == (False, True)
+    n = [of["metrics"]["look.up"]["within"]["recipe"]["n"] for of in (closed, opened)]
+    assert min(n) > 0
+    held = project.run(small.TEXTS, until="evaluate")["evaluation"]
+    assert sum(n) == held["metrics"]["look.up"]["within"]["recipe"]["n"]
+    assert "the first question to this sealed part of the hold-out" in opened["answer"]["text"]
+    # The same trainings: only what they are scored on is another.
+    checkpoints = list((project.store.root / "objects/web/checkpoints").iterdir())
+    assert len({path.name.partition(".")[0] for path in checkpoints}) == len(checkpoints)
+
+
+def test_what_can_be_told_is_said_before_the_trainings_end(measured: Callable[[str], Any]):
+    project, said = measured(small.TEXTS), []
+    recipe = small.TEXTS.replace("random_sets = 2", "random_sets = 3")
+
+    def lines(text: str) -> list[str]:
+        said.clear()
+        reporter = Reporter(line=said.append)
+        found = project.run(text, until="evaluate", reporter=reporter)["evaluation"]
+        values = found["metrics"]["look.up"]["values"]["random"]
+        sd = {n: float(np.std(values[:n], ddof=1)) for n in (2, len(values))}
+        told = [line for line in said if "can be told" in line]
+        # t(0.975, 2) = 4.3027 and t(0.975, 3) = 3.1824, times sqrt(1 + 1 / R).
+        factors = {3: 4.3027 * math.sqrt(4 / 3), 4: 3.1824 * math.sqrt(5 / 4)}
+        shown = {
+            n: f"±{factors[len(values)] * of:.3g} can be told (sd {of:.3g}" for n, of in sd.items()
+        }
+        return [told[0], shown[2], shown[len(values)]]
+
+    line, of_two, of_all = lines(recipe)
+    assert f"look.up: a difference beyond {of_two}, as of the first two random sets)" == line
+    before = of_all.partition("(")[2]
+    line, *_ = lines(recipe.replace("random_sets = 3", "random_sets = 4"))
+    assert f"({before}, as of version 2)" in line
+
+
+def test_differences_have_the_prediction_interval_of_the_random_sets(texts: Evidence):
     facts.check_differences(texts)
 
 
 def test_the_answer_says_what_the_first_metric_shows(texts: Evidence):
     facts.check_answer(texts)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [facts.check_parts, facts.check_strata, facts.check_other_recipe, facts.check_sealed],
+    ids=lambda check: check.__name__,
+)
+def test_the_sets_of_other_comparisons_are_as_computed_by_hand(
+    texts: Evidence, check: Callable[[Evidence], None]
+):
+    check(texts)
 
 
 def test_no_group_is_in_both_halves_of_a_probe(texts: Evidence):
@@ -322,7 +409,11 @@ def test_a_section_that_cannot_be_evaluated_is_refused_with_its_key(
     [
         ('metric = "look.upp"', "compare.metric", "no [[evaluate]] measures it. Nearest: look.up"),
         ('metric = "halves.share"', "compare.metric", "is no score, but a setting"),
-        ('arms = ["recipe", "random", "random"]', "compare.arms", "its seeds would count twice"),
+        (
+            'arms = ["recipe", "random", "random"]',
+            "compare.arms",
+            "its trainings would count twice",
+        ),
     ],
 )
 def test_a_comparison_without_an_answer_is_refused_before_anything_is_trained(

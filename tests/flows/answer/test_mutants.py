@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.answer import compare, evaluate, pretrain
+from flows.answer import arms, compare, evaluate, pretrain, sets
 from tests.flows.answer import facts, mutants, small
 from tests.flows.answer.facts import Evidence
 from tests.flows.answer.mutants import Mutant, planted
@@ -18,15 +18,15 @@ SOAK = bool(os.environ.get("WINNOW_SOAK"))
 DRAWN = 20
 
 PLANTED: dict[str, tuple[Any, str, str, str]] = {
-    "the arms of the paired difference are swapped": (
-        compare, "_metrics",
-        'paired(values[arm], values["random"]', 'paired(values["random"], values[arm]',
+    "the arms of the difference are swapped": (
+        compare, "_of_metric",
+        'values[arm], values["random"], over_items', 'values["random"], values[arm], over_items',
     ),
     "every arm is trained on the kept records": (
-        compare, "_arm", 'if name == "recipe":', "if True:",
+        sets, "_fixed", 'if arm == "recipe":', "if True:",
     ),
-    "the random arm is drawn once for all seeds": (
-        compare, "_arm", 'if before and name != "random":', "if before:",
+    "the random arm is drawn once for all trainings": (
+        sets, "drawn", "arm_records(runtime, kept, arm, s)", "arm_records(runtime, kept, arm, 0)",
     ),
     "the weights begin as those of another seed": (
         pretrain, "_train", "build(section, task.seed,", "build(section, section.seed,",
@@ -35,26 +35,33 @@ PLANTED: dict[str, tuple[Any, str, str, str]] = {
         evaluate, "_arguments", "towers[section.tower].vectors", "towers[min(towers)].vectors",
     ),
     "the direction of a metric is turned": (
-        compare, "_metrics", "higher_is_better=higher", "higher_is_better=not higher",
+        compare, "_of_metric", "over_items, higher_is_better=higher",
+        "over_items, higher_is_better=not higher",
     ),
     "held-out records are in an arm": (
-        compare, "arm_records", "runtime.visible", "runtime.live",
+        sets, "arm_records", "runtime.visible", "runtime.live",
     ),
     "the halves of a probe split a group": (
         evaluate, "halves",
         "np.unique(groups,", "np.unique(np.arange(len(groups), dtype=np.uint64),",
     ),
+    "the items of one random set stand for those of all": (
+        compare, "_of_metric", 'by_arm["random"])', 'by_arm["random"][:1])',
+    ),
+    "what no training learns gets a verdict": (
+        compare, "found", 'metric["learned"] < LEARNED', 'metric["learned"] < -LEARNED',
+    ),
 }  # fmt: skip
 # A second each: in soak.
 FURTHER: dict[str, tuple[Any, str, str, str]] = {
     "the random arm has as many records, not as many draws": (
-        compare, "arm_records", 'int(kept["repeats"].sum())', "kept.height",
+        sets, "arm_records", 'int(kept["repeats"].sum())', "kept.height",
     ),
     "the random arm has the draws of a selection": (
-        compare, "random_arm", "seed, STREAM", 'seed, "random_sample"',
+        sets, "random_arm", "seed, STREAM", 'seed, "random_sample"',
     ),
     "the whole pool stands for the random arm": (
-        compare, "arm_records", 'name == "random"', 'name == "rand"',
+        sets, "arm_records", 'name == "random"', 'name == "rand"',
     ),
     "the evaluation of one arm is found for another": (
         pretrain, "Training.made_by", "self.arm.content if self.steps else", "",
@@ -67,11 +74,15 @@ FURTHER: dict[str, tuple[Any, str, str, str]] = {
         "batch=section.batch,\n                seed=0",
     ),
     "the untrained arm is trained": (
-        compare, "compare", '0 if name == "untrained" else steps', "steps",
+        compare, "compare", '0 if arm == "untrained" else steps', "steps",
     ),
     "repeats are forgotten": (
-        pretrain, "export_arm", 'kept = kept.sort("uid")',
-        'kept = kept.sort("uid").with_columns(repeats=pl.lit(1, dtype=pl.UInt16))',
+        arms, "_with_records", 'frame = frame.select("uid", "repeats").sort("uid")',
+        'frame = frame.select("uid", repeats=pl.lit(1, dtype=pl.UInt16)).sort("uid")',
+    ),
+    "two sets of one arm share a content": (
+        arms, "_with_records", 'frame["uid"].to_numpy(), frame["repeats"].to_numpy(), digests[at]',
+        "digests[:1]",
     ),
     "vectors are those of other records": (
         evaluate, "Tower.vectors", '_filled(frame["vector"],', '_filled(frame["vector"].reverse(),',
@@ -84,10 +95,16 @@ FURTHER: dict[str, tuple[Any, str, str, str]] = {
         evaluate, "_arguments", 'here[column].rank("dense")', 'here["uid"].rank("dense")',
     ),
     "the answer is that of another metric than was chosen": (
-        compare, "_answer", "chosen or next(iter(metrics))", "next(iter(metrics))",
+        compare, "answered", "comparison.metric or next(iter(metrics))", "next(iter(metrics))",
     ),
     "the answer is that of the whole pool": (
-        compare, "_answer", '.get("recipe - random")', '.get("all - random")',
+        compare, "answered", '_pair("recipe")', '_pair("all")',
+    ),
+    "other metrics are as good as the chosen one": (
+        compare, "found", "corrected[name, pair]", "difference.p",
+    ),
+    "the items' values are those of another training": (
+        evaluate, "_metrics_of", "np.array(items)", "np.sort(items)",
     ),
 }  # fmt: skip
 
@@ -125,7 +142,7 @@ def test_a_planted_mutant_of_the_answer_is_caught(
     measured: Callable[[str], Any], record_property: Callable[[str, object], None]
 ):
     # Unchanged code survives: it is the mutants that are caught.
-    assert survives(planted(compare, "_arm", "return before[0]", "return before[0]"), measured)
+    assert survives(planted(sets, "_fixed", "return kept", "return kept"), measured)
     wanted = {**PLANTED, **FURTHER} if SOAK else PLANTED
     survivors = [
         name

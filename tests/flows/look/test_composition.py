@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.answer.compare import random_arm
+from flows.answer.sets import random_arm
 from flows.look.composition import GROUPS, Composition, compositions
 from flows.look.examples import distinct, types_of
 from flows.look.report import render

@@ -125,11 +125,13 @@ def _evaluation(verdict: str = "better", name: str = "recall", seeds: int = 2) -
     }
     answer = {"text": f"It is {verdict}: {name}.", "verdict": verdict, "metric": name}
     return {
-        "answer": answer if compared else None,
+        "answer": {**answer, "asked": 3} if compared else None,
+        "claim": "set",
+        "sealed": False,
         "objective": "clip",
         "steps": 1200,
         "seeds": list(range(seeds)),
-        "arms": {arm: {"records": 1234, "draws": 2345} for arm in values},
+        "arms": {arm: {"records": 1234, "draws": 2345, "trainings": seeds} for arm in values},
         "metrics": {"a first by name": metric, name: metric},
     }
 
@@ -493,24 +495,27 @@ def test_the_recipe_is_shown_resolved_in_the_order_of_its_sections(pictures):
 # ------------------------------------------------------------------ evaluation
 
 
-SIGNS = {"better": "▲", "worse": "▼", "no measurable difference": "="}
+SIGNS = {
+    "better": "▲", "worse": "▼", "no measurable difference": "=", "this protocol cannot tell": "?",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("verdict", "heading"),
     [
-        ("better", "Better than a random subset of equal size"),
-        ("worse", "Worse than a random subset of equal size"),
-        ("no measurable difference", "No measurable difference to a random subset of equal size"),
+        ("better", "Better than random sets of equal size"),
+        ("worse", "Worse than random sets of equal size"),
+        ("no measurable difference", "No measurable difference to random sets of equal size"),
+        ("this protocol cannot tell", "This protocol cannot tell"),
     ],
 )
-def test_the_answer_stands_first_with_interval_seeds_and_steps(pictures, verdict, heading):
+def test_the_answer_stands_first_with_interval_trainings_and_steps(pictures, verdict, heading):
     page = _page(_with_evaluation(pictures, _evaluation(verdict)))
     top = page.text[: page.text.index("Rules are applied in order")]
     assert heading in top
     assert f"It is {verdict}: recall." in top
     assert f"+0.110 [+0.046, +0.173] {SIGNS[verdict]} {verdict}" in top
-    assert "1,200 steps each" in top
+    assert "Trainings8 1,200 steps each" in top
 
 
 def test_the_metric_of_the_answer_and_the_recipe_come_first(pictures):
@@ -522,16 +527,16 @@ def test_the_metric_of_the_answer_and_the_recipe_come_first(pictures):
     assert first[1:6] == ["0.540", "0.430", "0.530", "0.020", "+0.110[+0.046, +0.173]"]
 
 
-def test_the_deciding_difference_is_drawn_with_its_interval_zero_and_every_seed(pictures):
+def test_the_deciding_difference_is_drawn_with_its_interval_zero_and_every_random_set(pictures):
     run = _with_evaluation(pictures, _evaluation())
     (first, _) = report._comparisons(run.result["evaluation"])
-    assert first.by_seed == pytest.approx([0.09, 0.13])
+    assert first.dots == pytest.approx([-0.02, 0.02])
     scale = first.difference_axis
     assert scale.low < 0 < 0.1735 < scale.high
     drawn = _panel(report.render(run), "panel deciding")
     assert _places(drawn, "line", "interval kept") == [(scale.at(0.0465), scale.at(0.1735))]
     assert _places(drawn, "circle", "kept mean") == [scale.at(0.11)]
-    assert _places(drawn, "circle", "seed") == [scale.at(gap) for gap in first.by_seed]
+    assert _places(drawn, "circle", "seed") == [scale.at(gap) for gap in first.dots]
     assert _places(drawn, "line", "mark") == [(scale.at(0), scale.at(0))]
     assert "← random better" in drawn.text
     assert "recipe better →" in drawn.text
@@ -622,12 +627,21 @@ def _places(page: Page, tag: str, name: str) -> list[Any]:
     return [place[0] for place in places] if tag == "circle" else places
 
 
-def test_a_verdict_of_few_seeds_is_called_a_hint_beside_the_answer(pictures):
-    few, many = (_page(_with_evaluation(pictures, _evaluation(seeds=n))) for n in (2, 12))
-    top = few.text[: few.text.index("Rules are applied in order")]
-    assert "A verdict of 2 seeds is a hint" in top
-    assert "twelve give +0.021 [+0.010, +0.032]" in top
-    assert "is a hint" not in many.text
+def test_of_parts_every_part_s_difference_is_drawn(pictures):
+    run = _with_evaluation(pictures, {**_evaluation(), "claim": "rule"})
+    (first, _) = report._comparisons(run.result["evaluation"])
+    assert first.dots == pytest.approx([0.09, 0.13])
+    drawn = _panel(report.render(run), "panel deciding")
+    assert _places(drawn, "circle", "seed") == [first.difference_axis.at(d) for d in first.dots]
+    assert "one part" in drawn.text
+    assert "paired over disjoint parts" in _page(run).part("evaluation").text
+
+
+def test_a_run_of_before_there_were_claims_shows_its_text_alone(pictures):
+    before = {k: v for k, v in _evaluation().items() if k != "claim"}
+    page = _page(_with_evaluation(pictures, before))
+    assert "It is better: recall." in page.text
+    assert 'id="evaluation"' not in page.html
 
 
 def test_the_metric_that_answers_what_is_passed_over_and_what_is_no_score_are_said(pictures):
@@ -641,16 +655,17 @@ def test_the_metric_that_answers_what_is_passed_over_and_what_is_no_score_are_sa
     }
     text = _page(_with_evaluation(pictures, evaluation)).part("evaluation").text
     assert "The answer rests on one metric, recall." in text
+    assert "This hold-out was asked 3 different questions." in text
     assert "knn passes over held-out records 3 without a text, 1 without a label." in text
-    assert "no vector, which score nothing; by seed: 9 image; none." in text
+    assert "no vector, which score nothing; by training: 9 image; none." in text
     assert "no score" in text
 
 
 def test_one_seed_gives_no_verdict_but_its_values_and_bootstraps(pictures):
     page = _page(_with_evaluation(pictures, _evaluation(seeds=1)))
     assert "10 of 30 records kept" in page.text
-    assert "a comparison needs the random arm and at least two seeds" in page.text
-    assert "one seed, 95 % bootstrap over items" in page.text
+    assert "a comparison needs two random sets or more" in page.text
+    assert "of one training the 95 % bootstrap over items" in page.text
     assert "recipe - random" not in page.text
 
 

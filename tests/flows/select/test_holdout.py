@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from contracts.uid import uid_of, uniform
-from flows.answer.compare import arm_records
+from flows.answer.sets import arm_records
 
 HEAD = """
 [[source]]

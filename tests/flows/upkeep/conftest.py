@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flows import run as runs
-from flows.answer.pretrain import export_arm
+from flows.answer import arms
 from flows.upkeep.refit import refit
 from storage import seals
 from storage.store import Store
@@ -98,7 +98,7 @@ def _made(projects: Callable[[], Any], captioned: dict[str, bytes]) -> Made:
     with made.store.lease():
         last = project.last("web")
         kept = last.verdict.filter(last.verdict["dropped_by"].is_null()).select("uid", "repeats")
-        export_arm(last.runtime, "recipe", kept, None)
+        arms.make(last.runtime, {"recipe": [kept]}, None, kept["uid"])
     training = made.store.root / "training"
     training.mkdir()
     (training / f"{'0' * 64}.safetensors").write_bytes(seals.sealed(b"the state of a training"))

@@ -1,0 +1,126 @@
+"""The arms of a comparison as a trainer reads them: sets over one export of their union."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from flows.export import export as exporting
+from flows.measure.runtime import Runtime
+from flows.recipe.sections import ExportSection
+from storage import shards, tables
+from storage.store import Object
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A set of records to train on; without records the initial weights.
+
+    Attributes:
+        name: such as `random`.
+        folders: exports whose tars together hold its records, and others.
+        rows: a table of uid and repeats.
+        records: how many.
+        draws: of an epoch: the sum of the repeats.
+        content: a digest of uid, repeats, image and text of every record: what a training depends
+            on.
+    """
+
+    name: str
+    folders: tuple[Path, ...] = ()
+    rows: Object | None = None
+    records: int = 0
+    draws: int = 0
+    content: str = UNTRAINED
+
+    @property
+    def file_name(self) -> str:
+        """The name as a part of a file's."""
+        return self.name.replace(":", "-").replace("/", "-")
+
+
+def make(
+    runtime: Runtime,
+    sets: Mapping[str, Sequence[pl.DataFrame | None]],
+    section: ExportSection | None,
+    kept: pl.Series,
+    exported: exporting.Exported | None = None,
+) -> dict[str, list[Arm]]:
+    """Return the arms of sets of records, exported where they are not.
+
+    Args:
+        runtime: gives the pool.
+        sets: for each arm its sets, uid and repeats; None for the initial weights.
+        section: the recipe's [export], for what it does to images.
+        kept: the uids that this section exported.
+        exported: what it made of them: its tars, where it has any, are read in place of others.
+    """
+    found = [frame for of in sets.values() for frame in of if frame is not None]
+    uids = pl.concat([frame["uid"] for frame in found]).unique().sort() if found else kept.clear()
+    image = ExportSection(
+        format=("webdataset",),
+        layout="packed",
+        image=section.image if section is not None else "keep",
+        max_side_px=section.max_side_px if section is not None else None,
+    )
+    folders: tuple[Path, ...] = ()
+    rest = uids
+    if exported is not None and section is not None and "webdataset" in section.format:
+        folders, rest = (exported.folder,), uids.filter(~uids.is_in(kept.implode()))
+    if len(rest):
+        folders += (_export(runtime, rest, image),)
+    digests = exporting.trained(runtime, uids, image)
+    known: dict[int, Arm] = {}
+    arms: dict[str, list[Arm]] = {}
+    for name, of in sets.items():
+        arms[name] = []
+        for number, frame in enumerate(of):
+            # The same frame is the same set: it is written down once.
+            if id(frame) not in known:
+                arm = Arm(name, folders)
+                known[id(frame)] = (
+                    Arm(name)
+                    if frame is None
+                    else _with_records(runtime, arm, number, frame, uids, digests)
+                )
+            arms[name].append(known[id(frame)])
+    return arms
+
+
+def _with_records(
+    runtime: Runtime,
+    arm: Arm,
+    number: int,
+    frame: pl.DataFrame,
+    uids: pl.Series,
+    digests: shards.Digests,
+) -> Arm:
+    """Return an arm with its records, written down; `digests` are those of all `uids`."""
+    frame = frame.select("uid", "repeats").sort("uid")
+    at = np.searchsorted(uids.to_numpy(), frame["uid"].to_numpy())
+    content = exporting.digest_of_arrays(
+        [frame["uid"].to_numpy(), frame["repeats"].to_numpy(), digests[at]]
+    )
+    rows = tables.put(
+        runtime.store, frame, pool=runtime.pool.name,
+        table=f"arm.{runtime.plan.recipe.name}", part=f"{arm.file_name}-{number}",
+    )  # fmt: skip
+    draws = int(frame["repeats"].sum())
+    return replace(arm, rows=rows, records=frame.height, draws=draws, content=content)
+
+
+def _export(runtime: Runtime, uids: pl.Series, image: ExportSection) -> Path:
+    """Export records once each; what is there from an earlier run is found."""
+    key = hashlib.sha256(f"{image.image} {image.max_side_px}".encode())
+    key.update(uids.to_numpy().tobytes())
+    folder = runtime.store.root / "arms" / runtime.pool.name / f"union-{key.hexdigest()[:16]}"
+    once = pl.DataFrame({"uid": uids}).with_columns(repeats=pl.lit(1, dtype=pl.UInt16))
+    facts = {"arm": "union", "pool": runtime.pool.name}
+    return exporting.export(runtime, once, image, folder, facts=facts).folder
