@@ -110,7 +110,7 @@ def compare(
     # The random sets come first: two of them tell what can be found.
     order = sorted(tasks, key=lambda arm: arm != "random")
     wanted = comparison.metric or next(iter(evaluate.metrics(runtime.plan.recipe, sections)))
-    foreseen = "random" not in tasks or _foresee(runtime, wanted, comparison, on_line)
+    foreseen = "random" not in tasks or _foresee(runtime, wanted, comparison, steps, on_line)
     by_arm: dict[str, list[Evaluated]] = {arm: [] for arm in order}
     results = runtime.workers.map(evaluated, (task for arm in order for task in tasks[arm]))
     with runtime.bar("training and evaluating", sum(map(len, tasks.values()))) as advance:
@@ -131,7 +131,7 @@ def compare(
         }  # fmt: skip
         asked = ask(runtime.store, holdout.digest, question)
         answer["asked"] = len(asked)
-        answer["text"] += _asked_text(len(asked), holdout.sealed)
+        answer["text"] += _asked_text(asked, sealed=holdout.sealed)
     return {
         "answer": answer,
         "claim": comparison.claim,
@@ -303,11 +303,23 @@ def _text(
         f"{difference['high']:+.3f}] ({over}; {spread}; {steps:,} steps each, "
         f"{draws['recipe']:,} draws).",
         *_undecided(answer, metric, difference, comparison),
+        *_others(metric),
         "The metric is that of [compare]."
         if comparison.metric
         else "The metric is the first of the first [[evaluate]], as [compare] names none.",
     ]
     return " ".join(sentences)
+
+
+def _others(metric: Mapping[str, Any]) -> list[str]:
+    """Say the same of other recipes, whose verdicts are corrected for their number."""
+    found = {arm: metric["differences"][_pair(arm)] for arm in metric["values"] if OTHER in arm}
+    said = [
+        f"{arm} {of['value']:+.3f} [{of['low']:+.3f}, {of['high']:+.3f}], {of['verdict']}"
+        for arm, of in found.items()
+    ]
+    corrected = f"All {len(found) + 1} verdicts are corrected for their number (Holm)."
+    return [f"{'; '.join(said)}. {corrected}"] if said else []
 
 
 def _undecided(
@@ -343,6 +355,7 @@ def _foresee(
     runtime: Runtime,
     metric: str,
     comparison: CompareSection,
+    steps: int,
     on_line: Callable[[str], None],
 ) -> bool:
     """Say which difference can be found, from the last version's trainings of this section."""
@@ -353,7 +366,7 @@ def _foresee(
     before = last["result"].get("evaluation") or {}
     differences = before.get("metrics", {}).get(metric, {}).get("differences", {})
     known = differences.get(_pair("recipe"))
-    if known is None or before["claim"] != comparison.claim:
+    if known is None or (before.get("claim"), before["steps"]) != (comparison.claim, steps):
         return False
     _say_foreseen(
         metric, comparison, known["sd"], known["over_items"], f"version {last['version']}", on_line
@@ -391,11 +404,14 @@ def _say_foreseen(
         )
 
 
-def _asked_text(asked: int, sealed: bool) -> str:
+def _asked_text(asked: Sequence[Mapping[str, Any]], *, sealed: bool) -> str:
     what = "sealed part of the hold-out" if sealed else "hold-out"
-    if asked == 1:
+    if len(asked) == 1:
         return f" It is the first question to this {what}."
+    # A part that was sealed is worth naming who opened it.
+    names = ", ".join(f"{one['recipe']} by {one['metric']}" for one in asked) if sealed else ""
     return (
-        f" It is one of {asked} different questions to this {what}; each may find by chance what "
-        "is not there."
+        f" It is one of {len(asked)} different questions to this {what}"
+        + (f" ({names})" if names else "")
+        + "; each may find by chance what is not there."
     )

@@ -520,6 +520,13 @@ def check_sentence() -> None:
         "The curated set is worse than random sets of equal size, at this rate and budget: b -"
     )
     assert "The metric is that of [compare]." in second["text"]
+    assert "Holm" not in first["text"]
+    by_arm["recipe:b.toml"] = by_arm["random"]
+    assert (
+        "recipe:b.toml +0.000 [-0.287, +0.287], this protocol cannot tell. All 2 verdicts are "
+        "corrected for their number (Holm)."
+    ) in said()["text"]
+    del by_arm["recipe:b.toml"]
     parts = said(claim="rule")
     assert parts["text"].startswith("Sets that the recipe cuts are better than random sets")
     assert "95 % t interval over 3 disjoint parts, each cut by the recipe; sd " in parts["text"]

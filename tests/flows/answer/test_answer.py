@@ -168,6 +168,12 @@ def test_the_sealed_part_is_answered_on_when_it_is_unsealed_and_that_is_counted_
     # The same trainings: only what they are scored on is another.
     checkpoints = list((project.store.root / "objects/web/checkpoints").iterdir())
     assert len({path.name.partition(".")[0] for path in checkpoints}) == len(checkpoints)
+    other = recipe.replace("meta.number < 27", "meta.number < 26")
+    again = project.run(other, until="evaluate", unseal=True)["evaluation"]["answer"]
+    assert (
+        "2 different questions to this sealed part of the hold-out (web by look.up, web"
+        in (again["text"])
+    )
 
 
 def test_what_can_be_told_is_said_before_the_trainings_end(measured: Callable[[str], Any]):
@@ -191,8 +197,11 @@ def test_what_can_be_told_is_said_before_the_trainings_end(measured: Callable[[s
     line, of_two, of_all = lines(recipe)
     assert f"look.up: a difference beyond {of_two}, as of the first two random sets)" == line
     before = of_all.partition("(")[2]
+    line, *_ = lines(recipe.replace("random_sets = 3", "random_sets = 3\nsteps = 1"))
+    assert "first two random sets" in line
+    lines(recipe)
     line, *_ = lines(recipe.replace("random_sets = 3", "random_sets = 4"))
-    assert f"({before}, as of version 2)" in line
+    assert f"({before}, as of version 4)" in line
 
 
 def test_differences_have_the_prediction_interval_of_the_random_sets(texts: Evidence):
