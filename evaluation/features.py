@@ -55,3 +55,9 @@ def unit(x_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return x / |x| row by row; a zero row stays zero."""
     norm_N1 = np.linalg.norm(x_ND.astype(np.float64), axis=1, keepdims=True)
     return (x_ND / np.where(norm_N1 > 0, norm_N1, 1)).astype(np.float32)
+
+
+def ordered(x_ND: NDArray[Any], class_N: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+    """Return an order by class, then by a random direction: a function of the set of rows."""
+    direction = np.random.default_rng(seed).standard_normal(x_ND.shape[1])
+    return np.lexsort((x_ND @ direction, class_N))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from contracts.errors import DataError
 from contracts.params import Positive, Seed
 from contracts.report import Metric
+from evaluation.features import ordered
 from evaluation.interval import bootstrap
 from evaluation.protocol import Test, Train, protocol
 
@@ -55,12 +56,12 @@ def linear_probe(
         )
     labels_C, class_N = np.unique(np.asarray(train.y_N), return_inverse=True)
     if len(labels_C) < 2:
-        raise DataError(f"linear_probe: the training set has only the label {labels_C[0]!r}.")
+        raise DataError(f"linear_probe: the training set has only the label {labels_C[0]}.")
     x_ND = train.x_ND.astype(np.float64)
     mean = x_ND.mean(axis=0)
     scale = np.sqrt(np.square(x_ND - mean).mean()) or 1.0
     x_ND = (x_ND - mean) / scale
-    order = _order(x_ND, class_N, seed)
+    order = ordered(x_ND, class_N, seed)
     x_ND, class_N = x_ND[order], class_N[order]
     if l2 is None:
         l2 = _choose(x_ND, class_N, len(labels_C))
@@ -117,12 +118,6 @@ def _choose(x_ND: Matrix, class_N: NDArray[np.intp], classes: int) -> float:
         log_p = _log_softmax(_logits(weights, x_ND[aside]))
         losses.append(-log_p[np.arange(len(log_p)), class_N[aside]].mean())
     return _GRID[::-1][int(np.argmin(losses))]
-
-
-def _order(x_ND: Matrix, class_N: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
-    """Return an order by class, then by a random projection: a function of the set of rows."""
-    direction = np.random.default_rng(seed).standard_normal(x_ND.shape[1])
-    return np.lexsort((x_ND @ direction, class_N))
 
 
 def _logits(weights: Matrix, x_ND: Matrix) -> Matrix:

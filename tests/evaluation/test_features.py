@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contracts.errors import DataError
-from evaluation.features import Features, unit
+from evaluation.features import Features, ordered, unit
 
 
 def test_vectors_become_float32_and_labels_stay_as_they_are() -> None:
@@ -39,3 +39,12 @@ def test_unit_keeps_directions_and_zero_rows() -> None:
         [pytest.approx(0.6), pytest.approx(0.8)],
         [0, 0],
     ]
+
+
+def test_an_order_is_by_class_and_depends_on_the_seed_but_not_on_the_order_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    x_ND, y_N, turn = rng.normal(size=(100, 10)), rng.integers(0, 3, 100), rng.permutation(100)
+    first, second = ordered(x_ND, y_N, 0), ordered(x_ND, y_N, 1)
+    assert (np.diff(y_N[first]) >= 0).all()
+    assert (x_ND[first] == x_ND[turn][ordered(x_ND[turn], y_N[turn], 0)]).all()
+    assert (first != second).any()

@@ -5,7 +5,7 @@ import pytest
 
 from contracts.errors import DataError
 from evaluation.features import Features
-from evaluation.protocols.linear_probe import _order, fit, linear_probe
+from evaluation.protocols.linear_probe import fit, linear_probe
 
 
 def problem(n: int, seed: int, *, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -78,11 +78,3 @@ def test_one_class_or_too_few_items_are_refused() -> None:
     with pytest.raises(DataError, match="too few to choose l2"):
         linear_probe(few, few)
     assert linear_probe(few, few, l2=1e-4)["accuracy"].n == 6
-
-
-def test_what_is_put_aside_depends_on_the_seed_but_not_on_the_order_of_rows() -> None:
-    x_ND, y_N = problem(100, 0)
-    turn = np.random.default_rng(1).permutation(100)
-    first, second = _order(x_ND, y_N, 0), _order(x_ND, y_N, 1)
-    assert (x_ND[first] == x_ND[turn][_order(x_ND[turn], y_N[turn], 0)]).all()
-    assert (first != second).any()
