@@ -54,6 +54,23 @@ def bootstrap(
     )
 
 
+def by_influence(value: float, influence_N: ArrayLike) -> Metric:
+    """Return a number that is no statistic over items, and its 95 % interval: the jackknife's.
+
+    value +- 1.96 sqrt(sum(influence^2)) / n, the influence of an item being n times the derivative
+    of the value by its weight, 0 in the mean. A bootstrap would not do for what relates items: two
+    draws of one item always lie together.
+
+    Reference: Efron 1982, The Jackknife, the Bootstrap and Other Resampling Plans, chapter 6 (the
+    infinitesimal jackknife).
+    """
+    from scipy.special import ndtri
+
+    influence = np.asarray(influence_N, dtype=np.float64)
+    half = float(ndtri(_TAILS[1]) * np.linalg.norm(influence) / len(influence))
+    return Metric(value, len(influence), value - half, value + half)
+
+
 @dataclass(frozen=True)
 class Difference:
     """How far an arm lies from random sets of equal size, and its 95 % interval.

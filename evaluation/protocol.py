@@ -26,10 +26,12 @@ Classes = Annotated[ArrayLike, "the vector of each class's name"]
 Images = Annotated[ArrayLike, "the picture of each record that has a text too"]
 Texts = Annotated[ArrayLike, "the text of each of them"]
 Groups = Annotated[ArrayLike, "the group of each of them: any of a group is right"]
+Vectors = Annotated[ArrayLike, "the vectors of one tower, of both halves"]
+TestGroups = Annotated[ArrayLike, "what `groups` says of each record of Test"]
 Clusters = Annotated[ArrayLike, "the cluster of each record of the pool that has a label"]
-Labels = Annotated[ArrayLike, "the label of each of them"]
+Labels = Annotated[ArrayLike, "the label of each record of Vectors, or of Clusters"]
 INPUTS: tuple[Any, ...] = (
-    Train, Test, Labelled, Classes, Images, Texts, Groups, Clusters, Labels,
+    Train, Test, Labelled, Classes, Images, Texts, Groups, Vectors, TestGroups, Clusters, Labels,
 )  # fmt: skip
 
 

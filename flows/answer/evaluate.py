@@ -37,6 +37,7 @@ from storage.store import Object, Store, key_of
 
 STREAM = "evaluate"
 HALVES: frozenset[Any] = frozenset({inputs.Train, inputs.Test})
+OF_ONE_TOWER: frozenset[Any] = HALVES | {inputs.Vectors}
 OF_IMAGES: frozenset[Any] = frozenset({inputs.Labelled, inputs.Images})
 OF_TEXTS: frozenset[Any] = frozenset({inputs.Classes, inputs.Texts})
 LABELS: frozenset[Any] = HALVES | {inputs.Labelled, inputs.Labels}
@@ -52,6 +53,7 @@ class EvaluateSection:
         name: what its metrics are called by, `<name>.<metric>`; the protocol's where not given.
         label: SQL; gives each record its label.
         cluster: SQL; gives each record its cluster, for a protocol over clusters.
+        groups: SQL; gives each record the group that it is scored in, for a protocol over groups.
         template: how a label becomes a text, such as "a photo of a {}", for a protocol that
             compares with classes.
         tower: whose vectors are probed; of an objective with images theirs where not given.
@@ -62,6 +64,7 @@ class EvaluateSection:
     name: str = ""
     label: str | None = None
     cluster: str | None = None
+    groups: str | None = None
     template: str | None = None
     tower: Literal["image", "text"] | None = None
     parameters: Mapping[str, Any]
@@ -112,7 +115,7 @@ def sections(recipe: Recipe) -> tuple[EvaluateSection, ...]:
 
 
 def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSection:
-    known = ("protocol", "name", "label", "cluster", "template", "tower")
+    known = ("protocol", "name", "label", "cluster", "groups", "template", "tower")
     if "pool" in table:
         raise ConfigError(f"{where}.pool: evaluate on the hold-out; give [holdout].")
     name = str(table["protocol"])
@@ -138,12 +141,15 @@ def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSe
     if (inputs.Clusters in asked) != (section.cluster is not None):
         what = "vectors." if section.cluster is not None else "clusters, such as near.cluster."
         problems.add(f"{where}.cluster", f"{name} compares {what}")
-    if section.tower is not None and not asked & HALVES:
+    if (inputs.TestGroups in asked) != (section.groups is not None):
+        what = "no groups." if section.groups is not None else "groups, such as meta.country."
+        problems.add(f"{where}.groups", f"{name} compares {what}")
+    if section.tower is not None and not asked & OF_ONE_TOWER:
         problems.add(f"{where}.tower", f"{name} has no one tower to choose.")
     if section.template is not None and inputs.Classes not in asked:
         problems.add(f"{where}.template", f"{name} makes no texts of labels.")
     problems.raise_any()
-    if section.tower is None and asked & HALVES and recipe.pretrain is not None:
+    if section.tower is None and asked & OF_ONE_TOWER and recipe.pretrain is not None:
         with suppress(ConfigError):  # Found when the objective is checked.
             reads = methods.load(
                 "pretraining.objectives", recipe.pretrain.objective, recipe_dir=recipe.recipe_dir
@@ -283,8 +289,8 @@ def records(
 
     Returns:
         A table uid, part, row, image and text (whether there is one), same_text (equal texts
-        share it), group (records of one group, near cluster or series share it) and `label.<i>`,
-        a column a section.
+        share it), group (records of one group, near cluster or series share it), and of each
+        section that has them `label.<i>` and `groups.<i>`.
 
     Raises:
         DataError: nothing is held out, or a section can use nothing of it.
@@ -314,7 +320,7 @@ def records(
             raise DataError(f"[holdout] sealed_ratio {which}: hold out more, or another share.")
     passed_over = {}
     for i, protocol in enumerate(wanted):
-        found, missing = usable(protocol, f"label.{i}", rows, runtime.plan.recipe.recipe_dir)
+        found, missing = usable(protocol, i, rows, runtime.plan.recipe.recipe_dir)
         counts = {what: int(n) for what, n in missing.items() if n}
         lacking = ", ".join(f"{n:,} {what}" for what, n in counts.items())
         if not found.any():
@@ -356,12 +362,13 @@ def _of_part(
     paths: Sequence[str], wanted: Sequence[EvaluateSection],
 ) -> pl.DataFrame:  # fmt: skip
     """Return what is to be known of the held-out records of one part."""
-    labels = {
-        f"label.{i}": Expression(section.label)
+    asked = {
+        f"{name}.{i}": Expression(text)
         for i, section in enumerate(wanted)
-        if section.label is not None
+        for name, text in (("label", section.label), ("groups", section.groups))
+        if text is not None
     }
-    named = dict.fromkeys(p for e in labels.values() for p in e.paths)
+    named = dict.fromkeys(p for e in asked.values() for p in e.paths)
     flat = runtime.frame(list(dict.fromkeys(["width", "text", *named])), masks, part)
     # Only a runtime in which nothing is held out has the clusters of what is held out.
     groups = everyone.frame(paths, masks, part)
@@ -377,7 +384,7 @@ def _of_part(
         **{f"group.{p}": groups[p].cast(pl.String) for p in paths},
         **{
             name: evaluate_expression(flat, e.polars, e.text).cast(pl.String)
-            for name, e in labels.items()
+            for name, e in asked.items()
         },
     )
 
@@ -396,9 +403,9 @@ def _groups(rows: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
 
 
 def usable(
-    section: EvaluateSection, label: str, rows: pl.DataFrame, recipe_dir: Path
+    section: EvaluateSection, i: int, rows: pl.DataFrame, recipe_dir: Path
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Return which records have what a protocol compares, and how many lack what first."""
+    """Return which records have what the i-th section compares, and how many lack what first."""
     needed = {
         f"without {'an image' if tower == 'image' else 'a text'}": rows[tower]
         for tower in sorted(_towers(section, recipe_dir))
@@ -406,7 +413,9 @@ def usable(
         if not (tower == "text" and inputs.Classes in _inputs(section, recipe_dir))
     }
     if section.label is not None:
-        needed["without a label"] = rows[label].is_not_null()
+        needed["without a label"] = rows[f"label.{i}"].is_not_null()
+    if section.groups is not None:
+        needed["without a group"] = rows[f"groups.{i}"].is_not_null()
     left = np.ones(rows.height, dtype=bool)
     missing = {}
     for what, present in needed.items():
@@ -501,50 +510,57 @@ def _measure(task: Evaluation, store: Store, weights: Object) -> Evaluated:
     }
     metrics: dict[str, Metric] = {}
     for i, section in enumerate(task.sections):
-        label = f"label.{i}"
-        found, _ = usable(section, label, rows, recipe_dir)
+        found, _ = usable(section, i, rows, recipe_dir)
         method = load(section.protocol, recipe_dir)
-        arguments = _arguments(section, label, rows, found, towers)
-        measured = method(*[arguments[i]() for i in method.inputs], **section.parameters)
+        arguments = _arguments(section, i, rows, found, towers)
+        measured = method(*[arguments[asked]() for asked in method.inputs], **section.parameters)
         metrics |= {f"{section.name}.{metric}": of for metric, of in measured.items()}
     lost = {name: tower.unencoded for name, tower in towers.items() if tower.unencoded}
     return Evaluated(metrics, lost)
 
 
 def _arguments(
-    section: EvaluateSection, label: str, rows: pl.DataFrame, found: NDArray[np.bool_],
+    section: EvaluateSection, i: int, rows: pl.DataFrame, found: NDArray[np.bool_],
     towers: Mapping[str, Tower],
 ) -> dict[Any, Any]:  # fmt: skip
     """Return for each input how it is made of the records that can be used."""
     here = rows.filter(pl.Series(found))
+    first = halves(here["group"].to_numpy())
 
-    def labels() -> NDArray[Any]:
-        return np.asarray(here[label].to_list(), dtype=str)
+    def texts_of(name: str) -> NDArray[Any]:
+        return np.asarray(here[f"{name}.{i}"].to_list(), dtype=str)
 
-    def half(first: bool) -> Features:
+    def vectors() -> Vectors:
         assert section.tower is not None
-        chosen = halves(here["group"].to_numpy()) == first
-        return Features(towers[section.tower].vectors[found][chosen], labels()[chosen])
+        return towers[section.tower].vectors[found]
+
+    def half(chosen: NDArray[np.bool_]) -> Features:
+        return Features(vectors()[chosen], texts_of("label")[chosen])
 
     def numbered() -> Features:
-        return Features(towers["image"].vectors[found], np.unique(labels(), return_inverse=True)[1])
+        numbers = np.unique(texts_of("label"), return_inverse=True)[1]
+        return Features(towers["image"].vectors[found], numbers)
 
     def classes() -> Vectors:
         template = section.template or "{}"
-        return towers["text"].of([template.format(name) for name in np.unique(labels())])
+        names = np.unique(texts_of("label"))
+        return towers["text"].of([template.format(name) for name in names])
 
     def groups() -> NDArray[Any]:
-        column = label if section.label is not None else "same_text"
+        column = f"label.{i}" if section.label is not None else "same_text"
         return np.asarray(here[column].rank("dense").to_numpy())
 
     return {
-        inputs.Train: lambda: half(True),
-        inputs.Test: lambda: half(False),
+        inputs.Train: lambda: half(first),
+        inputs.Test: lambda: half(~first),
         inputs.Labelled: numbered,
         inputs.Classes: classes,
         inputs.Images: lambda: towers["image"].vectors[found],
         inputs.Texts: lambda: towers["text"].vectors[found],
         inputs.Groups: groups,
+        inputs.Vectors: vectors,
+        inputs.TestGroups: lambda: texts_of("groups")[~first],
+        inputs.Labels: lambda: texts_of("label"),
     }
 
 

@@ -11,6 +11,7 @@ from contracts.errors import DataError
 from evaluation.interval import (
     Difference,
     bootstrap,
+    by_influence,
     deciding,
     half_width,
     holm,
@@ -55,6 +56,15 @@ def test_the_order_of_items_has_no_effect_and_the_seed_has_one() -> None:
     assert bootstrap(values).items is not None
     assert (bootstrap(values[::-1]).items == values[::-1]).all()
     assert bootstrap(values) != bootstrap(values, seed=1)
+
+
+def test_of_a_mean_what_items_move_is_how_far_they_lie_from_it() -> None:
+    values = np.random.default_rng(2).gamma(2.0, size=5000)
+    found = by_influence(values.mean(), values - values.mean())
+    expected = bootstrap(values)
+    assert (found.value, found.n, found.items) == (values.mean(), 5000, None)
+    assert found.high - found.value == pytest.approx(1.96 * stats.sem(values, ddof=0), rel=1e-3)
+    assert found.low == pytest.approx(expected.low, abs=0.005)
 
 
 def test_no_items_are_no_measurement() -> None:

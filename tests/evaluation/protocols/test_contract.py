@@ -32,6 +32,8 @@ def _load(name: str) -> Protocol[Any]:
 
 
 PROBES = [n for n in NAMES if {Train, Test} <= set(_load(n).inputs)]
+# Of one input of vectors alone there are no two dimensions.
+PAIRED = [n for n in NAMES if not {inputs.Vectors, inputs.Clusters} & set(_load(n).inputs)]
 OF_VECTORS = [n for n in NAMES if inputs.Clusters not in _load(n).inputs]
 
 
@@ -54,10 +56,14 @@ def given(name: str, *, spread: float) -> list[Any]:
     label = np.repeat(np.arange(50), 3)
     moved = rng.random(150) < spread / 3
     cluster = np.where(moved, rng.integers(0, 50, 150), label)
+    # Together are those of one label; what is far from it all lies along one direction.
+    vectors = rng.normal(size=(50, DIMENSION))[label] + spread * rng.normal(size=(150, DIMENSION))
+    vectors[:, 0] += 50 * spread
     made = {
         inputs.Train: blobs(200, spread=spread, seed=0), inputs.Test: test,
         inputs.Labelled: test, inputs.Classes: centres(),
         inputs.Images: image, inputs.Texts: image + noise, inputs.Groups: np.arange(120),
+        inputs.Vectors: vectors, inputs.TestGroups: np.arange(150) % 4,
         inputs.Clusters: cluster, inputs.Labels: label,
     }  # fmt: skip
     assert set(made) == set(INPUTS)
@@ -70,18 +76,31 @@ def taken(value: Any, rows: Any) -> Any:
     return value[rows]
 
 
-def shuffled(name: str, values: list[Any]) -> list[Any]:
+def other_order(count: int) -> Any:
+    return np.random.default_rng(count).permutation(count)
+
+
+def shuffled(name: str, values: list[Any], *, train: bool = True, rest: bool = True) -> list[Any]:
     """Return the inputs with their rows in another order; what is one record stays together."""
-    orders: dict[int, Any] = {}
     found = []
     for asked, value in zip(_load(name).inputs, values, strict=True):
-        if asked == inputs.Classes:
-            found.append(value)
-            continue
-        order = orders.setdefault(
-            len(value), np.random.default_rng(len(value)).permutation(len(value))
-        )
-        found.append(taken(value, order))
+        moves = asked != inputs.Classes and (train if asked == Train else rest)
+        found.append(taken(value, other_order(len(value))) if moves else value)
+    return found
+
+
+def assert_alike(found: dict[str, Metric], expected: dict[str, Metric]) -> None:
+    """Assert that two results are equal up to the rounding of sums in another order."""
+    assert list(found) == list(expected)
+    for name, of in expected.items():
+        assert list(found[name].to_dict().values()) == pytest.approx(list(of.to_dict().values()))
+
+
+def on(name: str, train: Features, test: Features) -> dict[str, Metric]:
+    """Score a probe; groups of the test items are drawn."""
+    groups = np.random.default_rng(0).integers(0, 2, len(test))
+    more = {inputs.Train: train, inputs.Test: test, inputs.TestGroups: groups}
+    found: dict[str, Metric] = _load(name)(*[more[asked] for asked in _load(name).inputs])
     return found
 
 
@@ -127,7 +146,31 @@ def test_what_lies_together_scores_no_worse_than_noise_in_every_metric(name: str
 @every_protocol
 def test_the_order_of_records_has_no_effect(name: str) -> None:
     values = given(name, spread=1.0)
-    assert _load(name)(*shuffled(name, values)) == _load(name)(*values)
+    assert_alike(_load(name)(*shuffled(name, values)), _load(name)(*values))
+
+
+@every_protocol
+def test_items_are_the_test_records_in_their_order_whatever_that_of_the_training_half(
+    name: str,
+) -> None:
+    values = given(name, spread=1.0)
+    found = _load(name)(*values)
+    trained = _load(name)(*shuffled(name, values, rest=False))
+    turned = _load(name)(*shuffled(name, values, train=False))
+    for metric, of in found.items():
+        if of.items is None:
+            continue
+        assert of.n == len(of.items)
+        statistic = np.mean if of.statistic == "mean" else np.median
+        assert of.value == pytest.approx(statistic(of.items))
+        assert (trained[metric].items == of.items).all(), metric
+        assert (turned[metric].items == of.items[other_order(of.n)]).all(), metric
+
+
+@every_probe
+def test_the_items_of_a_probe_tell_its_test_records_apart(name: str) -> None:
+    found = _load(name)(*given(name, spread=1.0))
+    assert any(of.items is not None and len(set(of.items)) > 1 for of in found.values())
 
 
 @every_protocol
@@ -143,12 +186,17 @@ def test_every_metric_has_n_and_an_interval_around_its_value(name: str) -> None:
 def test_the_scale_of_vectors_has_no_effect(name: str, scale: float) -> None:
     values = given(name, spread=1.0)
     found, expected = (_load(name)(*v) for v in (scaled(values, lambda x: x * scale), values))
-    assert found == expected
+    assert_alike(found, expected)
 
 
 @pytest.mark.parametrize(
     "score",
-    [*(_load(n) for n in OF_VECTORS if n not in PROBES), knn, partial(linear_probe, l2=0.01)],
+    # The others draw along a random direction.
+    [
+        *(_load(n) for n in OF_VECTORS if n not in [*PROBES, "clustering"]),
+        knn,
+        partial(linear_probe, l2=0.01),
+    ],
 )
 def test_a_rotation_of_vectors_has_no_effect(score: Any) -> None:
     turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(DIMENSION, DIMENSION)))
@@ -159,7 +207,7 @@ def test_a_rotation_of_vectors_has_no_effect(score: Any) -> None:
         assert found[metric].value == pytest.approx(of.value), metric
 
 
-@every_vectors
+@pytest.mark.parametrize("name", PAIRED)
 def test_other_dimensions_are_refused(name: str) -> None:
     first, second, *rest = given(name, spread=1.0)
     (narrow,) = scaled([second], lambda x: x[:, :3])
@@ -185,7 +233,8 @@ class Watched:
 def test_the_labels_of_the_test_set_are_read_once_and_last(name: str) -> None:
     journal: list[str] = []
     train, test = blobs(100, spread=0.5, seed=0), blobs(50, spread=0.5, seed=1)
-    _load(name)(
+    on(
+        name,
         Features(train.x_ND, Watched("train", train.y_N, journal)),
         Features(test.x_ND, Watched("test", test.y_N, journal)),
     )
@@ -196,18 +245,18 @@ def test_the_labels_of_the_test_set_are_read_once_and_last(name: str) -> None:
 def test_shuffled_labels_score_chance_within_three_sigma(name: str) -> None:
     train, test = blobs(300, spread=0.3, seed=0), blobs(1000, spread=0.3, seed=1)
     wrong = np.random.default_rng(2).integers(0, CLASSES, 1000)
-    found = _load(name)(train, Features(test.x_ND, wrong))["accuracy"]
-    assert abs(found.value - 0.2) < 3 * np.sqrt(0.2 * 0.8 / 1000)
+    found = on(name, train, Features(test.x_ND, wrong))
+    accuracies = [of.value for metric, of in found.items() if metric.startswith("accuracy")]
+    assert accuracies
+    assert max(abs(value - 0.2) for value in accuracies) < 3 * np.sqrt(0.2 * 0.8 / 1000)
 
 
 @every_probe
 def test_labels_may_be_names(name: str) -> None:
     train, test = blobs(200, spread=0.8, seed=0), blobs(100, spread=0.8, seed=1)
     names = np.array(["ant", "bee", "cat", "dog", "elk"])
-    named = _load(name)(
-        Features(train.x_ND, names[train.y_N]), Features(test.x_ND, names[test.y_N])
-    )
-    assert named == _load(name)(train, test)
+    named = on(name, Features(train.x_ND, names[train.y_N]), Features(test.x_ND, names[test.y_N]))
+    assert named == on(name, train, test)
 
 
 @every_protocol

@@ -633,6 +633,7 @@ def check_sections() -> None:
         ('name = "look"\n', "evaluate[2].name"), ('name = "a.b"\n', "evaluate[2].name"),
         ('template = "a {}"\n', "evaluate[2].template"), ('tower = "sound"\n', "evaluate[2].tower"),
         ('cluster = "a.cluster"\n', "evaluate[2].cluster"), ("kk = 3\n", "evaluate[2].kk"),
+        ('groups = "meta.motif"\n', "evaluate[2].groups"),
     ):  # fmt: skip
         first = 'name = "look"\n' if key == "evaluate[2].name" else ""
         text = small.TEXTS.replace(small.LOOK, small.LOOK + first) + KNN + more
@@ -644,6 +645,10 @@ def check_sections() -> None:
     everyone = _recipe(small.TEXTS.replace('[holdout]\nratio = 0.4\nby_group = "meta.motif"\n', ""))
     problems = _problems(lambda: evaluate.sections(everyone))
     assert problems == {"evaluate": "needs [holdout]: the records to evaluate on."}
+    rank = _recipe(small.TEXTS + KNN.replace("knn", "rankme").replace('label = "meta.colour"', ""))
+    assert evaluate.sections(rank)[-1].tower == "text"
+    ungrouped = _recipe(small.TEXTS + KNN.replace("knn", "fairness"))
+    assert list(_problems(lambda: evaluate.sections(ungrouped))) == ["evaluate[2].groups"]
     unlabelled = _recipe(small.TEXTS + KNN.replace('label = "meta.colour"\n', ""))
     assert list(_problems(lambda: evaluate.sections(unlabelled))) == ["evaluate[2].label"]
 

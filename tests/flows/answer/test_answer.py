@@ -320,7 +320,7 @@ def test_a_record_is_used_where_it_has_all_that_a_protocol_compares(
     section = EvaluateSection(
         protocol=name, name=name, label="meta.label", tower=tower, parameters={}
     )
-    found, missing = evaluate.usable(section, "label.0", rows, Path())
+    found, missing = evaluate.usable(section, 0, rows, Path())
     assert "".join(rows["id"].filter(pl.Series(found))) == used
     assert {what: n for what, n in missing.items() if n} == lacking
 

@@ -88,8 +88,7 @@ FURTHER: dict[str, tuple[Any, str, str, str]] = {
         evaluate, "Tower.vectors", '_filled(frame["vector"],', '_filled(frame["vector"].reverse(),',
     ),
     "classes stand in another order than their numbers": (
-        evaluate, "_arguments", "for name in np.unique(labels())]",
-        "for name in np.unique(labels())[::-1]]",
+        evaluate, "_arguments", "for name in names]", "for name in names[::-1]]",
     ),
     "texts are grouped by nothing": (
         evaluate, "_arguments", 'here[column].rank("dense")', 'here["uid"].rank("dense")',
