@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import Field
 
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, DataError, nearest
@@ -55,7 +56,7 @@ class EvaluateSection:
         cluster: SQL; gives each record its cluster, for a protocol over clusters.
         groups: SQL; gives each record the group that it is scored in, for a protocol over groups.
         template: how a label becomes a text, such as "a photo of a {}", for a protocol that
-            compares with classes.
+            compares with classes; of several a class has the mean of their vectors.
         tower: whose vectors are probed; of an objective with images theirs where not given.
         parameters: the protocol's.
     """
@@ -65,7 +66,7 @@ class EvaluateSection:
     label: str | None = None
     cluster: str | None = None
     groups: str | None = None
-    template: str | None = None
+    template: str | Annotated[Sequence[str], Field(min_length=1)] | None = None
     tower: Literal["image", "text"] | None = None
     parameters: Mapping[str, Any]
 
@@ -542,9 +543,13 @@ def _arguments(
         return Features(towers["image"].vectors[found], numbers)
 
     def classes() -> Vectors:
-        template = section.template or "{}"
+        given = section.template or "{}"
+        templates = [given] if isinstance(given, str) else given
         names = np.unique(texts_of("label"))
-        return towers["text"].of([template.format(name) for name in names])
+        prompts = [towers["text"].of([one.format(name) for name in names]) for one in templates]
+        # The vectors of an encoder are unit, and a protocol looks at the direction of their mean.
+        mean: Vectors = np.mean(prompts, axis=0)
+        return mean
 
     def groups() -> NDArray[Any]:
         column = f"label.{i}" if section.label is not None else "same_text"

@@ -371,8 +371,10 @@ def check_pairs(evidence: Evidence) -> None:
         assert evidence.values(f"retrieval.{metric}")["recipe"][0] == of.value, metric
     classes = vectors(words, [f"a {c} tile" for c in sorted(small.COLOURS)], "text")
     numbers = np.array([sorted(small.COLOURS).index(r["colour"]) for r in held])
-    accuracy = zero_shot(Features(image, numbers), classes)["accuracy"].value
-    assert evidence.values("zero_shot.accuracy")["recipe"][0] == accuracy
+    names = vectors(words, sorted(small.COLOURS), "text")
+    for name, compared in (("zero_shot", classes), ("two_templates", classes + names)):
+        for metric, of in zero_shot(Features(image, numbers), compared).items():
+            assert evidence.values(f"{name}.{metric}")["recipe"][0] == of.value, metric
 
 
 # ------------------------------------------------------------------ without a run
@@ -649,6 +651,19 @@ def check_sections() -> None:
     assert evaluate.sections(rank)[-1].tower == "text"
     ungrouped = _recipe(small.TEXTS + KNN.replace("knn", "fairness"))
     assert list(_problems(lambda: evaluate.sections(ungrouped))) == ["evaluate[2].groups"]
+    for template, legal in (
+        ("[]", False),
+        ('["a {}", "{}"]', True),
+        ('"a {}"', True),
+        ("3", False),
+    ):
+        of_names = KNN.replace("knn", "zero_shot") + f"template = {template}\n"
+        text = small.TEXTS + of_names
+        if legal:
+            evaluate.sections(_recipe(text))
+        else:
+            problems = _problems(lambda text=text: evaluate.sections(_recipe(text)))
+            assert all(key.startswith("evaluate[2].template") for key in problems)
     unlabelled = _recipe(small.TEXTS + KNN.replace('label = "meta.colour"\n', ""))
     assert list(_problems(lambda: evaluate.sections(unlabelled))) == ["evaluate[2].label"]
 

@@ -120,6 +120,8 @@ BARE_PAIRS = (
     + 'name = "words"\ntower = "text"\n'
     + '[[evaluate]]\nprotocol = "retrieval"\nk = [1]\n'
     + '[[evaluate]]\nprotocol = "zero_shot"\nlabel = "meta.colour"\ntemplate = "a {} tile"\n'
+    + '[[evaluate]]\nprotocol = "zero_shot"\nlabel = "meta.colour"\nname = "two_templates"\n'
+    + 'template = ["a {} tile", "{}"]\n'
 )
 # Its recipe's arm is its own export; those of the others are exported for the training alone.
 PAIRS = BARE_PAIRS + '[export]\nformat = ["webdataset"]\nshard_records = 5\n'
