@@ -18,7 +18,7 @@ class Moment:
 
     Attributes:
         progress: share of the steps done, in [0, 1).
-        rng: on the device of the batch, seeded by (seed, step).
+        rng: on the device of the batch, seeded by (seed, step), and by the part of a divided batch.
     """
 
     progress: float
@@ -26,7 +26,11 @@ class Moment:
 
 
 class Encoder(Protocol):
-    """What an objective asks of an encoder: (B, ...) to (B, dim)."""
+    """What an objective asks of an encoder: (B, ...) to (B, dim).
+
+    One that tells its depth, which `layer_decay` needs, has `blocks` too, a ModuleList in the
+    order in which they are computed, and `stem`, the names of what is computed before them.
+    """
 
     dim: int
 

@@ -1,4 +1,4 @@
-"""The optimizers, and which weights they decay.
+"""The optimizers.
 
 They call the functional forms of torch's: the classes of `torch.optim` import the compiler when
 the first is made, which takes longer than importing the rest of torch.
@@ -6,7 +6,7 @@ the first is made, which takes longer than importing the rest of torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from pretraining.groups import Group
+
 Name = Literal["adamw", "sgd"]
-Groups = list[tuple[float, dict[str, nn.Parameter]]]
 
 
 class Optimizer(Protocol):
-    """Changes the weights of a module by their gradients.
+    """Changes the weights of groups by their gradients.
 
     Attributes:
         state: all that it remembers, `<weight>/<entry>` to tensor; changed in place.
@@ -27,8 +28,8 @@ class Optimizer(Protocol):
 
     state: dict[str, Tensor]
 
-    def step(self, lr: float) -> None:
-        """Update every weight that has a gradient, at this rate."""
+    def step(self, lr: float, weight_decay: float) -> None:
+        """Update every weight that has a gradient, at this rate times its group's multiplier."""
         ...
 
 
@@ -39,19 +40,19 @@ class AdamW:
         Radford et al. 2021, arXiv:2103.00020, table 19.
     """
 
-    def __init__(self, module: nn.Module, *, weight_decay: float) -> None:
-        self.groups = _groups(module, weight_decay)
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = groups
         self.state: dict[str, Tensor] = {}
-        for _, weights in self.groups:
-            for name, weight in weights.items():
+        for group in groups:
+            for name, weight in group.weights.items():
                 self.state[f"{name}/mean"] = torch.zeros_like(weight)
                 self.state[f"{name}/square"] = torch.zeros_like(weight)
                 self.state[f"{name}/step"] = torch.zeros((), device=weight.device)
 
-    def step(self, lr: float) -> None:
-        """Update every weight that has a gradient, at this rate."""
-        for decay, weights in self.groups:
-            names, having, gradients = _with_gradient(weights)
+    def step(self, lr: float, weight_decay: float) -> None:
+        """Update every weight that has a gradient, at this rate times its group's multiplier."""
+        for group in self.groups:
+            names, having, gradients = _with_gradient(group.weights)
             adamw(
                 having,
                 gradients,
@@ -63,8 +64,8 @@ class AdamW:
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.98,
-                lr=lr,
-                weight_decay=decay,
+                lr=lr * group.lr_multiplier,
+                weight_decay=weight_decay if group.decays else 0.0,
                 eps=1e-6,
                 maximize=False,
             )
@@ -76,45 +77,35 @@ class Sgd:
     Reference: Sutskever et al. 2013, ICML, section 2, in the form without dampening.
     """
 
-    def __init__(self, module: nn.Module, *, weight_decay: float) -> None:
-        self.groups = _groups(module, weight_decay)
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = groups
         self.state: dict[str, Tensor] = {
             f"{name}/momentum": torch.zeros_like(weight)
-            for _, weights in self.groups
-            for name, weight in weights.items()
+            for group in groups
+            for name, weight in group.weights.items()
         }
 
-    def step(self, lr: float) -> None:
-        """Update every weight that has a gradient, at this rate."""
-        for decay, weights in self.groups:
-            names, having, gradients = _with_gradient(weights)
+    def step(self, lr: float, weight_decay: float) -> None:
+        """Update every weight that has a gradient, at this rate times its group's multiplier."""
+        for group in self.groups:
+            names, having, gradients = _with_gradient(group.weights)
             sgd(
                 having,
                 gradients,
                 [self.state[f"{name}/momentum"] for name in names],
                 fused=True,
-                weight_decay=decay,
+                weight_decay=weight_decay if group.decays else 0.0,
                 momentum=0.9,
-                lr=lr,
+                lr=lr * group.lr_multiplier,
                 dampening=0.0,
                 nesterov=False,
                 maximize=False,
             )
 
 
-def optimizer(name: Name, module: nn.Module, *, weight_decay: float) -> Optimizer:
-    """Return an optimizer for the weights of a module."""
-    made = AdamW if name == "adamw" else Sgd
-    return made(module, weight_decay=weight_decay)
-
-
-def _groups(module: nn.Module, weight_decay: float) -> Groups:
-    """Matrices decay; vectors and scalars (biases, norms, temperatures) do not."""
-    weights = {name: w for name, w in module.named_parameters() if w.requires_grad}
-    return [
-        (weight_decay, {name: w for name, w in weights.items() if w.ndim > 1}),
-        (0.0, {name: w for name, w in weights.items() if w.ndim <= 1}),
-    ]
+def optimizer(name: Name, groups: Sequence[Group]) -> Optimizer:
+    """Return an optimizer for the weights of the groups."""
+    return AdamW(groups) if name == "adamw" else Sgd(groups)
 
 
 def _with_gradient(

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
-from contracts.errors import ConfigError, DataError
-from contracts.params import Count, Positive, Ratio, Seed
+from contracts.errors import ConfigError, DataError, Problem
+from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of
 from contracts.uid import random_bits
-from pretraining import optim
+from pretraining import optim, schedules
 from pretraining.checkpoint import Checkpoint, refuse_non_finite, refuse_other_weights
+from pretraining.groups import Group, fix, groups
 from pretraining.objective import Batch, Moment, Objective
-from pretraining.schedules import Schedule, factor
+from pretraining.schedules import Cycles, Schedule
 
 Log = Callable[[int, Mapping[str, float]], None]
 
@@ -54,9 +54,20 @@ def train(
     schedule: Schedule = "cosine",
     warmup_ratio: Ratio = 0.1,
     optimizer: optim.Name = "adamw",
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1,
+    weight_decay: NotNegative = 0.1,
     seed: Seed = 0,
     save_every: Count = 100,
+    cycles: Cycles | None = None,
+    decay_ratio: Share | None = None,
+    cooldown_ratio: Share | None = None,
+    constant_rate_ratio: Share | None = None,
+    end_rate_ratio: Share | None = None,
+    weight_decay_end: NotNegative | None = None,
+    clip_norm: Positive | None = None,
+    accumulate: Count | None = None,
+    freeze: Sequence[str] | None = None,
+    lr_multipliers: Mapping[str, Positive] | None = None,
+    layer_decay: Share | None = None,
 ) -> Trained:
     """Train an objective; on one machine type the result is a function of the arguments alone.
 
@@ -65,6 +76,12 @@ def train(
     and resumed ends with the same bits. On CUDA the forward pass runs under bfloat16 autocast,
     and equal bits are not promised.
 
+    With `accumulate` the mean gradient of the batch's parts, each with randomness of its own by
+    (seed, s, part), makes one step. It is that of the whole batch, but for rounding, where the
+    loss is a mean over records and a record's part of it depends on no other. It is another where
+    records of a batch meet: as negatives, as in `clip` and `simclr`, or in a batch norm, as in
+    `small_cnn`; these then see their own part alone.
+
     Args:
         objective: with its initial weights; also where it resumes.
         batches_from: gives the batches from a step on.
@@ -72,23 +89,54 @@ def train(
             finite.
         resume: the state to go on from.
         device: `cpu` or `cuda`.
-        log: is told the number of steps done, and the loss, the rate and what else the objective
-            returns.
+        log: is told the number of steps done, and the loss, the rate, what else the objective
+            returns, and with `clip_norm` the norm before it, `gradient_norm`.
         stop: is asked after every step; true saves and ends the training there.
         steps: in all, not from `resume` on.
         lr: the full rate; step s uses the schedule's share at progress (s + 1/2) / steps.
-        schedule: what follows the linear warm-up.
+        schedule: what follows the linear warm-up, a function of `pretraining.schedules`.
         warmup_ratio: share of the steps.
         optimizer: `adamw`, or `sgd` with momentum.
         weight_decay: of matrices only.
         seed: of views, masks and whatever else an objective draws.
         save_every: steps.
+        cycles: of the schedule, as the next four; each is refused where it is another's.
+        decay_ratio: of the schedule.
+        cooldown_ratio: of the schedule.
+        constant_rate_ratio: of the schedule.
+        end_rate_ratio: of the schedule.
+        weight_decay_end: to which the weight decay goes on half a cosine; it stays where not
+            given.
+        clip_norm: gradients are scaled down to this norm, that of all weights together.
+        accumulate: parts into which each batch is divided; 1 where not given.
+        freeze: prefixes of weights that are not trained (`pretraining.groups`).
+        lr_multipliers: what the rate is multiplied by, by prefix of the weights.
+        layer_decay: the share of the rate that a layer has of that of the layer above it.
+    Reference: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1 (`clip_norm`).
 
     Raises:
-        ConfigError: the checkpoint is of a run with other parameters or on another device.
+        ConfigError: a setting does not fit the schedule, the objective or the batch, or the
+            checkpoint is of a run with other parameters or on another device.
         DataError: a loss or a weight is not finite, or the batches end too early; what was saved
             before stays good.
     """
+    of_schedule = {
+        "cycles": cycles,
+        "decay_ratio": decay_ratio,
+        "cooldown_ratio": cooldown_ratio,
+        "constant_rate_ratio": constant_rate_ratio,
+        "end_rate_ratio": end_rate_ratio,
+    }
+    further = {
+        **of_schedule,
+        "weight_decay_end": weight_decay_end,
+        "clip_norm": clip_norm,
+        "accumulate": accumulate,
+        "freeze": freeze,
+        "lr_multipliers": lr_multipliers,
+        "layer_decay": layer_decay,
+    }
+    rates = schedules.parameters(schedule, {**of_schedule, "warmup_ratio": warmup_ratio})
     run = {
         "made": objective.description,
         "steps": steps,
@@ -98,6 +146,8 @@ def train(
         "optimizer": optimizer,
         "weight_decay": weight_decay,
         "seed": seed,
+        # What is not given is left out, so that a state of before there was such a key is resumed.
+        **{key: value for key, value in further.items() if value is not None},
     }
     kind = torch.device(device).type
     numerics = {
@@ -110,7 +160,11 @@ def train(
         _refuse_other_run(resume, run, numerics)
         numerics = dict(resume.metadata["numerics"])
     objective.to(device).train()
-    update = optim.optimizer(optimizer, objective, weight_decay=weight_decay)
+    trained = groups(
+        objective, freeze=freeze, lr_multipliers=lr_multipliers, layer_decay=layer_decay
+    )
+    fix(objective, freeze)
+    update = optim.optimizer(optimizer, trained)
     losses = np.zeros(steps)
     done = 0 if resume is None else _restore(resume, objective, update, losses)
     batches = batches_from(done) if done < steps else iter(())
@@ -130,10 +184,18 @@ def train(
             batch = next(batches, None)
             if batch is None:
                 raise DataError(f"the batches end after step {done}, but {steps} were asked for.")
-            rate = lr * factor(schedule, (done + 0.5) / steps, warmup_ratio=warmup_ratio)
-            moment = moment_at(done, steps, seed=seed, device=device)
+            progress = (done + 0.5) / steps
+            rate = lr * schedules.factor(schedule, progress, **rates)
+            moments = [
+                moment_at(done, steps, seed=seed, device=device, part=part)
+                for part in range(accumulate or 1)
+            ]
             where = f"step {done + 1} of {steps}"
-            outputs = _step(objective, update, batch, moment, rate=rate, device=device, where=where)
+            outputs = _gradients(objective, batch, moments, device=device, where=where)
+            if clip_norm is not None:
+                outputs["gradient_norm"] = _clip(trained, clip_norm)
+            update.step(rate, schedules.weight_decay_at(progress, weight_decay, weight_decay_end))
+            objective.after_step(moments[0])
             losses[done] = outputs["loss"]
             done += 1
             if log is not None:
@@ -146,39 +208,92 @@ def train(
     return Trained(objective, losses[:done].copy(), state())
 
 
-def moment_at(step: int, steps: int, *, seed: int, device: str = "cpu") -> Moment:
-    """Return the moment of a step: its randomness is a function of (seed, step)."""
-    bits = random_bits(np.array([step], dtype=np.uint64), seed, "moment")
+def check(objective: Objective, batch: int, settings: Mapping[str, Any]) -> None:
+    """Refuse what `train` would refuse, before there is a batch.
+
+    Args:
+        objective: that is to be trained.
+        batch: records a step.
+        settings: keyword parameters of `train`, at least `schedule` and `warmup_ratio`.
+
+    Raises:
+        ConfigError: with every problem, under its key.
+    """
+    problems: list[Problem] = []
+
+    def ask(question: Callable[..., object], *given: Any, **named: Any) -> None:
+        try:
+            question(*given, **named)
+        except ConfigError as error:
+            problems.extend(error.problems)
+
+    of_schedules = {n for s in schedules.SCHEDULES.values() for n in names_of(s)}
+    ask(
+        schedules.parameters,
+        settings["schedule"],
+        {name: settings.get(name) for name in of_schedules},
+    )
+    ask(groups, objective, **{name: settings.get(name) for name in names_of(groups)})
+    ask(_refuse_uneven, batch, settings.get("accumulate") or 1)
+    if problems:
+        raise ConfigError(problems)
+
+
+def moment_at(step: int, steps: int, *, seed: int, device: str = "cpu", part: int = 0) -> Moment:
+    """Return the moment of a step: its randomness is a function of (seed, step, part).
+
+    Args:
+        step: steps done.
+        steps: in all.
+        seed: of the training.
+        device: of the generator.
+        part: of a divided batch, from 0 on.
+    """
+    stream = f"moment {part}" if part else "moment"
+    bits = random_bits(np.array([step], dtype=np.uint64), seed, stream)
     rng = torch.Generator(device).manual_seed(int(bits[0]))
     return Moment(step / steps, rng)
 
 
-def _step(
-    objective: Objective,
-    update: optim.Optimizer,
-    batch: Batch,
-    moment: Moment,
-    *,
-    rate: float,
-    device: str,
-    where: str,
+def _gradients(
+    objective: Objective, batch: Batch, moments: Sequence[Moment], *, device: str, where: str
 ) -> dict[str, float]:
-    """Update the weights once and return the scalars; a loss that is not finite changes none."""
-    here = {column: values.to(device, non_blocking=True) for column, values in batch.items()}
+    """Leave the mean gradient of the batch's parts, one for each moment; return mean scalars."""
+    parts = len(moments)
+    for values in batch.values():
+        _refuse_uneven(len(values), parts)
+    here = {
+        column: values.to(device, non_blocking=True).tensor_split(parts)
+        for column, values in batch.items()
+    }
     on_cuda = torch.device(device).type == "cuda"
-    with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
-        outputs = objective(here, moment)
-    scalars = {name: float(value.detach()) for name, value in outputs.items()}
-    if not math.isfinite(scalars["loss"]):
-        raise DataError(
-            f"the loss is {scalars['loss']} at {where}: what was saved before is good. "
-            "Lower lr, or look for records with extreme values."
-        )
+    scalars: dict[str, float] = {}
     objective.zero_grad(set_to_none=True)
-    outputs["loss"].backward()
-    update.step(rate)
-    objective.after_step(moment)
+    for part, moment in enumerate(moments):
+        with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
+            outputs = objective({column: values[part] for column, values in here.items()}, moment)
+        for name, value in outputs.items():
+            scalars[name] = scalars.get(name, 0.0) + float(value.detach()) / parts
+        if not math.isfinite(scalars["loss"]):
+            raise DataError(
+                f"the loss is {scalars['loss']} at {where}: what was saved before is good. "
+                "Lower lr, or look for records with extreme values."
+            )
+        (outputs["loss"] / parts).backward()
     return scalars
+
+
+def _refuse_uneven(records: int, parts: int) -> None:
+    if records % parts:
+        raise ConfigError(
+            [Problem("pretrain.accumulate", f"a batch of {records} is not {parts} equal parts.")]
+        )
+
+
+def _clip(trained: Sequence[Group], norm: float) -> float:
+    """Scale the gradients down to a norm, that of all together; return what it was."""
+    weights = [weight for group in trained for weight in group.weights.values()]
+    return float(torch.nn.utils.clip_grad_norm_(weights, norm))
 
 
 def _restore(
@@ -202,7 +317,9 @@ def _refuse_other_run(
     there = {**resume.metadata["run"], "device": resume.metadata["numerics"]["device"]}
     here = {**run, "device": numerics["device"]}
     differ = [
-        f"{k} is {there.get(k)!r} there, {v!r} here" for k, v in here.items() if there.get(k) != v
+        f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
+        for key in {**here, **there}
+        if there.get(key) != here.get(key)
     ]
     if differ:
         raise ConfigError(

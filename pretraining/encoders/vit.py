@@ -31,6 +31,7 @@ class ViT(nn.Module):
     """
 
     reads: ClassVar[str] = "image"
+    stem: ClassVar[tuple[str, ...]] = ("patches",)
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class Words(nn.Module):
     """
 
     reads: ClassVar[str] = "text"
+    stem: ClassVar[tuple[str, ...]] = ("embedding", "position")
 
     def __init__(
         self,

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from pretraining.groups import groups
 from pretraining.optim import optimizer
 
 
@@ -18,11 +20,11 @@ class Pair(nn.Module):
 
 def run(name, gradients, *, lr, decay):
     module = Pair()
-    update = optimizer(name, module, weight_decay=decay)
+    update = optimizer(name, groups(module))
     for by_name in gradients:
         for weight, gradient in by_name.items():
             getattr(module, weight).grad = torch.tensor(gradient)
-        update.step(lr)
+        update.step(lr, decay)
     return module, update
 
 
@@ -64,3 +66,15 @@ def test_frozen_weights_and_weights_without_gradient_stay_as_they_are():
     assert torch.equal(module.matrix, Pair().matrix)
     assert torch.equal(module.frozen, torch.ones(2, 2))
     assert not any(key.startswith("frozen") for key in update.state)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_group_goes_its_share_of_the_way(name):
+    slow, fast = Pair(), Pair()
+    for module, multipliers in ((slow, {"vector": 0.25}), (fast, {})):
+        update = optimizer(name, groups(module, lr_multipliers=multipliers))
+        module.vector.grad = torch.tensor([2.0, -4.0])
+        update.step(0.1, 0.0)
+    way = (fast.vector - Pair().vector).detach()
+    torch.testing.assert_close((slow.vector - Pair().vector).detach(), 0.25 * way)
+    assert way.abs().min() > 0.01

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -7,22 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.optim.adamw import adamw
 
 from contracts.errors import ConfigError, DataError
 from contracts.methods import names
+from contracts.uid import random_bits
 from pretraining.build import build
 from pretraining.checkpoint import Checkpoint, exported
-from pretraining.objective import Objective
-from pretraining.train import moment_at, train
+from pretraining.objective import Moment, Objective
+from pretraining.train import check, moment_at, train
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
 every_objective = pytest.mark.parametrize("name", names("pretraining.objectives"))
 
 
-def small(name, **parameters):
+def small(name, encoder="small_cnn", **parameters):
     words = {"width": 16, "depth": 1, "heads": 2, "num_buckets": 64}
-    return build(name, parameters, "small_cnn", {"width": 4}, text_encoder_section=words, seed=0)
+    own = {"width": 4} if encoder == "small_cnn" else {"width": 8, "depth": 2, "heads": 2}
+    return build(name, parameters, encoder, own, text_encoder_section=words, seed=0)
 
 
 def made_batches(objective):
@@ -59,21 +63,82 @@ class Line(Objective):
 
 
 def lines(values):
-    return lambda start: iter({"image": torch.tensor(v)} for v in values[start:])
+    return lambda start: iter({"image": torch.tensor([v])} for v in values[start:])
+
+
+def every_setting(objective):
+    """Return settings that use all there is, for any objective."""
+    first = next(name for name, _ in objective.named_parameters())
+    return {
+        "schedule": "infinite",
+        "cooldown_ratio": 0.3,
+        "decay_ratio": 0.4,
+        "weight_decay_end": 0.5,
+        "clip_norm": 0.5,
+        "accumulate": 2,
+        "freeze": [first],
+        "lr_multipliers": {objective.exports[-1]: 0.1},
+        "layer_decay": 0.7,
+    }
 
 
 @every_objective
+@pytest.mark.parametrize("encoder", ["small_cnn", "vit"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_resuming_at_any_step_equals_never_stopping_bit_for_bit(name, optimizer):
+def test_resuming_at_any_step_equals_never_stopping_bit_for_bit(name, optimizer, encoder):
+    """With the default settings, and with all others."""
+
+    def fresh():
+        return small(name, encoder)
+
     saved = []
-    straight = trained(small(name), lambda c: saved.append(c.to_bytes()), optimizer=optimizer)
+    more = every_setting(fresh()) if encoder == "vit" else {}
+    more["optimizer"] = optimizer
+    straight = trained(fresh(), lambda c: saved.append(c.to_bytes()), **more)
     assert len(saved) == STEPS
     for data in (saved[0], saved[3], saved[6], saved[7]):
-        resumed = trained(small(name), resume=Checkpoint.from_bytes(data), optimizer=optimizer)
+        resumed = trained(fresh(), resume=Checkpoint.from_bytes(data), **more)
         assert resumed.losses.tolist() == straight.losses.tolist()
         assert resumed.checkpoint.to_bytes() == straight.checkpoint.to_bytes()
         assert exported(resumed.objective, {}) == exported(straight.objective, {})
     assert saved[-1] == straight.checkpoint.to_bytes()
+
+
+def plainly_trained(objective):
+    """Train with nothing but torch and what the default settings say, written out."""
+    weights = dict(objective.named_parameters())
+    kept = {
+        n: (torch.zeros_like(w), torch.zeros_like(w), torch.zeros(())) for n, w in weights.items()
+    }
+    objective.train()
+    for step, batch in enumerate(made_batches(objective)(0)):
+        bits = random_bits(np.array([step], dtype=np.uint64), 0, "moment")
+        moment = Moment(step / STEPS, torch.Generator().manual_seed(int(bits[0])))
+        objective.zero_grad(set_to_none=True)
+        objective(batch, moment)["loss"].backward()
+        progress = (step + 0.5) / STEPS
+        rest = (progress - 0.1) / 0.9
+        share = progress / 0.1 if progress < 0.1 else 0.5 * (1 + math.cos(math.pi * rest))
+        for name, weight in weights.items():
+            if weight.grad is not None:
+                mean, square, steps = kept[name]
+                adamw(
+                    [weight], [weight.grad], [mean], [square], [], [steps], fused=True,
+                    amsgrad=False, beta1=0.9, beta2=0.98, lr=0.01 * share,
+                    weight_decay=0.1 if weight.ndim > 1 else 0.0, eps=1e-6, maximize=False,
+                )  # fmt: skip
+        objective.after_step(moment)
+    return objective
+
+
+@every_objective
+def test_without_further_settings_the_weights_are_those_of_the_plain_loop_byte_for_byte(name):
+    result = trained(small(name))
+    assert exported(result.objective, {}) == exported(plainly_trained(small(name)), {})
+    # So a state that was saved before there were further settings is still resumed.
+    assert set(result.checkpoint.metadata["run"]) == {
+        "made", "steps", "lr", "schedule", "warmup_ratio", "optimizer", "weight_decay", "seed",
+    }  # fmt: skip
 
 
 CHILD = """
@@ -258,6 +323,126 @@ def test_a_resumed_run_computes_with_as_many_threads_as_before_and_says_so():
     trained(small("simclr"), resume=saved[2], log=lambda *_: inside.append(torch.get_num_threads()))
     assert set(inside) == {1}
     assert torch.get_num_threads() == 2
+
+
+def weights_of(result):
+    return {n: w.detach().clone() for n, w in result.objective.state_dict().items()}
+
+
+class Mean(Objective):
+    """A loss that is a mean over records, without randomness."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.Linear(3, 2)
+        torch.nn.init.constant_(self.encoder.weight, 0.1)
+        torch.nn.init.constant_(self.encoder.bias, 0.2)
+        self.steps_done = 0
+
+    def forward(self, batch, moment):  # noqa: ARG002
+        pixels = batch["image"].float().mean((2, 3)) / 255
+        return {"loss": self.encoder(pixels).square().sum(1).mean()}
+
+    def after_step(self, moment):  # noqa: ARG002
+        self.steps_done += 1
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_a_divided_batch_equals_the_whole_where_the_loss_is_a_mean_over_records(parts):
+    whole, divided = trained(Mean()), trained(Mean(), accumulate=parts)
+    for name, weight in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(divided)[name], weight, rtol=1e-5, atol=1e-6)
+    assert divided.losses == pytest.approx(whole.losses, rel=1e-5)
+    assert whole.losses[-1] < 0.95 * whole.losses[0]
+    assert divided.objective.steps_done == STEPS
+
+
+def test_negatives_of_a_divided_batch_are_those_of_the_part_alone():
+    whole, divided = trained(small("simclr")), trained(small("simclr"), accumulate=2)
+    # With random vectors the loss is about log(2B - 1): 2.7 for 8 records, 1.9 for 4.
+    assert whole.losses[0] - divided.losses[0] > 0.5
+
+
+def test_the_randomness_of_a_part_is_its_own_and_the_first_has_that_of_the_step():
+    draws = [
+        torch.rand((), generator=moment_at(s, 9, seed=0, part=p).rng).item()
+        for s in range(3)
+        for p in range(4)
+    ]
+    assert len(set(draws)) == 12
+    assert draws[0] == torch.rand((), generator=moment_at(0, 9, seed=0).rng).item()
+
+
+def test_a_batch_that_is_not_so_many_equal_parts_is_refused():
+    with pytest.raises(ConfigError, match=r"pretrain.accumulate: a batch of 8 is not 3 equal"):
+        trained(Mean(), accumulate=3)
+
+
+def test_gradients_are_clipped_to_the_norm_of_all_together():
+    told = []
+    result = trained(
+        Mean(), log=lambda _, scalars: told.append(scalars), optimizer="sgd", lr=1.0,
+        schedule="constant", warmup_ratio=0.0, weight_decay=0.0, clip_norm=0.01,
+        stop=lambda: True,
+    )  # fmt: skip
+    # At a rate of 1 and without decay the first step is the gradient itself.
+    moved = [w - Mean().state_dict()[name] for name, w in weights_of(result).items()]
+    assert torch.cat([w.flatten() for w in moved]).norm().item() == pytest.approx(0.01, rel=1e-3)
+    assert told[0]["gradient_norm"] > 0.1
+
+
+def test_gradients_below_the_norm_stay_as_they_are():
+    plain, clipped = trained(small("simclr")), trained(small("simclr"), clip_norm=1e6)
+    for name, weight in weights_of(plain).items():
+        assert torch.equal(weights_of(clipped)[name], weight)
+
+
+def test_what_is_frozen_stays_bit_for_bit_statistics_and_all_and_the_rest_learns():
+    fresh = small("clip").state_dict()
+    found = weights_of(trained(small("clip"), freeze=["image_encoder"]))
+    for name, weight in found.items():
+        assert torch.equal(weight, fresh[name]) == name.startswith("image_encoder."), name
+
+
+class Still(Objective):
+    """A loss whose gradient is nothing, so that the weight decay acts alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = torch.nn.Linear(2, 2)
+        torch.nn.init.constant_(self.encoder.weight, 1.0)
+
+    def forward(self, batch, moment):  # noqa: ARG002
+        return {"loss": 0 * self.encoder.weight.sum()}
+
+
+def test_the_weight_decay_grows_along_its_cosine():
+    settings = {"steps": 2, "lr": 0.1, "schedule": "constant", "warmup_ratio": 0.0}
+    result = train(Still(), lines([1.0, 1.0]), weight_decay=0.0, weight_decay_end=1.0, **settings)
+    # At progress 1/4 and 3/4 the decay is (1 -+ cos(pi/4)) / 2 = 0.146447 and 0.853553.
+    wanted = (1 - 0.1 * 0.146447) * (1 - 0.1 * 0.853553)
+    assert result.objective.encoder.weight[0, 0].item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_what_train_would_refuse_is_told_before_with_every_key():
+    settings = {
+        "schedule": "cosine", "warmup_ratio": 0.1, "cycles": 3, "freeze": ["encodr"],
+        "accumulate": 3, "layer_decay": 0.5,
+    }  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        check(small("simclr"), 8, settings)
+    assert [problem.key for problem in caught.value.problems] == [
+        "pretrain.cycles", "pretrain.freeze", "pretrain.layer_decay", "pretrain.accumulate",
+    ]  # fmt: skip
+    fitting = small("simclr", "vit")
+    check(fitting, 8, {"warmup_ratio": 0.1, **every_setting(fitting)})
+
+
+def test_a_state_of_a_run_with_further_settings_is_refused_without_them():
+    saved = []
+    trained(small("simclr"), saved.append, clip_norm=1.0)
+    with pytest.raises(ConfigError, match=r"clip_norm is 1.0 there, None here"):
+        trained(small("simclr"), resume=saved[0])
 
 
 @pytest.mark.gpu
