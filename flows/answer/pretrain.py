@@ -11,6 +11,7 @@ from typing import Any
 from contracts import methods
 from contracts.errors import ConfigError, Problem, nearest
 from contracts.params import names_of
+from flows.answer import training_log
 from flows.answer.arms import UNTRAINED, Arm
 from flows.recipe.sections import PretrainSection
 from flows.workers import one_thread
@@ -40,7 +41,12 @@ class Training:
 
     def made_by(self) -> dict[str, Any]:
         """Return what the weights depend on."""
-        section = {k: v for k, v in asdict(self.section).items() if k not in ("steps", "seed")}
+        # A key that is not given is left out, so that what was trained before it came is found.
+        section = {
+            k: v
+            for k, v in asdict(self.section).items()
+            if k not in ("steps", "seed") and (v is not None or k in _INITIAL)
+        }
         return {
             "method": "pretrain",
             "version": 1,
@@ -71,7 +77,19 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
         raise ConfigError(
             [Problem(f"pretrain.{k}", f"unknown key.{nearest(k, legal)}") for k in unknown]
         )
-    return build(section, 0, recipe_dir)
+    built = build(section, 0, recipe_dir)
+    from pretraining.train import check as check_settings
+
+    check_settings(built, section.batch, _settings(section))
+    return built
+
+
+def _settings(section: PretrainSection) -> dict[str, Any]:
+    """Return the keys that are parameters of `train`, but for the steps and the seed."""
+    from pretraining.train import train
+
+    names = set(names_of(train)) - {"steps", "seed"}
+    return {name: value for name, value in vars(section).items() if name in names}
 
 
 def build(section: PretrainSection, seed: int, recipe_dir: Path) -> Any:
@@ -130,6 +148,7 @@ def trained(task: Training) -> Object:
 def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, Any]]:
     from pretraining.batches import batches
     from pretraining.checkpoint import Checkpoint, exported
+    from pretraining.journal import Journal
     from pretraining.train import train
 
     one_thread()
@@ -143,30 +162,33 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     state = store.root / "training" / f"{key}.safetensors"
     resume = Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
     device = task.device or _device()
-    with closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples:
+    with (
+        closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples,
+        training_log.opened(state.with_suffix(".jsonl"), resume.step if resume else 0) as write,
+    ):
+        journal = Journal(write, steps=task.steps)
         done = train(
             objective,
-            lambda start: batches(
-                samples,
-                reads=objective.reads,
-                side_px=section.side_px,
-                batch=section.batch,
-                seed=task.seed,
-                start=start,
-                steps=task.steps,
-                tokenize=getattr(objective, "tokenize", None),
+            lambda start: journal.timed(
+                batches(
+                    samples,
+                    reads=objective.reads,
+                    side_px=section.side_px,
+                    batch=section.batch,
+                    seed=task.seed,
+                    start=start,
+                    steps=task.steps,
+                    tokenize=getattr(objective, "tokenize", None),
+                )
             ),
             lambda checkpoint: _save(store, state, seals.sealed(checkpoint.to_bytes())),
             resume,
             device,
+            journal,
             steps=task.steps,
-            lr=section.lr,
-            schedule=section.schedule,
-            warmup_ratio=section.warmup_ratio,
-            optimizer=section.optimizer,
-            weight_decay=section.weight_decay,
             seed=task.seed,
             save_every=SAVE_EVERY,
+            **_settings(section),
         )
     return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
 

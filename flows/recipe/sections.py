@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from contracts.errors import ConfigError, Problem, nearest
-from contracts.params import Count, NotNegative, Positive, Ratio, Seed, names_of, parse
+from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of, parse
 from flows.recipe.expressions import Expression
 from storage.store import checked_name
 
@@ -148,10 +148,33 @@ class PretrainSection:
         steps: optimizer steps; [compare] may set another number for the comparison.
         batch: records a step.
         lr: the learning rate after the warm-up.
-        schedule: how the rate falls after the warm-up.
-        warmup_ratio: the share of the steps in which the rate rises from zero.
+        schedule: how the rate goes on after the warm-up: half a cosine to nothing; constant; such
+            cosines one after the other; constant, then down at the end; a cosine to a constant
+            rate, that rate, and an anneal at the end.
+        warmup_ratio: the share of the steps, with "repeated_cosine" of each cycle, in which the
+            rate rises from zero.
+        cycles: how many cosines "repeated_cosine" has; it needs this.
+        decay_ratio: the share of the steps, at the end, in which the rate falls, with
+            "warmup_stable_decay" or "infinite"; 0.2 where not given.
+        cooldown_ratio: the share of the steps after the warm-up in which the rate falls to the
+            constant one, with "infinite"; 0.15 where not given.
+        constant_rate_ratio: the constant rate of "infinite" as a share of `lr`; 0.4 where not
+            given.
+        end_rate_ratio: the last rate of "infinite" as a share of `lr`; 0.01 where not given.
         weight_decay: of matrices; biases, norms and temperatures do not decay.
+        weight_decay_end: the weight decay goes to it on half a cosine; it stays where not given.
         optimizer: AdamW, or SGD with a momentum of 0.9.
+        clip_norm: gradients are scaled down to this norm, that of all weights together; they stay
+            as they are where not given.
+        accumulate: so many equal parts of a batch, one after the other, make one step; it needs
+            less memory. Negatives and batch norms then see one part, so that clip, simclr and
+            small_cnn learn something else than from the whole batch.
+        freeze: beginnings of names of weights that are not trained, such as "image_encoder"; the
+            norms of a part that is named whole keep their statistics too.
+        lr_multipliers: by such a beginning, what the rate of the weights is multiplied by; of
+            several the longest holds.
+        layer_decay: each layer has this share of the rate of the layer above it; for encoders of
+            blocks, as vit is.
         seed: of the initial weights, the order and the augmentation; a comparison counts up
             from it.
         own: the objective's parameters.
@@ -164,10 +187,23 @@ class PretrainSection:
     steps: Count = 1000
     batch: Count = 128
     lr: Positive = 1e-3
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal[
+        "cosine", "constant", "repeated_cosine", "warmup_stable_decay", "infinite"
+    ] = "cosine"
     warmup_ratio: Ratio = 0.1
-    weight_decay: float = 0.1
+    cycles: Annotated[int, Field(ge=2)] | None = None
+    decay_ratio: Share | None = None
+    cooldown_ratio: Share | None = None
+    constant_rate_ratio: Share | None = None
+    end_rate_ratio: Share | None = None
+    weight_decay: NotNegative = 0.1
+    weight_decay_end: NotNegative | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    clip_norm: Positive | None = None
+    accumulate: Count | None = None
+    freeze: Sequence[str] | None = None
+    lr_multipliers: Mapping[str, Positive] | None = None
+    layer_decay: Share | None = None
     seed: Seed = 0
     own: Mapping[str, Any]
 

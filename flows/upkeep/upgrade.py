@@ -69,8 +69,8 @@ def upgrade(store: Store) -> dict[str, Any]:
         counts["manifests"] = len(note["keys"])
         if before < FORMAT:
             counts["pools"], counts["runs"] = _rewrite(store, note)
-            for folder in ("reports", "training"):
-                for path in sorted((store.root / folder).rglob("*.*")):
+            for folder, pattern in (("reports", "*.*"), ("training", "*.safetensors")):
+                for path in sorted((store.root / folder).rglob(pattern)):
                     seals.seal(path, temporary=store.temporary)
             failpoint("upgrade.sealed")
             store.mark()

@@ -323,7 +323,10 @@ class _Check:
                     self._file(path, item["size_bytes"], item["sha256"], remedy)
 
     def _trainings(self) -> None:
-        for path in sorted((self.store.root / "training").glob("*.safetensors")):
+        folder = self.store.root / "training"
+        # Logs promise nothing: no byte of them is looked at, and none is missed.
+        self.named |= set(folder.glob("*.jsonl"))
+        for path in sorted(folder.glob("*.safetensors")):
             self.named.add(path)
             if self.deep and self.format > 1:
                 with self._reading("Delete it: the training begins anew."):
