@@ -47,8 +47,8 @@ BANKS = 2
 """Disjoint banks of random sets, each of which every null recipe is answered against."""
 ONE_SET = 2
 """Random sets that are trained ten times, to stand for ten sets."""
-SHUFFLED = {0.03: 6, 0.1: 6, 0.3: 6}
-"""Share of shuffled captions, and how many null recipes have it."""
+SHUFFLED = (0.3, 0.1, 0.03)
+"""Shares of shuffled captions."""
 
 
 class Pool:
@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of `winnow demo`")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--nulls", type=int, default=25)
+    parser.add_argument("--shuffled", type=int, default=10, help="null recipes of each share")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     demo: Path = options.folder.resolve()
@@ -222,12 +223,12 @@ def main() -> None:
         scores = clean.score(wanted, holdout)
         banks = [scores[f"bank {b}"] for b in range(BANKS)]
         shuffled: dict[float, list[list[dict[str, Metric]]]] = {}
-        for share, count in SHUFFLED.items():
+        for share in SHUFFLED:
             _write_pool(home / f"{share}", demo, share)
             pool = Pool(home / f"{share}", options.steps, workers)
             these = {
                 f"null {i}": [(pool.null(i, draws), 500 + i * SEEDS + s) for s in seeds]
-                for i in range(count)
+                for i in range(options.shuffled)
             }
             # The held-out records are the clean pool's: the same, with their captions.
             found = pool.score(these, _held_out_of(clean, pool, holdout))
