@@ -177,6 +177,8 @@ def _rate(hits: Sequence[Sequence[bool]]) -> str:
     """A rate over null recipes, each with several answers, and its jackknife standard error."""
     of_each = np.array([np.mean(of) for of in hits])
     count = len(of_each)
+    if count == 1:
+        return f"{of_each.mean():.1%} ({len(hits[0])} answers, one set)"
     left_out = np.array([np.delete(of_each, i).mean() for i in range(count)])
     error = np.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum())
     return f"{of_each.mean():.1%} ± {error:.1%} ({sum(map(len, hits))} answers, {count} sets)"
@@ -282,7 +284,7 @@ def _print(
     print("| what | design | verdicts |\n|---|---|---:|")
     print(f"| null recipes | prediction interval, {RANDOM} random sets | {_rate(by_prediction)} |")
     print(f"| null recipes | one set, another random one a seed, paired | {_rate(by_pairs)} |")
-    print(f"| null recipes, mutant: the random sets are one set | prediction | {_rate(alike)} |")
+    print(f"| mutant: the random sets are one set | prediction | {_rate(alike)} |")
     print(f"| mutant: held-out records in the arm | prediction | {_rate(leaked)} better |")
     for share, of in shuffled.items():
         hits = [[_verdict(n, bank, metric) == "worse" for bank in banks] for n in of]
