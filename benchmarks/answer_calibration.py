@@ -5,8 +5,8 @@
 FOLDER is where `winnow demo` put its pool; trainings are kept there, so that a second run finds
 them. Asked is, with the comparison's own sets, trainings, evaluations and verdicts:
 
-- null recipes, whose only rule is `random_sample` at the demo's kept share, each with a stream of
-  its own, against random sets: how many get a verdict (at most 5 % should);
+- null recipes, whose only rule is `random_sample` at a kept share (the demo's is 0.31), each with a
+  stream of its own, against random sets: how many get a verdict (at most 5 % should);
 - the same by the design of before, one set against another random one at each seed, under a paired
   t interval;
 - null recipes whose captions are shuffled at 3, 10 and 30 %: how many are found worse;
@@ -188,6 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of `winnow demo`")
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--kept-ratio", type=float, default=0.31, help="of what is not held out")
     parser.add_argument("--nulls", type=int, default=25)
     parser.add_argument("--shuffled", type=int, default=10, help="null recipes of each share")
     parser.add_argument("--workers", type=int, default=2)
@@ -199,7 +200,7 @@ def main() -> None:
         clean = Pool(home / "0", options.steps, workers)
         sections = tuple(evaluate.sections(clean.recipe))
         metric = next(iter(evaluate.metrics(clean.recipe, sections)))
-        draws = round(0.47 * len(clean.everyone))
+        draws = round(options.kept_ratio * len(clean.everyone))
         holdout = clean.holdout()
         seeds = range(SEEDS)
         wanted: dict[str, list[sets.Set]] = {

@@ -63,7 +63,7 @@ def prepare(folder: Path, reporter: Reporter) -> list[Path]:
     reporter.line(FIRST_LINE)
     if not listed.is_file():
         rows = listing([path.stem for path in drawings], names)
-        others = {row["file_name"]: row for row in rows}
+        wanted = {row["file_name"] for row in rows}
         commit.make_folder(pool)
         with reporter.bar("drawing the pool", len(drawings)) as advance:
             for path in drawings:
@@ -72,9 +72,9 @@ def prepare(folder: Path, reporter: Reporter) -> list[Path]:
                     skip_system_fonts=True,
                 )  # fmt: skip
                 (pool / f"{path.stem}.png").write_bytes(picture)
-                if (name := f"{path.stem}{COPY}") in others:
+                if (name := f"{path.stem}{COPY}") in wanted:
                     (pool / name).write_bytes(copy(picture, path.stem))
-                if (name := f"{path.stem}{HALF}") in others:
+                if (name := f"{path.stem}{HALF}") in wanted:
                     (pool / name).write_bytes(picture[: len(picture) // 2])
                 advance(1)
         commit.write(folder / "concepts.json", _json(_concepts(names)))

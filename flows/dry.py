@@ -98,7 +98,7 @@ def dry_run(
     """
     recipe, folders = targets.named(bootstrap.resolved(recipe, store, towers), store)
     planned = plan(recipe, options.given)
-    check_stages(recipe, options.given)
+    check_stages(recipe, store, options.given)
     destination.check(store, recipe)
     pool = tables.load_pool(store, recipe.pool, options.at)
     records = pool.records if pool is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         recipe, folders = targets.named(bootstrap.resolved(recipe, store, towers), store)
         planned = plan(recipe, options.given)
     with problems.at():
-        check_stages(recipe, options.given)
+        check_stages(recipe, store, options.given)
     if options.unseal and (recipe.holdout is None or recipe.holdout.sealed_ratio is None):
         problems.add("holdout.sealed_ratio", "nothing is sealed: --unseal has nothing to open.")
     with problems.at("canaries"):
@@ -358,11 +358,10 @@ def _pretrain(this: Run) -> None:
         drawn = sets.drawn(this.runtime, kept, comparison, section.seed, this.options.given)
     frames = {name: [frame for frame, _ in of] for name, of in drawn.items()}
     # Of parts the recipe's arm is another in each; what is kept of all trains the checkpoint.
-    whole = "whole" if frames else "recipe"
     made = arms.make(
-        this.runtime, {**frames, whole: [kept]}, recipe.export, kept["uid"], this.exported
+        this.runtime, {**frames, "whole": [kept]}, recipe.export, kept["uid"], this.exported
     )
-    [of_all] = made.pop(whole)
+    [whole] = made.pop("whole")
     if holdout is not None:
         reporter.stage("evaluate")
         for name, counts in holdout.passed_over.items():
@@ -379,7 +378,7 @@ def _pretrain(this: Run) -> None:
     training = pretrain.Training(
         root=this.store.root,
         pool=this.pool.name,
-        arm=of_all,
+        arm=replace(whole, name="recipe"),
         section=section,
         steps=comparison.steps or section.steps,
         seed=section.seed,

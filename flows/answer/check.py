@@ -7,9 +7,10 @@ from typing import Any
 
 from flows.answer import compare, evaluate, pretrain
 from flows.recipe.sections import Problems, Recipe
+from storage.store import Store
 
 
-def check_stages(recipe: Recipe, given: Mapping[str, Any]) -> None:
+def check_stages(recipe: Recipe, store: Store, given: Mapping[str, Any]) -> None:
     """Check the sections of pretraining and evaluation against the signatures they configure.
 
     Raises:
@@ -32,5 +33,5 @@ def check_stages(recipe: Recipe, given: Mapping[str, Any]) -> None:
         if objective is not None:
             evaluate.check(recipe, sections, objective)
         if encoders:
-            compare.check(recipe, sections, given)
+            compare.check(recipe, sections, store, given)
     problems.raise_any()

@@ -18,6 +18,7 @@ from flows.answer.sets import OTHER, Set, other_plan
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import CompareSection, PretrainSection, Problems, Recipe
 from storage.runs import load_run
+from storage.store import Store
 
 ARMS = ("recipe", "random", "stratified", "all", "untrained")
 OF_PARTS = ("recipe", "random", "all", "untrained")
@@ -28,7 +29,12 @@ LEARNED = 2.0
 Values = Mapping[str, Sequence[Metric]]
 
 
-def check(recipe: Recipe, sections: tuple[EvaluateSection, ...], given: Mapping[str, Any]) -> None:
+def check(
+    recipe: Recipe,
+    sections: tuple[EvaluateSection, ...],
+    store: Store,
+    given: Mapping[str, Any],
+) -> None:
     """Check [compare] before anything is trained.
 
     Raises:
@@ -52,7 +58,7 @@ def check(recipe: Recipe, sections: tuple[EvaluateSection, ...], given: Mapping[
         elif arm.startswith(OTHER):
             with problems.at("compare.arms"):
                 try:
-                    other_plan(recipe, arm, given)
+                    other_plan(recipe, arm, store, given)
                 except ConfigError as error:
                     raise ConfigError(f"{arm}: {error}") from None
         elif arm not in ARMS:
@@ -85,7 +91,8 @@ def compare(
         on_line: told what differences can be found, before they are.
 
     Returns:
-        answer, claim, objective, steps, seeds of the recipe's trainings, arms, metrics: values by
+        answer, claim, objective, steps, seeds of the recipe's trainings, arms: records and draws
+        of the first set of each, and how many trainings it has; metrics: values by
         arm and training, the differences to the random sets with their intervals, and intervals
         within the first training, which are bootstraps over items; unencoded: where an encoder
         gave records no vector; passed_over, sealed: of the hold-out.
@@ -123,10 +130,12 @@ def compare(
                     foreseen = True
     by_arm = {arm: by_arm[arm] for arm in sets}
     metrics = found({arm: [run.metrics for run in of] for arm, of in by_arm.items()}, comparison)
-    answer = answered(metrics, comparison, {a: made[a][0].draws for a in made}, steps)
+    # With claim = "rule" the recipe has a set in each part.
+    of_recipe = {arm.content: arm.draws for arm in made.get("recipe", ())}
+    answer = answered(metrics, comparison, sum(of_recipe.values()), steps)
     if answer is not None:
         question = {
-            "kept": made["recipe"][0].content, "metric": answer["metric"],
+            "kept": " ".join(of_recipe), "metric": answer["metric"],
             "recipe": runtime.plan.recipe.name, "verdict": answer["verdict"],
         }  # fmt: skip
         asked = ask(runtime.store, holdout.digest, question)
@@ -249,7 +258,7 @@ def _worth(values: Mapping[str, Sequence[float]], comparison: CompareSection) ->
 
 
 def answered(
-    metrics: Mapping[str, Any], comparison: CompareSection, draws: Mapping[str, int], steps: int
+    metrics: Mapping[str, Any], comparison: CompareSection, draws: int, steps: int
 ) -> dict[str, Any] | None:
     """Say what one metric shows against random sets: the chosen one, or the first."""
     name = comparison.metric or next(iter(metrics))
@@ -276,7 +285,7 @@ def _text(
     metric: Mapping[str, Any],
     difference: Mapping[str, Any],
     comparison: CompareSection,
-    draws: Mapping[str, int],
+    draws: int,
     steps: int,
 ) -> str:
     recipe, random = (float(np.mean(metric["values"][arm])) for arm in ("recipe", "random"))
@@ -301,7 +310,7 @@ def _text(
         f"{verdict}, at this rate and budget: {answer['metric']} {recipe:.3f} against "
         f"{random:.3f}, difference {difference['value']:+.3f} [{difference['low']:+.3f}, "
         f"{difference['high']:+.3f}] ({over}; {spread}; {steps:,} steps each, "
-        f"{draws['recipe']:,} draws).",
+        f"{draws:,} draws{'' if of_set else ' in all parts'}).",
         *_undecided(answer, metric, difference, comparison),
         *_others(metric),
         "The metric is that of [compare]."

@@ -12,14 +12,16 @@ import polars as pl
 
 from contracts.errors import DataError
 from contracts.uid import uid_of, uniform
+from flows.measure.encoders import towers
 from flows.measure.runtime import Runtime
 from flows.pool_reader import Mask
-from flows.recipe import sections
+from flows.recipe import bootstrap, sections
 from flows.recipe.expressions import Expression, evaluate_expression
 from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
 from flows.recipe.sections import CompareSection, Recipe
 from flows.select.verdict import judge
+from storage.store import Store
 
 STREAM = "compare.random"
 PARTS = "compare.parts"
@@ -43,15 +45,16 @@ def drawn(
     if comparison.claim == "rule":
         return _of_parts(runtime, comparison, seed)
     seeds = [seed + i for i in range(comparison.seeds)]
+    draws = int(kept["repeats"].sum())
     found: dict[str, list[Set]] = {}
     for arm in comparison.arms:
         if arm == "random":
+            everyone = _everyone(runtime)
             many = [seed + i for i in range(comparison.random_sets)]
-            found[arm] = [(arm_records(runtime, kept, arm, s), s) for s in many]
+            found[arm] = [(random_arm(everyone, draws, s), s) for s in many]
         elif arm == "stratified":
             assert comparison.stratify_by is not None
             strata = _strata(runtime, comparison.stratify_by)
-            draws = int(kept["repeats"].sum())
             found[arm] = [(stratified_arm(strata, draws, s), s) for s in seeds]
         else:
             fixed = _fixed(runtime, kept, arm, given)
@@ -67,7 +70,7 @@ def _fixed(
     if arm == "recipe":
         return kept
     if arm.startswith(OTHER):
-        return _cut_by(runtime, other_plan(runtime.plan.recipe, arm, given))
+        return _cut_by(runtime, other_plan(runtime.plan.recipe, arm, runtime.store, given))
     return arm_records(runtime, kept, arm, 0)
 
 
@@ -103,11 +106,15 @@ def stratified_arm(strata: pl.DataFrame, draws: int, seed: int) -> pl.DataFrame:
 
 def arm_records(runtime: Runtime, kept: pl.DataFrame, name: str, seed: int) -> pl.DataFrame:
     """Return uid and repeats of the arm `random` or `all`."""
-    everyone = runtime.frame([], runtime.visible)["uid"]
+    everyone = _everyone(runtime)
     if name == "random":
         return random_arm(everyone, int(kept["repeats"].sum()), seed)
     once = pl.lit(1, dtype=pl.UInt16)
     return pl.DataFrame({"uid": everyone}).with_columns(repeats=once)
+
+
+def _everyone(runtime: Runtime) -> pl.Series:
+    return runtime.frame([], runtime.visible)["uid"]
 
 
 def _strata(runtime: Runtime, stratify_by: str) -> pl.DataFrame:
@@ -120,20 +127,23 @@ def _strata(runtime: Runtime, stratify_by: str) -> pl.DataFrame:
 # ------------------------------------------------------------------ another recipe, parts
 
 
-def other_plan(recipe: Recipe, arm: str, given: Mapping[str, Any]) -> Plan:
+def other_plan(recipe: Recipe, arm: str, store: Store, given: Mapping[str, Any]) -> Plan:
     """Return the plan of another recipe over this one's pool.
 
     Raises:
-        ConfigError: it cannot be read or planned.
+        ConfigError: it cannot be read or planned, or embeds with an encoder that was trained
+            under another hold-out than this recipe's.
     """
     found = sections.read(recipe.recipe_dir / arm.removeprefix(OTHER))
     # Only its rules and what they need are asked for; the hold-out is this recipe's.
+    raw = {**found.raw, "holdout": recipe.raw.get("holdout")}
     alone = replace(
-        found, pool=recipe.pool, sources=(), holdout=None, canaries=None, export=None,
-        pretrain=None, evaluate=(), compare=None,
+        found, raw=raw, pool=recipe.pool, holdout=recipe.holdout, sources=(), canaries=None,
+        export=None, pretrain=None, evaluate=(), compare=None,
     )  # fmt: skip
-    planned = plan(alone, given)
-    return replace(planned, recipe=replace(alone, holdout=recipe.holdout))
+    alone = bootstrap.resolved(alone, store, towers)
+    planned = plan(replace(alone, holdout=None), given)
+    return replace(planned, recipe=alone)
 
 
 def _cut_by(runtime: Runtime, planned: Plan) -> pl.DataFrame:
@@ -141,6 +151,8 @@ def _cut_by(runtime: Runtime, planned: Plan) -> pl.DataFrame:
         runtime.store, runtime.pool, runtime.holdout_masks, plan=planned, workers=runtime.workers,
         device=runtime.device, mixed=runtime.mixed, bar=runtime.bar, on_count=runtime.on_count,
     )  # fmt: skip
+    held_out = runtime.frame([], runtime.holdout_masks or [])["uid"]
+    bootstrap.refuse_trained(runtime.store, planned.recipe, held_out)
     other.make()
     return judge(other).kept
 

@@ -85,8 +85,9 @@ class HoldoutSection:
     ratio: Ratio | None = None
     seed: Seed = 0
     near: str | None = None
-    # No part of what pins a fit: which records are held out does not depend on it.
-    sealed_ratio: Ratio | None = field(default=None, repr=False)
+    # Which records are held out does not depend on it: pins of fits are keyed by the repr, and an
+    # encoder that was trained with it or without knows the same records.
+    sealed_ratio: Ratio | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +217,7 @@ class CompareSection:
         metric: the metric that answers, as `<name>.<metric>`; the first of the first [[evaluate]]
             where not given.
         worth: the smallest difference that matters; 0.01 for shares, 1 % of random's mean else.
+            Values that all lie from 0 to 1 are taken for shares.
         arms: "recipe", the kept records; "random", sets of equal size; "stratified", as many
             draws, the same number of every stratum; "all", all records but the hold-out;
             "untrained", the initial weights; "recipe:other.toml", what another recipe keeps of this

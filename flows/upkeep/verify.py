@@ -90,7 +90,7 @@ class _Check:
             self._object(item, remedy)
         self._arms()
         self._trainings()
-        self._held_out()
+        self._read_by_answers()
         if self.deep:
             for name in self.store.names("pool"):
                 self._references(name)
@@ -332,7 +332,7 @@ class _Check:
                 with self._reading("Delete it: the training begins anew."):
                     seals.opened(path)
 
-    def _held_out(self) -> None:
+    def _read_by_answers(self) -> None:
         """Look at what answers read, which a file's own name tells the sha256 of."""
         root = self.store.root
         for path in sorted(

@@ -90,6 +90,33 @@ def test_one_more_random_set_lies_outside_in_one_of_twenty() -> None:
     assert np.mean([difference.p < 0.05 for difference in found]) == outside
 
 
+def test_a_fixed_set_errs_over_seeds_and_not_against_the_spread_of_random_sets() -> None:
+    """The luck of a set is in every seed: more of them make it look certain."""
+    rng = np.random.default_rng(0)
+    of_sets, of_trainings, draws = 0.0089, 0.0081, 2000
+
+    def sets(count: int) -> Any:
+        return rng.normal(0, of_sets, (draws, count))
+
+    def trainings(count: int) -> Any:
+        return rng.normal(0, of_trainings, (draws, count))
+
+    def rate(found: list[Difference]) -> float:
+        return float(np.mean([verdict(d, 1e-9) in ("better", "worse") for d in found]))
+
+    def over_seeds(count: int) -> float:
+        one, others = sets(1) + trainings(count), sets(count) + trainings(count)
+        return rate([paired(a, b) for a, b in zip(one, others, strict=True)])
+
+    def against_sets(shift: float) -> float:
+        one, others = shift + sets(1) + trainings(3), sets(10) + trainings(10)
+        return rate([prediction(a, b) for a, b in zip(one, others, strict=True)])
+
+    assert (over_seeds(5), over_seeds(10)) == pytest.approx((0.17, 0.32), abs=0.03)
+    assert against_sets(0.0) == pytest.approx(0.03, abs=0.015)
+    assert against_sets(0.05) == pytest.approx(0.96, abs=0.02)
+
+
 def test_what_other_items_would_change_widens_the_interval() -> None:
     plain, wide = (prediction([1.3], [0.9, 1.0, 1.1], v) for v in (None, 0.03))
     half = 4.3027 * np.sqrt(0.01 * 4 / 3 + 0.03)

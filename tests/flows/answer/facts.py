@@ -303,11 +303,25 @@ def check_other_recipe(evidence: Evidence) -> None:
         where = "meta.number < 9 AND caption_stats.words > 1"
     """
     (evidence.project.recipe_dir / "other.toml").write_text(other)
+    last = evidence.project.last()
     with evidence.project.store.lease():
         found = _drawn(evidence, arms=["recipe", "recipe:other.toml"], seeds=2)
     expected = {u: 1 for u in evidence.visible if evidence.rows[u]["number"] < 9}
     assert found["recipe:other.toml"] == [(expected, seed) for seed in SEEDS]
     assert found["recipe"] == [(evidence.kept, seed) for seed in SEEDS]
+    # One may embed with the encoder of this very run; not where other records were held out.
+    path = evidence.project.recipe_dir / "other.toml"
+    path.write_text(f'{other}\n[embed.own]\nencoder = "checkpoint"\nrun = "web@{last.version}"\n')
+    with evidence.project.store.lease():
+        assert _drawn(evidence, arms=["recipe:other.toml"], seeds=2) == {
+            "recipe:other.toml": [(expected, seed) for seed in SEEDS]
+        }
+    recipe = last.runtime.plan.recipe
+    widened = replace(recipe, holdout=replace(recipe.holdout, ratio=0.5))
+    with pytest.raises(ConfigError, match="was trained under another \\[holdout\\]"):
+        sets.other_plan(widened, "recipe:other.toml", evidence.project.store, {})
+    sealed = replace(recipe, holdout=replace(recipe.holdout, sealed_ratio=0.5))
+    sets.other_plan(sealed, "recipe:other.toml", evidence.project.store, {})
 
 
 def check_sealed(evidence: Evidence) -> None:
@@ -503,11 +517,10 @@ def check_sentence() -> None:
         arm: [{"a": of["m"], "b": replace(of["m"], value=-of["m"].value)} for of in _runs(*values)]
         for arm, values in pairs.items()
     }
-    draws = {"recipe": 8, "random": 8}
 
     def said(**section: Any) -> Any:
         comparison = CompareSection(**section)
-        return compare.answered(compare.found(by_arm, comparison), comparison, draws, 5)
+        return compare.answered(compare.found(by_arm, comparison), comparison, 8, 5)
 
     first, second = said(), said(metric="b")
     assert (first["metric"], first["verdict"]) == ("a", "better")
@@ -534,7 +547,7 @@ def check_sentence() -> None:
     assert "95 % t interval over 3 disjoint parts, each cut by the recipe; sd " in parts["text"]
     comparison = CompareSection()
     alone = compare.found({"recipe": by_arm["recipe"]}, comparison)
-    assert compare.answered(alone, comparison, draws, 5) is None
+    assert compare.answered(alone, comparison, 8, 5) is None
 
 
 def check_undecided() -> None:
@@ -545,7 +558,7 @@ def check_undecided() -> None:
         found = compare.found(
             {"random": _runs(1.0, 1.1, 1.0), "recipe": _runs(recipe), **more}, comparison
         )
-        answer = compare.answered(found, comparison, {"recipe": 8}, 5)
+        answer = compare.answered(found, comparison, 8, 5)
         assert answer is not None
         assert answer["verdict"] == "this protocol cannot tell"
         assert answer["text"].startswith(
@@ -676,7 +689,7 @@ def check_refusals() -> None:
     refused = _problems(lambda: evaluate.check(recipe, sections, objective))
     assert "the image tower, which Bag does not export" in refused["evaluate"]
     evaluate.check(recipe, sections[:2], objective)
-    compare.check(recipe, sections, {})
+    compare.check(recipe, sections, Store(_FOLDER), {})
     for line, key in (
         ('metric = "look.upp"', "compare.metric"), ('metric = "halves.share"', "compare.metric"),
         ('arms = ["random", "random"]', "compare.arms"), ('arms = ["rand"]', "compare.arms"),
@@ -686,7 +699,9 @@ def check_refusals() -> None:
         ('claim = "rule"\narms = ["all", "stratified"]\nstratify_by = "text"', "compare.arms"),
     ):  # fmt: skip
         wrong = _recipe(small.TEXTS.replace(f"arms = {small.ALL}", line))
-        assert list(_problems(lambda wrong=wrong: compare.check(wrong, sections, {}))) == [key]
+        assert list(
+            _problems(lambda wrong=wrong: compare.check(wrong, sections, Store(_FOLDER), {}))
+        ) == [key]
     unknown = _recipe(small.TEXTS.replace("steps = 2", "steps = 2\nscal = 3"))
     problems = _problems(lambda: pretrain.check(unknown.pretrain, _FOLDER))
     assert "Nearest: scale" in problems["pretrain.scal"]

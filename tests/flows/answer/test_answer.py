@@ -176,6 +176,33 @@ def test_the_sealed_part_is_answered_on_when_it_is_unsealed_and_that_is_counted_
     )
 
 
+def test_what_a_recipe_does_is_answered_over_parts_and_the_checkpoint_is_of_all_it_keeps(
+    measured: Callable[[str], Any],
+):
+    project = measured(small.TEXTS)
+    recipe = small.TEXTS.replace("seeds = 2", 'claim = "rule"\nparts = 2')
+    evidence = Evidence(project, recipe)
+    answer = evidence.answer["answer"]
+    assert (answer["claim"], answer["seeds"], answer["random_sets"]) == ("rule", 2, 2)
+    values = evidence.values("look.up")
+    d = [a - b for a, b in zip(values["recipe"], values["random"], strict=True)]
+    assert answer["difference"] == pytest.approx(sum(d) / 2)
+    assert answer["high"] - answer["difference"] == pytest.approx(12.7062 * abs(d[0] - d[1]) / 2)
+    # The parts together keep what the recipe keeps of all.
+    draws = sum(evidence.kept.values())
+    assert f"2 steps each, {draws} draws in all parts" in answer["text"]
+    arms = project.store.root.glob("objects/web/arm.web/recipe-*.parquet")
+    parts = [dict(pl.read_parquet(path).iter_rows()) for path in arms]
+    assert len(parts) == 2
+    assert {**parts[0], **parts[1]} == evidence.kept
+    whole = Evidence(measured(small.TEXTS), small.TEXTS)
+    names = [Path(of.result["checkpoint"]).name.partition(".")[2] for of in (evidence, whole)]
+    assert names[0] == names[1]
+    # The question is what is kept of every part: other records of one part are another.
+    other = recipe.replace("meta.number < 27", "meta.number < 26")
+    assert Evidence(project, other).answer["answer"]["asked"] == 2
+
+
 def test_what_can_be_told_is_said_before_the_trainings_end(measured: Callable[[str], Any]):
     project, said = measured(small.TEXTS), []
     recipe = small.TEXTS.replace("random_sets = 2", "random_sets = 3")

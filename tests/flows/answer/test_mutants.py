@@ -26,7 +26,7 @@ PLANTED: dict[str, tuple[Any, str, str, str]] = {
         sets, "_fixed", 'if arm == "recipe":', "if True:",
     ),
     "the random arm is drawn once for all trainings": (
-        sets, "drawn", "arm_records(runtime, kept, arm, s)", "arm_records(runtime, kept, arm, 0)",
+        sets, "drawn", "random_arm(everyone, draws, s)", "random_arm(everyone, draws, 0)",
     ),
     "the weights begin as those of another seed": (
         pretrain, "_train", "build(section, task.seed,", "build(section, section.seed,",
@@ -39,7 +39,7 @@ PLANTED: dict[str, tuple[Any, str, str, str]] = {
         "over_items, higher_is_better=not higher",
     ),
     "held-out records are in an arm": (
-        sets, "arm_records", "runtime.visible", "runtime.live",
+        sets, "_everyone", "runtime.visible", "runtime.live",
     ),
     "the halves of a probe split a group": (
         evaluate, "halves",
