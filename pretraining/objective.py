@@ -39,6 +39,53 @@ class Encoder(Protocol):
         ...
 
 
+class TokenEncoder(Encoder, Protocol):
+    """An encoder that shows its tokens, as those over `pretraining.parts.transformer.Trunk` do.
+
+    Attributes:
+        class_tokens: how many stand in front; they are never kept, replaced or counted in N.
+    """
+
+    class_tokens: int
+
+    @property
+    def embed(self) -> nn.Module:
+        """The module from x to (B, N, dim), before positions; of texts `weight` is (size, dim)."""
+        ...
+
+    def grid(self, x: Tensor, /) -> tuple[int, ...]:
+        """Return the number of tokens along each axis; their product is N."""
+        ...
+
+    def tokens(
+        self,
+        x: Tensor,
+        keep: Tensor | None = None,
+        replace: tuple[Tensor, Tensor] | None = None,
+        attend: Tensor | None = None,
+        positions: bool = True,
+        layers: tuple[int, ...] = (),
+    ) -> Tensor:
+        """Return (B, class_tokens + N, dim).
+
+        Args:
+            x: items of the batch.
+            keep: int64 (B, K): only these of the N tokens run, in this order; K takes N's place.
+            replace: bool (B, N), and vectors that expand to (B, N, dim), which stand for the
+                embeddings where it is true. Of all N, as `attend` is.
+            attend: bool, expands to (B, N, N): the query (second axis) may look at the key.
+                Padding is never looked at.
+            positions: false leaves them out.
+            layers: blocks, counted from 0: the states after these instead, without the last norm,
+                (L, B, class_tokens + N, dim).
+        """
+        ...
+
+    def pool(self, tokens_BTD: Tensor, x: Tensor, /) -> Tensor:
+        """Return (B, dim); x tells the padding."""
+        ...
+
+
 class TextEncoder(Encoder, Protocol):
     """An encoder of texts; it brings its own tokens."""
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from contracts.errors import ConfigError
 from contracts.params import Count
 from pretraining.parts.pixels import unit_pixels
-from pretraining.parts.transformer import Block, sine_cosine
+from pretraining.parts.transformer import Trunk
 
 
-class ViT(nn.Module):
+class ViT(Trunk):
     """Embed patches, mix them in blocks, and average them: (B, 3, H, W) to (B, dim).
 
     Positions are fixed sines and cosines of row and column, so that any side that is a multiple
@@ -25,13 +24,14 @@ class ViT(nn.Module):
         depth: blocks.
         heads: of the attention.
         patch_px: side of a patch.
+        class_tokens: learned tokens beside the patches; the picture's vector then is their mean.
     Reference: Dosovitskiy et al. 2021, arXiv:2010.11929; average pooling and fixed positions as
         in Beyer et al. 2022, arXiv:2205.01580.
     Cost: about 12 x width^2 x depth multiplications a patch.
     """
 
     reads: ClassVar[str] = "image"
-    stem: ClassVar[tuple[str, ...]] = ("patches",)
+    patches: Patches
 
     def __init__(
         self,
@@ -40,40 +40,45 @@ class ViT(nn.Module):
         depth: Annotated[int, Field(ge=1, le=64)] = 3,
         heads: Count = 3,
         patch_px: Count = 8,
+        class_tokens: Annotated[int, Field(ge=0, le=64)] = 0,
     ) -> None:
-        super().__init__()
         if width % heads or width % 4:
             raise ConfigError(f"vit: width {width} is no multiple of 4 and of heads, {heads}.")
-        self.dim = width
-        self.patch_px = patch_px
-        self.patches = nn.Conv2d(3, width, patch_px, stride=patch_px)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
+        patches = Patches(width, patch_px)
+        super().__init__(width, depth, heads, class_tokens=class_tokens, patches=patches)
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Return (B, dim), the mean over the patches.
+    @property
+    def embed(self) -> Patches:
+        """The linear map of patches."""
+        return self.patches
+
+    def grid(self, images_BCHW: Tensor) -> tuple[int, int]:
+        """Return the number of rows and of columns of patches.
 
         Raises:
             ConfigError: a side is not a multiple of `patch_px`.
         """
+        return self.patches.grid(images_BCHW)
+
+
+class Patches(nn.Conv2d):
+    """A linear map of each patch, row by row: (B, 3, H, W) to (B, N, width)."""
+
+    def __init__(self, width: int, patch_px: int) -> None:
+        super().__init__(3, width, patch_px, stride=patch_px)
+        self.patch_px = patch_px
+
+    def grid(self, images_BCHW: Tensor) -> tuple[int, int]:
+        """Return the number of rows and of columns."""
         height, width = images_BCHW.shape[-2:]
         if height % self.patch_px or width % self.patch_px:
             raise ConfigError(
                 f"vit: patches of {self.patch_px} px do not tile an image of {width} x {height}: "
                 "choose another side_px or patch_px."
             )
-        grid_BDHW = self.patches(2 * unit_pixels(images_BCHW) - 1)
-        x_BND = grid_BDHW.flatten(2).transpose(1, 2) + _places(grid_BDHW)
-        for block in self.blocks:
-            x_BND = block(x_BND)
-        pooled_BD: Tensor = self.norm(x_BND).mean(1)
-        return pooled_BD
+        return height // self.patch_px, width // self.patch_px
 
-
-def _places(grid_BDHW: Tensor) -> Tensor:
-    """Return (H * W, D): half of the width tells the row, half the column."""
-    _, dim, height, width = grid_BDHW.shape
-    device = grid_BDHW.device
-    rows = sine_cosine(torch.arange(height, device=device), dim // 2)
-    columns = sine_cosine(torch.arange(width, device=device), dim // 2)
-    return torch.cat([rows.repeat_interleave(width, 0), columns.repeat(height, 1)], dim=1)
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Return (B, N, width); bytes are scaled to [-1, 1]."""
+        self.grid(images_BCHW)
+        return super().forward(2 * unit_pixels(images_BCHW) - 1).flatten(2).transpose(1, 2)

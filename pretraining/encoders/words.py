@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from contracts.errors import ConfigError
 from contracts.params import Count
-from pretraining.parts.transformer import Block
+from pretraining.parts.transformer import Trunk
 
 PADDING, START, FIRST_WORD = 0, 1, 2
 
 
-class Words(nn.Module):
+class Words(Trunk):
     """Embed the words of a text by their hash, mix them, and average: int64 (B, N) to (B, dim).
 
     A word is a run of letters, marks and digits after NFKC and case folding, or one symbol, or
@@ -41,7 +41,8 @@ class Words(nn.Module):
     """
 
     reads: ClassVar[str] = "text"
-    stem: ClassVar[tuple[str, ...]] = ("embedding", "position")
+    embedding: nn.Parameter
+    position: nn.Parameter
 
     def __init__(
         self,
@@ -52,16 +53,17 @@ class Words(nn.Module):
         num_buckets: Count = 16_384,
         max_tokens: Annotated[int, Field(ge=2)] = 16,
     ) -> None:
-        super().__init__()
         if width % heads:
             raise ConfigError(f"words: width {width} is not a multiple of heads, {heads}.")
-        self.dim = width
+        super().__init__(
+            width,
+            depth,
+            heads,
+            embedding=nn.Parameter(torch.empty(num_buckets + FIRST_WORD, width)),
+            position=nn.Parameter(torch.empty(max_tokens, width)),
+        )
         self.num_buckets = num_buckets
         self.max_tokens = max_tokens
-        self.embedding = nn.Parameter(torch.empty(num_buckets + FIRST_WORD, width))
-        self.position = nn.Parameter(torch.empty(max_tokens, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
         # Uniform: on the meta device `normal_` imports the compiler, which takes seconds.
         nn.init.uniform_(self.embedding, -0.035, 0.035)
         nn.init.uniform_(self.position, -0.018, 0.018)
@@ -79,15 +81,34 @@ class Words(nn.Module):
             )
         return tokens
 
+    @property
+    def embed(self) -> Lookup:
+        """The rows of the table of embeddings."""
+        return Lookup(self.embedding)
+
+    def grid(self, tokens_BN: Tensor) -> tuple[int]:
+        """Return N."""
+        return (tokens_BN.shape[1],)
+
+    def positions_of(self, tokens_BN: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the learned positions, (N, dim)."""
+        return self.position
+
+    def present(self, tokens_BN: Tensor) -> Tensor:
+        """Return which tokens are not padding."""
+        return tokens_BN != PADDING
+
+
+class Lookup(nn.Module):
+    """The rows of a table: int64 (B, N) to (B, N, width)."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
     def forward(self, tokens_BN: Tensor) -> Tensor:
-        """Return (B, dim): the mean over the tokens that are not padding."""
-        attend_BN = tokens_BN != PADDING
-        x_BND = F.embedding(tokens_BN, self.embedding) + self.position
-        for block in self.blocks:
-            x_BND = block(x_BND, attend_BN)
-        weight_BN1 = attend_BN[:, :, None].to(x_BND.dtype)
-        pooled_BD: Tensor = (self.norm(x_BND) * weight_BN1).sum(1) / weight_BN1.sum(1)
-        return pooled_BD
+        """Return row t for token t."""
+        return F.embedding(tokens_BN, self.weight)
 
 
 def words_of(text: str) -> list[str]:
