@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 class Undecodable(Exception):
-    """The bytes are no picture that we take.
+    """The bytes are no payload that we take.
 
     Attributes:
         code: a reason code of docs/reasons.md, such as TRUNCATED.
