@@ -418,7 +418,9 @@ def decoder_start(picture: bytes) -> Cost:
 
     def started() -> int:
         with Workers(1, isolated=True) as workers:
-            batches = workers.map_batches(decoding.seen, [[picture]], list, decoding.crashed)
+            batches = workers.map_batches(
+                decoding.seen, [[("image", picture)]], list, decoding.crashed
+            )
             return len(list(batches))
 
     started()

@@ -405,9 +405,11 @@ def _sampled(
     everyone = reader.frame([])["uid"]
     draws = pl.Series("draw", uniform(everyone.to_numpy(), seed, "dry run"))
     chosen = pl.DataFrame({"uid": everyone, "draw": draws}).sort("draw", "uid").head(sample)["uid"]
-    pictures: dict[int, list[pl.DataFrame]] = {}
-    for group in reader.pictures(chosen):
-        pictures.setdefault(group["part"][0], []).append(group.select("uid", "image"))
+    payloads: dict[int, list[pl.DataFrame]] = {}
+    for group in reader.payloads(chosen):
+        kind = pool.parts[group["part"][0]].kind
+        columns = group.select("uid", pl.col("payload").alias(str(kind)))
+        payloads.setdefault(group["part"][0], []).append(columns)
     parts = []
     for index, (part, wanted) in enumerate(zip(pool.parts, reader.where(chosen), strict=True)):
         if not wanted.any():
@@ -416,14 +418,11 @@ def _sampled(
         at = {"pool": pool.name, "part": part.name}
         payload = None
         if part.payload is not None:
-            payload = tables.put(scratch, pl.concat(pictures[index]), table="payload", **at)
+            payload = tables.put(scratch, pl.concat(payloads[index]), table="payload", **at)
         if "location" in kept.columns:
             kept = kept.drop("location")
-        parts.append(
-            tables.Part(
-                part.name, tables.put(scratch, kept, table="records", **at), payload, part.meta
-            )
-        )
+        records = tables.put(scratch, kept, table="records", **at)
+        parts.append(replace(part, records=records, payload=payload))
     return replace(
         pool, parts=tuple(parts), records=chosen.len(), removed=None, quarantine=(), files=()
     )

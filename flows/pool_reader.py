@@ -1,4 +1,4 @@
-"""Read a pool: its live rows, their columns, the notes beside them and their pictures."""
+"""Read a pool: its live rows, their columns, the notes beside them and their payloads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from contracts.errors import ConfigError, DataError
+from contracts.payload import KINDS
 from flows.recipe.expressions import Expression, bound_roles, evaluate_expression
 from storage import commit, tables
 from storage.store import Object, Store
@@ -74,7 +75,7 @@ class PoolReader:
             ConfigError: a column is the payload.
         """
         at = self.pool.parts[part]
-        if "image" in paths or ("payload" in paths and at.payload is not None):
+        if KINDS.keys() & paths or ("payload" in paths and at.payload is not None):
             raise ConfigError(
                 "poolwise methods, fits and selectors look at narrow columns, not at the payload: "
                 "measure it first."
@@ -160,26 +161,34 @@ class PoolReader:
             masks.append((wanted[nearest] == mine) & live)
         return masks
 
-    def pictures(
+    def payloads(
         self, uids: Sequence[int] | pl.Series, *, gone: Literal["refuse", "null"] = "refuse"
     ) -> Iterator[pl.DataFrame]:
-        """Yield `part`, `row`, `uid` and `image` of some live records, a row group at a time.
+        """Yield `part`, `row`, `uid` and `payload` of some live records, a row group at a time.
 
-        They come in pool order, encoded; the image of a record that has none is null.
+        They come in pool order, encoded; the payload of a record that has none is null.
 
         Args:
             uids: of the records; those of parts that have no payload are left out.
-            gone: what is done about a picture by reference whose file is missing.
+            gone: what is done about a payload by reference whose file is missing.
 
         Raises:
-            DataError: a picture is not what was ingested (SOURCE_GONE where its file is missing).
+            DataError: a payload is not what was ingested (SOURCE_GONE where its file is missing).
         """
         for index, mask in enumerate(self.where(uids)):
             part = self.pool.parts[index]
             if part.payload is None or not mask.any():
                 continue
-            for group in tables.payloads(self.store, part, "image", rows=mask, gone=gone):
-                yield group.select(pl.lit(index, pl.UInt32).alias("part"), "row", "uid", "image")
+            for group in tables.payloads(self.store, part, rows=mask, gone=gone):
+                yield group.select(pl.lit(index, pl.UInt32).alias("part"), "row", "uid", "payload")
+
+    def pictures(
+        self, uids: Sequence[int] | pl.Series, *, gone: Literal["refuse", "null"] = "refuse"
+    ) -> Iterator[pl.DataFrame]:
+        """Yield `payloads` as `image`; nothing of a pool whose payloads are no pictures."""
+        if self.pool.kind == "image":
+            for group in self.payloads(uids, gone=gone):
+                yield group.rename({"payload": "image"})
 
     def flat(self, masks: Sequence[Mask]) -> Mask:
         """Return masks over parts as one mask over the live rows."""
@@ -237,16 +246,17 @@ def flat_columns(
 ) -> pl.DataFrame:
     """Return `uid` and the named narrow columns of a part.
 
-    In a part without payload `payload` is the text, and `image` is null; in another part both
-    are left out.
+    In a part without payload `payload` is the text, and `image` or `audio` is null; in another part
+    these are left out.
     """
     named = dict.fromkeys(paths)
-    narrow = [path for path in named if path not in ("image", "payload")]
+    narrow = [path for path in named if path not in (*KINDS, "payload")]
     if part.payload is not None:
         return tables.glued(store, part, notes, narrow)
     wide = tables.glued(store, part, notes, [*narrow, "text"] if "payload" in named else narrow)
     if "payload" in named:
         wide = wide.with_columns(payload=pl.col("text"))
-    if "image" in named:
-        wide = wide.with_columns(image=pl.lit(None, dtype=pl.Binary))
+    wide = wide.with_columns(
+        pl.lit(None, dtype=pl.Binary).alias(kind) for kind in KINDS if kind in named
+    )
     return wide.select("uid", *(path for path in named if path != "uid"))

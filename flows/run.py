@@ -316,7 +316,7 @@ def _export(this: Run) -> None:
     )  # fmt: skip
     this.exported = main
     this.promised = {"recipe": main.promised()}
-    lines = _ready_lines(main, verdict.kept, deep)
+    lines = _ready_lines(this, main, verdict.kept, deep)
     for arm in section.arms:
         if arm != "recipe":
             rows = sets.arm_records(this.runtime, verdict.kept, arm, section.seed)
@@ -327,16 +327,19 @@ def _export(this: Run) -> None:
             )  # fmt: skip
             this.promised[arm] = exported.promised()
             deep = exporting.deep_pictures(this.runtime, rows, section)
-            lines += [f"# The arm `{arm}`:", *_ready_lines(exported, rows, deep)]
+            lines += [f"# The arm `{arm}`:", *_ready_lines(this, exported, rows, deep)]
     this.result["shards"] = main.described()
     this.result["export"] = str(folder)
     for line in lines:
         on_line(line)
 
 
-def _ready_lines(exported: exporting.Exported, rows: pl.DataFrame, deep: int) -> list[str]:
+def _ready_lines(
+    this: Run, exported: exporting.Exported, rows: pl.DataFrame, deep: int
+) -> list[str]:
     draws = int(rows["repeats"].sum())
-    return [*ready_lines.ready_lines(exported, draws), *ready_lines.warnings(deep)]
+    lines = ready_lines.ready_lines(exported, draws, this.pool.kind)
+    return [*lines, *ready_lines.warnings(deep)]
 
 
 def _pretrain(this: Run) -> None:

@@ -51,6 +51,9 @@ RECORD: dict[str, Any] = {
     "position": pl.Int64,
     "width": pl.UInt32,
     "height": pl.UInt32,
+    "duration_s": pl.Float64,
+    "sample_rate": pl.UInt32,
+    "channels": pl.UInt32,
     "licence": pl.String,
     "normalised": pl.List(pl.String),
 }
@@ -76,32 +79,36 @@ class PartWriter:
         self.text_bytes = 0
         self.series: str | None = None
         self._frames: list[pl.DataFrame] = []
+        self._kind: str | None = None
         self._payload: tables.TableWriter | None = None
-        self._images: list[tuple[int, bytes | None]] = []
-        self._images_bytes = 0
+        self._waiting: list[tuple[int, bytes | None]] = []
+        self._waiting_bytes = 0
 
     def add(
         self,
         records: pl.DataFrame,
-        images: Sequence[bytes | None] | None,
+        payloads: Sequence[bytes | None] | None,
         text_bytes: NDArray[np.int64],
+        kind: str | None = None,
     ) -> int:
-        """Append records, and their pictures, until the part is full; return how many it took.
+        """Append records, and their payloads, until the part is full; return how many it took.
 
         It is full at PART_ROWS, PART_BYTES or PART_TEXT_BYTES; a series is never split.
 
         Args:
             records: columns of RECORD, and those of meta as `meta.<name>`.
-            images: None where a picture stays where it is; None at all where there is none.
+            payloads: None where a payload stays where it is; None at all where there is none.
             text_bytes: of each record's text.
+            kind: of the payloads; a part has payloads of one kind.
         """
-        sizes = np.array([len(image or b"") for image in images or ()], dtype=np.int64)
+        sizes = np.array([len(payload or b"") for payload in payloads or ()], dtype=np.int64)
         count = self._room(records, sizes, text_bytes)
         if not count:
             return 0
         records, sizes = records[:count], sizes[:count]
-        if images is not None or self._payload is not None or self._images:
-            self._add_images(records["uid"].to_list(), images or [None] * count)
+        if payloads is not None or self._payload is not None or self._waiting:
+            self._kind = self._kind or kind
+            self._add_payloads(records["uid"].to_list(), payloads or [None] * count)
         self._frames.append(records)
         self.rows += count
         self.payload_bytes += int(sizes.sum())
@@ -123,29 +130,29 @@ class PartWriter:
             full &= (records["series"] != before).fill_null(True).to_numpy()
         return int(np.argmax(full)) if full.any() else len(records)
 
-    def _add_images(self, uids: list[int], images: Sequence[bytes | None]) -> None:
-        if not self._images and self._payload is None and self.rows:
-            self._images = [(uid, None) for frame in self._frames for uid in frame["uid"]]
-        for uid, image in zip(uids, images, strict=False):
-            size = len(image or b"")
-            if self._images and self._images_bytes + size > tables.ROW_GROUP_BYTES:
-                self._flush_images()
-            self._images.append((uid, image))
-            self._images_bytes += size
-            if len(self._images) >= FLUSH_ROWS:
-                self._flush_images()
+    def _add_payloads(self, uids: list[int], payloads: Sequence[bytes | None]) -> None:
+        if not self._waiting and self._payload is None and self.rows:
+            self._waiting = [(uid, None) for frame in self._frames for uid in frame["uid"]]
+        for uid, payload in zip(uids, payloads, strict=False):
+            size = len(payload or b"")
+            if self._waiting and self._waiting_bytes + size > tables.ROW_GROUP_BYTES:
+                self._flush_payloads()
+            self._waiting.append((uid, payload))
+            self._waiting_bytes += size
+            if len(self._waiting) >= FLUSH_ROWS:
+                self._flush_payloads()
 
     def publish(self) -> tables.Part:
         """Finish the part and make its tables objects of the store."""
         payload = None
-        if self._images or self._payload is not None:
-            self._flush_images()
+        if self._waiting or self._payload is not None:
+            self._flush_payloads()
             assert self._payload is not None
             payload = self._payload.publish()
         records = tables.put(
             self.store, self._records(), pool=self.pool, table="records", part=self.name
         )
-        return tables.Part(self.name, records, payload)
+        return tables.Part(self.name, records, payload, self._kind)
 
     def discard(self) -> None:
         """Drop what was written."""
@@ -169,14 +176,15 @@ class PartWriter:
         struct = pl.struct(pl.col(c).alias(c.removeprefix(_META)) for c in meta)
         return frame.select(*used, struct.alias("meta"))
 
-    def _flush_images(self) -> None:
-        if not self._images:
+    def _flush_payloads(self) -> None:
+        if not self._waiting:
             return
-        uids, images = zip(*self._images, strict=True)
+        assert self._kind is not None
+        uids, payloads = zip(*self._waiting, strict=True)
         table = pa.table(
             {
                 "uid": pa.array(uids, type=pa.uint64()),
-                "image": pa.array(images, type=pa.large_binary()),
+                self._kind: pa.array(payloads, type=pa.large_binary()),
             }
         )
         if self._payload is None:
@@ -184,4 +192,4 @@ class PartWriter:
                 self.store, table.schema, pool=self.pool, table="payload", part=self.name
             )
         self._payload.write(table)
-        self._images, self._images_bytes = [], 0
+        self._waiting, self._waiting_bytes = [], 0

@@ -27,6 +27,7 @@ from storage.source import (
     Record,
     Refused,
     Rejected,
+    audio_kind,
     clean_text,
     image_kind,
 )
@@ -37,6 +38,7 @@ from storage.store import canonical
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "TEXT", "caption", "CAPTION", "txt", "alt"),
     "image": ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "images"),
+    "audio": ("audio", "wav", "flac"),
     "licence": ("licence", "license", "LICENSE"),
 }
 META_ALIASES: Mapping[str, str] = {
@@ -58,12 +60,13 @@ _SUFFIX_OF = {
     "png": (".png", ".apng"),
     "tiff": (".tif", ".tiff"),
     "heif": (".heic", ".heics", ".heif", ".hif", ".avif", ".avifs"),
+    "wav": (".wav", ".wave"),
 }
 
 
 def suffix_notes(name: str, head: bytes) -> tuple[str, ...]:
     """Return EXT_MISMATCH where a name's suffix says another format than the bytes."""
-    kind, suffix = image_kind(head), os.path.splitext(name)[1].lower()  # noqa: PTH122
+    kind, suffix = image_kind(head) or audio_kind(head), os.path.splitext(name)[1].lower()  # noqa: PTH122
     if not suffix or kind is None or suffix in _SUFFIX_OF.get(kind, (f".{kind}",)):
         return ()
     return ("EXT_MISMATCH",)
@@ -71,10 +74,14 @@ def suffix_notes(name: str, head: bytes) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column of a table plays which role; `meta` maps the other columns to their names."""
+    """Which column of a table plays which role; `meta` maps the other columns to their names.
+
+    Of `image` and `audio` one at most has a column.
+    """
 
     text: str | None
     image: str | None
+    audio: str | None
     licence: str | None
     meta: Mapping[str, str]
 
@@ -98,9 +105,11 @@ def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
         known = ALIASES[kind] if given is None else (given,)
         return next((name for name in known if name in present), None)
 
-    text, image = role(columns.text, "text"), role(columns.image, "image")
+    text = role(columns.text, "text")
+    image = role(columns.image, "image") if columns.audio is None else None
+    audio = role(columns.audio, "audio") if image is None and columns.image is None else None
     licence = role(None, "licence")
-    taken = {text, image, licence, columns.id, columns.series, columns.position}
+    taken = {text, image, audio, licence, columns.id, columns.series, columns.position}
     meta: dict[str, str] = {}
     used: set[str] = set()
     numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
@@ -111,7 +120,7 @@ def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
         numbered = (f"{own}_{n}" for n in numbers[own])
         meta[name] = next(n for n in itertools.chain((wanted, own), numbered) if n not in used)
         used.add(meta[name])
-    return Roles(text, image, licence, {name: meta[name] for name in names if name in meta})
+    return Roles(text, image, audio, licence, {name: meta[name] for name in names if name in meta})
 
 
 _MANY = 100
@@ -185,7 +194,8 @@ def record_of(
     """Make a record of a row under any column names; every row-like source ends here.
 
     An image is bytes, `{"bytes", "path"}` as Hugging Face writes it, a list of one of these, or
-    base64, bare or as a data URI. A path or a URL is never opened: it stays in meta. Several texts
+    base64, bare or as a data URI; audio likewise, but no list, where there is no column of an
+    image. A path or a URL is never opened: it stays in meta. Several texts
     in a list go to `texts`, and the first is the text. Values of meta become null, boolean, int,
     float, str, date, naive datetime in UTC, or lists and dicts of what JSON holds: a decimal
     becomes a float, without digits after the point an int; a duration seconds; bytes the text
@@ -193,13 +203,14 @@ def record_of(
     float is the whole number that it stands for; other floats are no ids.
 
     Returns:
-        Rejected NO_ID, NO_IMAGE, MANY_IMAGES, NOT_AN_IMAGE, CAPTION_EMPTY (a row of text alone),
-        CAPTION_TOO_LONG, CAPTION_NOT_UTF8, SCHEMA_MISMATCH, or VALUE_RANGE (a decimal of more
-        digits than a double holds).
+        Rejected NO_ID, NO_IMAGE, MANY_IMAGES, NOT_AN_IMAGE, NO_AUDIO, NOT_AUDIO, CAPTION_EMPTY (a
+        row of text alone), CAPTION_TOO_LONG, CAPTION_NOT_UTF8, SCHEMA_MISMATCH, or VALUE_RANGE (a
+        decimal of more digits than a double holds).
     """
     roles = roles_of(columns, tuple(row))
     known: str | None = source_id
     image: bytes | None = None
+    audio: bytes | None = None
     try:
         if columns.id is not None:
             known = None
@@ -216,10 +227,23 @@ def record_of(
             else:
                 found = type(row[roles.image]).__name__
                 raise Refused("NOT_AN_IMAGE", f"{roles.image} is {found}, no encoded image")
+        if columns.audio is not None and roles.audio is None:
+            raise Refused("NO_AUDIO", f"there is no {columns.audio!r}")
+        if roles.audio is not None:
+            audio, path = _audio_of(row[roles.audio])
+            if audio is not None:
+                notes += suffix_notes(path, audio[:16])
+            elif columns.audio is None:
+                meta_of[roles.audio] = _snake(roles.audio)
+            else:
+                found = type(row[roles.audio]).__name__
+                code = "NO_AUDIO" if row[roles.audio] is None else "NOT_AUDIO"
+                raise Refused(code, f"{roles.audio} is {found}, no encoded audio")
+        payload = image if audio is None else audio
         raw_text = None if roles.text is None else row[roles.text]
-        limit = TEXT_BYTES if image is None else CAPTION_BYTES
+        limit = TEXT_BYTES if payload is None else CAPTION_BYTES
         text, texts, mended = _texts_of(raw_text, limit)
-        if image is None and "CAPTION_EMPTY" in mended:
+        if payload is None and "CAPTION_EMPTY" in mended:
             raise Refused("CAPTION_EMPTY", "the text has no visible character")
         dropped: list[str] = []
         meta = {
@@ -241,9 +265,11 @@ def record_of(
             location=location,
             meta=meta,
             notes=(*notes, *mended, *dropped[:1]),
+            audio=audio,
         )
     except Refused as bad:
-        digest = None if image is None else digest_of(image)
+        payload = image if audio is None else audio
+        digest = None if payload is None else digest_of(payload)
         return Rejected(where, bad.code, bad.detail, known, digest)
 
 
@@ -302,8 +328,20 @@ def _image_of(value: Any) -> tuple[bytes | None, str]:
     return (value if isinstance(value, bytes) else None), path
 
 
+def _audio_of(value: Any) -> tuple[bytes | None, str]:
+    """Return the audio in a value and the path beside it; None for what is something else."""
+    path = ""
+    if isinstance(value, dict) and "bytes" in value:
+        path, value = value.get("path") or "", value["bytes"]
+        if value is None:
+            raise Refused("NO_AUDIO", f"a path alone: {path}" if path else "the audio is null")
+    if isinstance(value, str):
+        value = _from_base64(value)
+    return (value if isinstance(value, bytes) else None), path
+
+
 def _from_base64(text: str) -> bytes | None:
-    """Return what base64 or a data URI holds; no picture is below 48 bytes, some words are."""
+    """Return what base64 or a data URI holds; no payload is below 48 bytes, some words are."""
     body = text.partition(",")[2] if text.startswith("data:") else text
     if len(body) < 64 and body is text:
         return None

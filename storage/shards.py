@@ -1,7 +1,7 @@
 """Curated shards: WebDataset tars, Parquet, JSON lines, uid lists, and their strict reader.
 
 Tar headers are our own (ustar, mtime 0, uid 0), so equal records give equal bytes. A sample is
-its image, its text and its json under one key, and every sample has every member. What was
+its payload, its text and its json under one key, and every sample has every member. What was
 written is read back once, member by member, before a manifest says that it is there.
 """
 
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from contracts.errors import DataError
+from contracts.payload import kind_of
 from contracts.uid import UIDs, hex_uid
 from storage import commit, tables
 from storage.store import canonical
@@ -68,13 +69,14 @@ class Sample:
     """One record on its way out.
 
     Attributes:
-        suffix: of the image member, such as `jpg`.
+        payload: as it goes out, encoded; None where it has none.
+        suffix: of its member, such as `jpg`.
         text: None in a pool without texts; null texts are written as empty members.
         json: an object as `canonical` writes it.
     """
 
     uid: int
-    image: bytes | None
+    payload: bytes | None
     suffix: str
     text: str | None
     json: bytes
@@ -86,7 +88,7 @@ class Sample:
 
     def members(self) -> list[tuple[str, bytes]]:
         """Name and content of each member, in the order they are written."""
-        found = [] if self.image is None else [(self.suffix, self.image)]
+        found = [] if self.payload is None else [(self.suffix, self.payload)]
         if self.text is not None:
             found.append(("txt", self.text.encode()))
         return [*found, ("json", self.json)]
@@ -98,12 +100,14 @@ Digests = NDArray[np.void]
 INDEX_SCHEMA = {
     "uid": pl.UInt64,
     "shard": pl.UInt32,
-    "image_offset": pl.UInt64,
-    "image_length": pl.UInt64,
+    "payload_offset": pl.UInt64,
+    "payload_length": pl.UInt64,
     "text_offset": pl.UInt64,
     "text_length": pl.UInt64,
     "content": pl.Binary,
 }
+# What an index called two columns while images were the only payload.
+_FORMER = {"image_offset": "payload_offset", "image_length": "payload_length"}
 LAYOUT_SCHEMA = {"uid": pl.UInt64, "content": pl.Binary, "shard": pl.UInt32}
 
 
@@ -125,15 +129,15 @@ def write_tar(
             for extension, data in sample.members():
                 member = f"{sample.key}.{extension}"
                 staged.write(_header(member, len(data)))
-                kind = extension if extension in ("txt", "json") else "image"
+                kind = extension if extension in ("txt", "json") else "payload"
                 at[kind] = (staged.size_bytes, len(data))
                 staged.write(data)
                 staged.write(bytes(-len(data) % BLOCK))
                 hashes.append((member, hashlib.sha256(data).hexdigest()))
                 extensions.add(extension)
                 content.update(member.encode() + data)
-            image, text = at.get("image", (None, None)), at.get("txt", (None, None))
-            rows.append((sample.uid, number, *image, *text, content.digest()))
+            payload, text = at.get("payload", (None, None)), at.get("txt", (None, None))
+            rows.append((sample.uid, number, *payload, *text, content.digest()))
         # Two zero blocks end an archive; readers expect records of 20 blocks.
         staged.write(bytes(2 * BLOCK))
         staged.write(bytes(-staged.size_bytes % (20 * BLOCK)))
@@ -173,22 +177,22 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def write_parquet(
-    folder: Path, name: str, groups: Iterator[pl.DataFrame], *, has_image: bool
+    folder: Path, name: str, groups: Iterator[pl.DataFrame], *, kind: str | None
 ) -> Shard:
-    """Write one Parquet shard in the Hugging Face layout: image as struct of bytes and path.
+    """Write one Parquet shard in the Hugging Face layout: payload as struct of bytes and path.
 
     Args:
         folder: of the export.
         name: of the shard.
         groups: the samples, a row group at a time, as columns named as Sample's attributes.
-        has_image: whether there is a column of images.
+        kind: of the payloads, which their column is called by; None without.
     """
     features: dict[str, Any] = {"uid": {"dtype": "string", "_type": "Value"}}
     fields = [pa.field("uid", pa.string())]
-    if has_image:
-        features["image"] = {"_type": "Image"}
-        image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        fields.append(pa.field("image", image))
+    if kind is not None:
+        features[kind] = {"_type": kind.capitalize()}
+        encoded = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        fields.append(pa.field(kind, encoded))
     for column in ("text", "json"):
         features[column] = {"dtype": "string", "_type": "Value"}
         fields.append(pa.field(column, pa.string()))
@@ -200,7 +204,7 @@ def write_parquet(
         with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
             for group in groups:
                 writer.write_table(
-                    tables.to_arrow(_hugging_face(group)).select(schema.names).cast(schema)
+                    tables.to_arrow(_hugging_face(group, kind)).select(schema.names).cast(schema)
                 )
                 records += len(group)
         shard = Shard(name, records, staged.size_bytes, staged.sha256)
@@ -210,18 +214,18 @@ def write_parquet(
     return shard
 
 
-def _hugging_face(samples: pl.DataFrame) -> pl.DataFrame:
+def _hugging_face(samples: pl.DataFrame, kind: str | None) -> pl.DataFrame:
     """Return samples as the columns of the Hugging Face layout."""
     key = pl.Series([hex_uid(uid) for uid in samples["uid"]], dtype=pl.String)
     path = pl.concat_str("uid", pl.lit("."), "suffix")
-    image = pl.when(pl.col("image").is_not_null()).then(pl.struct(bytes="image", path=path))
+    encoded = pl.when(pl.col("payload").is_not_null()).then(pl.struct(bytes="payload", path=path))
     return samples.with_columns(uid=key).with_columns(
-        image=image, json=pl.col("json").cast(pl.String)
+        encoded.alias(kind or "payload"), json=pl.col("json").cast(pl.String)
     )
 
 
 def write_lines(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:
-    """Write one shard of JSON lines: text and the json's keys; images stay where they are."""
+    """Write one shard of JSON lines: text and the json's keys; payloads stay where they are."""
     records = 0
     with commit.Staged(folder) as staged:
         for sample in samples:
@@ -298,7 +302,8 @@ def read_table(path: Path) -> pl.DataFrame:
 
 def read_index(folder: Path, shard: int) -> pl.DataFrame:
     """Return one shard's rows of an export's index, not reading those of the others."""
-    return pl.scan_parquet(folder / INDEX).filter(pl.col("shard") == shard).collect()
+    rows = pl.scan_parquet(folder / INDEX).filter(pl.col("shard") == shard).collect()
+    return rows.rename(_FORMER, strict=False)
 
 
 def read_layout(folder: Path) -> tuple[UIDs, Digests, NDArray[np.uint32]]:
@@ -427,6 +432,7 @@ class ShardSamples:
     Attributes:
         uids: (n,) in the order of the shards.
         repeats: (n,) how often an epoch sees each.
+        kind: of the payloads, by the suffixes of their members; `image` where there are none.
     """
 
     def __init__(self, *folders: Path, records: pl.DataFrame | None = None) -> None:
@@ -438,15 +444,17 @@ class ShardSamples:
                 where not given.
 
         Raises:
-            DataError: a folder is no export, or a record is in none of them.
+            DataError: a folder is no export, a record is in none of them, or their payloads are
+                of several kinds.
         """
         self._paths: list[Path] = []
+        kinds: set[str] = set()
         indices = []
         for folder in folders:
             content = manifest(folder)
             if content is None:
                 raise DataError(f"{folder}: is no export: it has no {MANIFEST}.")
-            index = read_table(folder / INDEX).drop("content")
+            index = read_table(folder / INDEX).drop("content").rename(_FORMER, strict=False)
             first = pl.lit(len(self._paths), dtype=pl.UInt32)
             repeats = pl.DataFrame(schema={"uid": pl.UInt64, "repeats": pl.UInt16})
             if (folder / REPEATS).is_file():
@@ -456,8 +464,13 @@ class ShardSamples:
                 .join(repeats, "uid", "left", maintain_order="left")
                 .with_columns(pl.col("repeats").fill_null(1))
             )
-            names = [f["name"] for f in content["files"] if f["name"].endswith(".tar")]
-            self._paths += [folder / name for name in names]
+            tars = [Shard.of(f) for f in content["files"] if f["name"].endswith(".tar")]
+            self._paths += [folder / tar.name for tar in tars]
+            kinds |= {kind for tar in tars for m in tar.members if (kind := kind_of(m))}
+        if len(kinds) > 1:
+            where = ", ".join(map(str, folders))
+            raise DataError(f"{where}: hold payloads of several kinds: {sorted(kinds)}.")
+        self.kind = kinds.pop() if kinds else "image"
         index = pl.concat(indices)
         if records is not None:
             index = index.drop("repeats").join(records, "uid", "inner", maintain_order="left")
@@ -473,10 +486,10 @@ class ShardSamples:
         self._files: dict[int, int] = {}
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
-        """Return `image` (encoded bytes) and `text` of rows, in their order."""
-        found: dict[str, list[Any]] = {"image": [], "text": []}
+        """Return the payloads of rows (encoded bytes) under their kind, and `text`, in order."""
+        found: dict[str, list[Any]] = {"payload": [], "text": []}
         for row in self._index[rows].iter_rows(named=True):
-            for column in ("image", "text"):
+            for column in ("payload", "text"):
                 offset = row[f"{column}_offset"]
                 data = None
                 if offset is not None:
@@ -486,7 +499,7 @@ class ShardSamples:
                 found[column].append(
                     data.decode() if data is not None and column == "text" else data
                 )
-        return found
+        return {self.kind: found["payload"], "text": found["text"]}
 
     def _open(self, shard: int) -> int:
         if shard not in self._files:

@@ -17,12 +17,10 @@ from typing import Any, Protocol
 
 from contracts import methods
 from contracts.errors import ConfigError, DataError, StorageError
+from contracts.payload import KINDS, Undecodable
 
 # Names of the formats that contracts/decode.py reads.
-DECODED_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".png", ".apng",
-    ".webp", ".gif", ".bmp", ".dib",
-})  # fmt: skip
+DECODED_SUFFIXES = KINDS["image"].suffixes
 IMAGE_SUFFIXES = DECODED_SUFFIXES | {".tif", ".tiff"}
 # Taken as images too, so that what we cannot decode is quarantined with a reason, not overlooked.
 IMAGE_LIKE_SUFFIXES = IMAGE_SUFFIXES | {
@@ -30,6 +28,11 @@ IMAGE_LIKE_SUFFIXES = IMAGE_SUFFIXES | {
     ".heics", ".heif", ".hif", ".ico", ".j2k", ".jp2", ".jpf", ".jpm", ".jpx", ".jxl", ".jxr",
     ".nef", ".orf", ".pbm", ".pdf", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".raf", ".rw2",
     ".svg", ".svgz", ".tga", ".wdp", ".xcf",
+}  # fmt: skip
+AUDIO_SUFFIXES = KINDS["audio"].suffixes
+AUDIO_LIKE_SUFFIXES = AUDIO_SUFFIXES | {
+    ".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a", ".mka", ".mp3",
+    ".oga", ".ogg", ".opus", ".wma", ".wv",
 }  # fmt: skip
 # What may be otherwise on the next run: a file gone for a moment, a disk or network that does not
 # answer, a permission, a writer at work, a machine under load. No word on the content.
@@ -50,6 +53,9 @@ class Columns:
 
     Attributes:
         slices: of volumes: each axial slice is a record.
+
+    Raises:
+        ConfigError: both `image` and `audio` are named.
     """
 
     id: str | None = None
@@ -58,6 +64,15 @@ class Columns:
     series: str | None = None
     position: str | None = None
     slices: bool = False
+    audio: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.image is not None and self.audio is not None:
+            raise ConfigError("source.audio: a record has one payload: name image or audio.")
+
+    def naming(self, kind: str, column: str) -> Columns:
+        """Return these, but that a column is the image, or the audio."""
+        return replace(self, audio=column) if kind == "audio" else replace(self, image=column)
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,14 @@ class Record:
     location: Location | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    audio: bytes | None = None
+
+    @property
+    def payload(self) -> tuple[str, bytes] | None:
+        """Kind and encoded bytes of its payload, None where it is a text alone."""
+        if self.image is not None:
+            return "image", self.image
+        return None if self.audio is None else ("audio", self.audio)
 
 
 @dataclass(frozen=True)
@@ -451,9 +474,18 @@ def image_kind(head: bytes) -> str | None:
     return match.lastgroup if match else None
 
 
+def audio_kind(head: bytes) -> str | None:
+    """Return what a file's first 16 bytes say that it is, `wav` or `flac`; None for neither."""
+    try:
+        return KINDS["audio"].suffix(head)
+    except Undecodable:
+        return None
+
+
 SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "webdataset": (".tar", ".tar.gz", ".tar.zst", ".tgz"),
     "image_folder": tuple(sorted(IMAGE_SUFFIXES)),
+    "audio_folder": tuple(sorted(AUDIO_SUFFIXES)),
     "parquet": (".parquet",),
     "json_lines": (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst"),
     "csv_text": (".csv", ".tsv", ".csv.gz", ".csv.zst", ".tsv.gz", ".tsv.zst"),
@@ -462,6 +494,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = {
 # What also lies beside sources of other kinds: it decides where nothing else is seen.
 WEAK_SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "image_folder": tuple(sorted(IMAGE_LIKE_SUFFIXES - IMAGE_SUFFIXES)),
+    "audio_folder": tuple(sorted(AUDIO_LIKE_SUFFIXES - AUDIO_SUFFIXES)),
     "json_lines": (".json", ".json.gz", ".json.zst"),
     "text_folder": (".txt", ".md"),
 }
@@ -472,18 +505,19 @@ FOLLOW_ADVICE = " --follow-links ROOT follows links to what lies below the folde
 def detect(found: Found) -> str:
     """Return the kind of a source, a file of storage/sources, from its names.
 
-    Tars win over Parquet files beside them; between images, Parquet, JSON lines, CSV and volumes
-    the most files win, images on a tie; texts and single JSON files decide only where there is
-    none of these. Where no name tells, the first bytes of the first file do. At most 1,000 entries
-    of each of 20 folders are looked at.
+    Tars win over Parquet files beside them; between images, audio, Parquet, JSON lines, CSV and
+    volumes the most files win, images on a tie; texts and single JSON files decide only where there
+    is none of these. Where no name tells, the first bytes of the first file do. At most 1,000
+    entries of each of 20 folders are looked at.
 
     Raises:
         DataError: nothing of it is known; says what was seen.
     """
     seen, links = _some_files(found)
-    pictures = {path.with_suffix("") for path in seen if path.suffix.lower() in IMAGE_LIKE_SUFFIXES}
-    # What lies beside a picture belongs to it.
-    alone = [path for path in seen if path.with_suffix("") not in pictures]
+    media = IMAGE_LIKE_SUFFIXES | AUDIO_LIKE_SUFFIXES
+    described = {path.with_suffix("") for path in seen if path.suffix.lower() in media}
+    # What lies beside a picture or a clip belongs to it.
+    alone = [path for path in seen if path.with_suffix("") not in described]
     for table in (SUFFIXES, WEAK_SUFFIXES):
         count = {
             kind: sum(
@@ -507,8 +541,8 @@ def detect(found: Found) -> str:
         what.append(f"{links} link{'s'[: links != 1]}, none followed")
     raise DataError(
         f"{found.paths[0]}: no kind of source is recognised; seen: {', '.join(what) or 'no file'}. "
-        "A source is images, tars, volumes (NIfTI, DICOM), or Parquet, JSON lines, CSV or text "
-        f"files.{FOLLOW_ADVICE if links else ''}"
+        "A source is images, audio, tars, volumes (NIfTI, DICOM), or Parquet, JSON lines, CSV or "
+        f"text files.{FOLLOW_ADVICE if links else ''}"
     )
 
 
@@ -545,6 +579,8 @@ def _by_content(path: Path) -> str | None:
         return "volumes"
     if image_kind(head) is not None:
         return "image_folder"
+    if audio_kind(head) is not None:
+        return "audio_folder"
     return "json_lines" if re.match(rb"\s*(\[\s*)?\{", head) else None
 
 

@@ -24,7 +24,6 @@ from storage.meta import DTYPES, widened
 from storage.store import Object, Store
 
 Note = tuple[Object, str]
-PAYLOAD = ("image", "audio", "volume")
 LOCATION = pl.Struct({"path": pl.String, "offset": pl.Int64, "length": pl.Int64})
 ROW_GROUP_BYTES = 8 << 20
 ROW_GROUP_ROWS = 10_000
@@ -36,6 +35,7 @@ class Part:
 
     Attributes:
         payload: None where the records carry text alone.
+        kind: of the payload, None where there is none.
         meta: the types of the pool's meta columns: the part may lack some, or was written when
             some were narrower.
     """
@@ -43,6 +43,7 @@ class Part:
     name: str
     records: Object
     payload: Object | None = None
+    kind: str | None = None
     meta: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -75,6 +76,11 @@ class Pool:
     files: tuple[Object, ...] = ()
     sources: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def kind(self) -> str | None:
+        """The kind of its payloads, which is one; None where it has none."""
+        return next((part.kind for part in self.parts if part.kind is not None), None)
+
 
 def load_pool(store: Store, name: str, version: int | None = None) -> Pool | None:
     """Return a version of a pool, the latest where none is given; None where there is none."""
@@ -87,6 +93,8 @@ def load_pool(store: Store, name: str, version: int | None = None) -> Pool | Non
             p["name"],
             Object(**p["records"]),
             Object(**p["payload"]) if p["payload"] else None,
+            # Before there was audio, no ref named the kind.
+            p.get("kind", "image" if p["payload"] else None),
             meta,
         )
         for p in content["parts"]
@@ -273,17 +281,15 @@ def _pool_columns(store: Store, part: Part, paths: Sequence[str]) -> pl.DataFram
 def payloads(
     store: Store,
     part: Part,
-    column: str,
     *,
     rows: Sequence[bool] | NDArray[np.bool_] | None = None,
     gone: Literal["refuse", "null"] = "refuse",
 ) -> Iterator[pl.DataFrame]:
-    """Yield `row`, `uid` and one payload column of a part, a row group at a time.
+    """Yield `row`, `uid` and `payload` of a part's records, a row group at a time.
 
     Args:
         store: where the objects are.
         part: the pool's part.
-        column: such as `image`.
         rows: a mask over the part's rows; unwanted rows are not yielded and, where the payload
             is a reference, not read.
         gone: what is done about a reference whose file is missing.
@@ -292,6 +298,7 @@ def payloads(
         DataError: a payload is not what was ingested (SOURCE_GONE where its file is missing).
     """
     assert part.payload is not None
+    assert part.kind is not None
     wanted = None if rows is None else pl.Series(rows, dtype=pl.Boolean)
     records = read(
         store,
@@ -307,16 +314,20 @@ def payloads(
         mask = None if wanted is None else wanted[here]
         if mask is not None and not mask.any():
             continue
-        values = pl.from_arrow(file.read_row_group(group, columns=[column]))
+        values = pl.from_arrow(file.read_row_group(group, columns=[part.kind]))
         assert isinstance(values, pl.DataFrame)
-        frame = records[here].with_row_index("row", offset=here.start).hstack(values)
+        frame = (
+            records[here]
+            .with_row_index("row", offset=here.start)
+            .hstack(values.rename({part.kind: "payload"}))
+        )
         if mask is not None:
             frame = frame.filter(mask)
-        yield _checked(store, frame, column, gone)
+        yield _checked(store, frame, gone)
 
 
-def _checked(store: Store, frame: pl.DataFrame, column: str, gone: str) -> pl.DataFrame:
-    values = frame[column].to_list()
+def _checked(store: Store, frame: pl.DataFrame, gone: str) -> pl.DataFrame:
+    values = frame["payload"].to_list()
     if "location" in frame.columns:
         for index, location in enumerate(frame["location"]):
             if location is None:
@@ -326,7 +337,7 @@ def _checked(store: Store, frame: pl.DataFrame, column: str, gone: str) -> pl.Da
     for value, digest, uid in zip(values, frame["digest"], frame["uid"], strict=True):
         if value is not None and digest_of(value) != digest:
             raise DataError(f"record {uid:016x}: its payload is not what was ingested.")
-    return frame.select("row", "uid").with_columns(pl.Series(column, values, dtype=pl.Binary))
+    return frame.select("row", "uid").with_columns(pl.Series("payload", values, dtype=pl.Binary))
 
 
 def references(store: Store, part: Part) -> pl.DataFrame:

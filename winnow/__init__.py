@@ -64,6 +64,7 @@ def ingest(
     id: str | None = None,
     text: str | None = None,
     image: str | None = None,
+    audio: str | None = None,
     series: str | None = None,
     position: str | None = None,
     slices: bool = False,
@@ -79,7 +80,7 @@ def ingest(
     spec = ingesting.SourceSpec(
         found,
         source or found.name,
-        sources.Columns(id, text, image, series, position, slices),
+        sources.Columns(id, text, image, series, position, slices, audio),
         payload,
         update=update,
         rehash=rehash,

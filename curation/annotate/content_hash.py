@@ -27,7 +27,7 @@ def content_hash(
     white space made one space.
 
     Reads:
-        payload: the picture, or the text where there is none.
+        payload: the picture or the clip, or the text where there is none.
     Args:
         mode: what is hashed: the bytes, the decoded pixels, or the normalised text.
     Reference: Aumasson et al. 2013, BLAKE2, RFC 7693 (16 bytes).

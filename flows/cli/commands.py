@@ -68,7 +68,10 @@ _OF_SOURCE = {
     "--payload": 'payload = "reference"',
     "--slices": "slices = true",
     "--settle": "settle = 60",
-    **{f"--{key}": f'{key} = "<column>"' for key in ("id", "text", "image", "series", "position")},
+    **{
+        f"--{key}": f'{key} = "<column>"'
+        for key in ("id", "text", "image", "audio", "series", "position")
+    },
 }
 
 
@@ -102,11 +105,14 @@ def init(
         out_json(written)
         return
     for found in written["found"]:
+        seen, noun = (found["images"], "a picture")
+        if found["audio"]:
+            seen, noun = found["audio"], "sound"
         out(
             f"{found['source']}: {found['kind']}; of {found['looked_at']} records looked at "
-            f"{found['images']} have a picture, {found['texts']} a text"
+            f"{seen} have {noun}, {found['texts']} a text"
         )
-        if not found["images"] and not found["texts"]:
+        if not (found["images"] or found["audio"] or found["texts"]):
             out(
                 f'  no column is known as one: name it in [[source]] of {target}, text = "<column>"'
             )
@@ -123,6 +129,7 @@ def ingest(
     ] = None,
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     image: Annotated[str | None, typer.Option(help="Column of the image.")] = None,
+    audio: Annotated[str | None, typer.Option(help="Column of the sound.")] = None,
     series: Annotated[str | None, typer.Option(help="Column of the series.")] = None,
     position: Annotated[str | None, typer.Option(help="Column of the place in a series.")] = None,
     slices: Annotated[bool, typer.Option(help="Volumes: each axial slice is a record.")] = False,
@@ -155,7 +162,7 @@ def ingest(
     with opened.lease():
         for path in paths:
             found = sources.find(path, follow_links, allow_missing=allow_missing)
-            columns = sources.Columns(id, text, image, series, position, slices)
+            columns = sources.Columns(id, text, image, series, position, slices, audio)
             spec = SourceSpec(
                 found, source or found.name, columns, payload,
                 update=update, rehash=rehash, settle_s=settle,

@@ -19,6 +19,7 @@ import polars as pl
 
 from contracts import encode
 from contracts.errors import DataError
+from contracts.payload import KINDS
 from contracts.uid import UIDs, digest_of, hex_uid, shuffled
 from flows.export import destination, hub, spool, uid_list
 from flows.export.kept import Kept, Positions
@@ -30,7 +31,9 @@ from storage.shards import Digests, Sample, Shard, TableFile
 from storage.store import canonical, key_of
 
 # meta fields and pool columns that every json member carries where the pool has them.
-JSON_COLUMNS = ("source", "source_id", "width", "height", "licence")
+JSON_COLUMNS = (
+    "source", "source_id", "width", "height", "duration_s", "sample_rate", "channels", "licence",
+)  # fmt: skip
 
 # Rows of a part, and bytes of a shard, that are Python objects at a time.
 _JSON_ROWS = 4096
@@ -112,7 +115,7 @@ class Previous:
 
 @dataclass(frozen=True)
 class _Columns:
-    """What a sample holds besides its image.
+    """What a sample holds besides its payload.
 
     Attributes:
         paths: columns of the pool and notes that are read.
@@ -134,7 +137,7 @@ class _Piece:
     format: str
     uids: UIDs
     spool: Path
-    has_image: bool
+    kind: str | None
     has_text: bool
     section: ExportSection
     folder: Path
@@ -221,7 +224,7 @@ def digest_of_arrays(arrays: Iterable[Any]) -> str:
 
 
 def trained(runtime: Runtime, uids: pl.Series, section: ExportSection) -> Digests:
-    """Return a digest of each record, as a trainer sees it: image and text.
+    """Return a digest of each record, as a trainer sees it: payload and text.
 
     Args:
         runtime: gives the pool.
@@ -420,10 +423,8 @@ def _write(
         for number in range(len(layout.groups))
         if (name, number) not in carried
     ]
-    # Of JSON lines the pictures stay where they are.
-    with_images = any(name != "jsonl" for name, _ in todo)
-    # Every sample of an export has every member, whichever shard it is in.
-    has_image = any(part.payload is not None for part in kept.runtime.pool.parts)
+    # Of JSON lines the payloads stay where they are.
+    with_payload = any(name != "jsonl" for name, _ in todo)
     waiting = spool.Spool(building / ".spool")
 
     def pieces() -> Iterator[_Piece]:
@@ -431,7 +432,7 @@ def _write(
             yield _Piece(
                 number=number, name=_file_name(name, number, len(layout.groups)), format=name,
                 uids=kept.uids[layout.groups[number]], spool=waiting.path(number),
-                has_image=has_image, has_text=has_text, section=section, folder=building,
+                kind=kept.runtime.pool.kind, has_text=has_text, section=section, folder=building,
             )  # fmt: skip
 
     written = list(carried.values())
@@ -452,7 +453,7 @@ def _write(
 
         try:
             if todo:
-                _fill(waiting, kept, columns, layout, {number for _, number in todo}, with_images)
+                _fill(waiting, kept, columns, layout, {number for _, number in todo}, with_payload)
             for shard, rows in kept.runtime.workers.map(_write_piece, pieces()):
                 written.append(shard)
                 if table is not None and rows is not None:
@@ -527,7 +528,7 @@ def _fill(
     columns: _Columns,
     layout: _Layout,
     numbers: set[int],
-    with_images: bool,
+    with_payload: bool,
 ) -> None:
     """Read what the shards of these numbers hold, once in pool order, and lay it down by shard."""
     shard_of = np.full(len(kept.uids), _NO_SHARD, dtype=np.uint32)
@@ -544,17 +545,17 @@ def _fill(
         jsons = pl.Series(_jsons(frame, columns.names), dtype=pl.Binary)
         text = "text" if "text" in frame.columns else pl.lit(None, dtype=pl.String).alias("text")
         samples = frame.select("uid", text, json=jsons)
-        if not with_images or part.payload is None:
-            waiting.add(samples.with_columns(image=pl.lit(None, dtype=pl.Binary)), into)
+        if not with_payload or part.payload is None:
+            waiting.add(samples.with_columns(payload=pl.lit(None, dtype=pl.Binary)), into)
             continue
         mask = np.zeros(part.rows, dtype=bool)
         mask[rows] = True
         start = 0
-        for group in tables.payloads(store, part, "image", rows=mask):
+        for group in tables.payloads(store, part, rows=mask):
             here = slice(start, start + len(group))
             start += len(group)
             assert samples["uid"][here].equals(group["uid"]), "a part is not aligned"
-            waiting.add(samples[here].with_columns(group["image"]), into[here])
+            waiting.add(samples[here].with_columns(group["payload"]), into[here])
     waiting.flush()
 
 
@@ -603,7 +604,7 @@ def _write_piece(piece: _Piece) -> tuple[Shard, pl.DataFrame | None]:
     if piece.format == "parquet":
         groups = _blocks(piece, shards.ROW_GROUP_BYTES)
         return (
-            shards.write_parquet(piece.folder, piece.name, groups, has_image=piece.has_image),
+            shards.write_parquet(piece.folder, piece.name, groups, kind=piece.kind),
             None,
         )
     return shards.write_lines(piece.folder, piece.name, _samples(piece)), None
@@ -622,7 +623,7 @@ def _blocks(piece: _Piece, size_bytes: int) -> Iterator[pl.DataFrame]:
     places = order[np.searchsorted(uids, piece.uids, sorter=order)]
     sizes = waiting.select(
         pl.sum_horizontal(
-            pl.col("image", "json").bin.size().fill_null(0), pl.col("text").str.len_bytes()
+            pl.col("payload", "json").bin.size().fill_null(0), pl.col("text").str.len_bytes()
         )
     ).to_series()
     ends = sizes.to_numpy()[places].cumsum()
@@ -635,19 +636,24 @@ def _blocks(piece: _Piece, size_bytes: int) -> Iterator[pl.DataFrame]:
 
 
 def _made(block: pl.DataFrame, piece: _Piece) -> pl.DataFrame:
-    images, suffixes = block["image"], pl.repeat("", len(block), eager=True)
-    if images.null_count() < len(images):
-        made = [None if image is None else _image(image, piece.section) for image in images]
-        suffixes = pl.Series(["" if image is None else encode.suffix(image) for image in made])
-        images = pl.Series(made, dtype=pl.Binary)
-    if not piece.has_image:
+    payloads, suffixes = block["payload"], pl.repeat("", len(block), eager=True)
+    if payloads.null_count() < len(payloads):
+        assert piece.kind is not None
+        suffix = KINDS[piece.kind].suffix
+        made = [None if data is None else _encoded(data, piece) for data in payloads]
+        suffixes = pl.Series(["" if data is None else suffix(data) for data in made])
+        payloads = pl.Series(made, dtype=pl.Binary)
+    if piece.kind is None:
         for uid in block.filter(pl.col("text").is_null())["uid"]:
             raise DataError(f"record {hex_uid(uid)} has neither payload nor text.")
     text = pl.col("text").fill_null("") if piece.has_text else pl.lit(None, dtype=pl.String)
-    return block.select("uid", image=images, suffix=suffixes, text=text, json="json")
+    return block.select("uid", payload=payloads, suffix=suffixes, text=text, json="json")
 
 
-def _image(data: bytes, section: ExportSection) -> bytes:
+def _encoded(data: bytes, piece: _Piece) -> bytes:
+    section = piece.section
+    if piece.kind != "image":
+        return data
     if section.image == "png8":
         return encode.png8(data, max_side_px=section.max_side_px)
     if section.image == "jpeg" or section.max_side_px is not None:

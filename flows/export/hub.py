@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from contracts.payload import kind_of
 from storage.shards import Shard
 from storage.store import canonical
 
@@ -27,7 +28,9 @@ def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str, *, has_car
     """
     members = sorted({member for tar in tars for member in tar.members} - {"json", "txt"})
     columns: list[dict[str, Any]] = [{"name": n, "dtype": "string"} for n in ("__key__", "__url__")]
-    columns += [{"name": name, "dtype": "image"} for name in members]
+    # Of audio it would ask for torchcodec already when it reads the tars.
+    types_of = {"image": "image", "audio": "binary"}
+    columns += [{"name": name, "dtype": types_of[str(kind_of(name))]} for name in members]
     if any("txt" in tar.members for tar in tars):
         columns.append({"name": "txt", "dtype": "string"})
     columns.append({"name": "json", "struct": [_feature(n, t) for n, t in sorted(types.items())]})

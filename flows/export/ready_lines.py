@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from contracts.payload import kind_of
 from flows.export.export import Exported
 from storage.shards import Shard
 
@@ -15,10 +16,15 @@ _OPEN_CLIP = {"jpg", "png", "webp"}
 _BATCH, _WORKERS = 64, 4
 
 
-def ready_lines(exported: Exported, draws: int) -> list[str]:
+def ready_lines(exported: Exported, draws: int, kind: str | None) -> list[str]:
     """Return lines for open_clip, webdataset, datasets and DataComp, over all shards.
 
     Where one cannot serve, a line beginning with `#` says why.
+
+    Args:
+        exported: the shards.
+        draws: records of an epoch.
+        kind: of the payloads.
     """
     folder = str(exported.folder)
     names = [shard.name for shard in exported.shards]
@@ -32,6 +38,11 @@ def ready_lines(exported: Exported, draws: int) -> list[str]:
         ]
     if re.search(r"[*?\[]", folder):
         return [*lines, f"# datasets opens no folder with *, ? or [ in its path: move {folder}"]
+    if kind == "audio":
+        lines.append(
+            "# datasets gives the clips of tars as bytes, and decodes those of Parquet by "
+            "torchcodec: pip install 'datasets[audio]'."
+        )
     if tars:
         # By the README beside them, which names every column.
         lines.append(f"datasets.load_dataset({folder!r})")
@@ -63,8 +74,8 @@ def _tar_lines(folder: str, tars: Sequence[Shard], draws: int) -> list[str]:
 
 
 def _open_clip(pattern: str, tars: Sequence[Shard], draws: int) -> list[str]:
-    members = {member for tar in tars for member in tar.members} - {"json"}
-    pictures = members - {"txt"}
+    members = {member for tar in tars for member in tar.members}
+    pictures = {member for member in members if kind_of(member) == "image"}
     if not pictures or "txt" not in members:
         lacking = "pictures" if not pictures else "captions"
         return [f"# open_clip trains on pictures with captions: these records have no {lacking}."]

@@ -66,14 +66,16 @@ class Batch:
         records: `place` (in the batch), `where`, `text_bytes`, and columns of
             storage.parts.RECORD; those of no record are left out.
         meta: by name.
-        images: of each record, or None where its payload is not copied; None where none has one.
+        payloads: of each record, or None where it is not copied; None where none has one.
+        kinds: of the payloads, sorted.
         out: what is no record.
     """
 
     spans: Sequence[Span]
     records: pl.DataFrame
     meta: dict[str, Cells]
-    images: Sequence[bytes | None] | None
+    payloads: Sequence[bytes | None] | None
+    kinds: tuple[str, ...]
     out: Sequence[Out]
 
     @property
@@ -97,8 +99,8 @@ class Batch:
             if held.any():
                 values = [value for value, hold in zip(cells.values, held, strict=True) if hold]
                 meta[name] = Cells(rows[cells.rows[held]], values)
-        images = self.images
-        if images is not None:
-            images = [image for image, hold in zip(images, mask, strict=True) if hold]
+        payloads = self.payloads
+        if payloads is not None:
+            payloads = [payload for payload, hold in zip(payloads, mask, strict=True) if hold]
         records = self.records.filter(pl.Series(mask))
-        return replace(self, records=records, meta=meta, images=images)
+        return replace(self, records=records, meta=meta, payloads=payloads)

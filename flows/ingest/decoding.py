@@ -1,4 +1,4 @@
-"""What an isolated worker does with a picture: prove that it can be decoded, and digest it.
+"""What an isolated worker does with a payload: prove that it can be decoded, and digest it.
 
 A file of its own, so that a worker imports neither polars nor pyarrow: it starts in a third of the
 time and takes a third of the memory.
@@ -6,23 +6,24 @@ time and takes a third of the memory.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from contracts import decode
+from contracts.payload import KINDS, Undecodable
 from contracts.uid import digest_of
 
 
 class Seen(NamedTuple):
-    """What was found of a picture; the picture itself does not travel back.
+    """What was found of a payload; the payload itself does not travel back.
 
     Attributes:
-        size: width and height in pixels; None where it cannot be decoded.
-        notes: of `decode.Inspected`.
+        columns: what the pool records of it, by name; None where it cannot be decoded.
+        notes: of `payload.Inspected`.
         code: the reason why it cannot be decoded.
     """
 
     digest: bytes
-    size: tuple[int, int] | None
+    columns: Mapping[str, Any] | None
     notes: tuple[str, ...] = ()
     code: str = ""
     detail: str = ""
@@ -32,16 +33,17 @@ class Seen(NamedTuple):
 Fields = tuple[Any, ...]
 
 
-def seen(image: bytes) -> Fields:
-    """Decode a picture once, in a worker with resource limits; return the fields of its Seen."""
-    digest = digest_of(image)
+def seen(payload: tuple[str, bytes]) -> Fields:
+    """Decode a payload of a kind once, in a worker with limits; return the fields of its Seen."""
+    kind, data = payload
+    digest = digest_of(data)
     try:
-        found = decode.inspect(image)
-    except decode.Undecodable as error:
+        found = KINDS[kind].inspect(data)
+    except Undecodable as error:
         return digest, None, (), error.code, error.detail
-    return digest, (found.width, found.height), found.notes
+    return digest, found.columns, found.notes
 
 
-def crashed(image: bytes, reason: str) -> Fields:
-    """Say what is known of a picture that killed its worker or kept it too long."""
-    return digest_of(image), None, (), reason, "its decoder died or did not end"
+def crashed(payload: tuple[str, bytes], reason: str) -> Fields:
+    """Say what is known of a payload that killed its worker or kept it too long."""
+    return digest_of(payload[1]), None, (), reason, "its decoder died or did not end"

@@ -206,6 +206,7 @@ class _Ingest:
         self.removed: list[tuple[int, str, str]] = []
         self.parts: list[tables.Part] = []
         self.part: PartWriter | None = None
+        self.payload_kind = old.kind
         self.digest = int(old.digest, 16)
         self.live = old.records
         self.done_bytes = 0
@@ -386,12 +387,23 @@ class _Ingest:
         columns = {name: records[name] for name in records.columns if name in RECORD}
         columns |= {f"meta.{name}": values for name, values in meta.items()}
         frame = pl.DataFrame(columns)
-        self._write(frame, batch.images, records["text_bytes"].to_numpy())
+        self._check_kinds(batch.kinds)
+        self._write(frame, batch.payloads, records["text_bytes"].to_numpy())
         self.settled += records["place"].to_list()
         self.accepted += len(records)
         self.live += len(records)
         added = members(records["uid"].to_numpy(), records["record"])
         self.digest = (self.digest + added) % 2**128
+
+    def _check_kinds(self, kinds: Sequence[str]) -> None:
+        for kind in kinds:
+            self.payload_kind = self.payload_kind or kind
+            if kind != self.payload_kind:
+                raise ConfigError(
+                    f"source {self.spec.name!r} gives {kind}, and pool {self.old.name!r} has "
+                    f"{self.payload_kind}: the payloads of a pool are of one kind. Read what is "
+                    "of another into a pool of its own."
+                )
 
     def _replaces(self, batch: Batch, row: int) -> bool:
         """Decide about other content under a known uid: True where it takes the old one's place."""
@@ -443,7 +455,7 @@ class _Ingest:
     def _write(
         self,
         records: pl.DataFrame,
-        images: Sequence[bytes | None] | None,
+        payloads: Sequence[bytes | None] | None,
         text_bytes: NDArray[np.int64],
     ) -> None:
         """Append records to the part, and to those that follow where it is full."""
@@ -451,8 +463,9 @@ class _Ingest:
             if self.part is None:
                 name = f"{len(self.old.parts) + len(self.parts):05d}"
                 self.part = PartWriter(self.store, self.old.name, name, self.types.kinds)
-            fit = self.part.add(records, images, text_bytes)
-            records, images, text_bytes = records[fit:], images and images[fit:], text_bytes[fit:]
+            fit = self.part.add(records, payloads, text_bytes, self.payload_kind)
+            records, text_bytes = records[fit:], text_bytes[fit:]
+            payloads = payloads and payloads[fit:]
             if len(records):
                 self._close_part()
 

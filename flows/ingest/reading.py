@@ -45,10 +45,10 @@ class Positions:
     tables: Sequence[tuple[Table, Plain]]
     alone: Mapping[int, Record | Rejected]
 
-    def pictures(self) -> list[bytes]:
-        """Return the pictures, which are hostile until they are checked, in order."""
+    def payloads(self) -> list[tuple[str, bytes]]:
+        """Return kind and bytes of the payloads, hostile until they are checked, in order."""
         found = (self.alone[place] for place in sorted(self.alone))
-        return [f.image for f in found if isinstance(f, Record) and f.image is not None]
+        return [f.payload for f in found if isinstance(f, Record) and f.payload is not None]
 
 
 @dataclass(frozen=True)
@@ -82,24 +82,24 @@ class Reader:
         name: of the source.
         columns: what it was made with.
         copy: whether payload is copied into the pool, or stays where it is.
-        look: what an isolated worker does with a picture.
+        look: what an isolated worker does with kind and bytes of a payload.
     """
 
     source: Source
     name: str
     columns: Columns
     copy: bool
-    look: Callable[[bytes], decoding.Fields]
+    look: Callable[[tuple[str, bytes]], decoding.Fields]
 
     def batches(self, units: Iterable[Unit], workers: Workers) -> Iterator[Batch]:
         """Yield what units hold, each position once and in order.
 
         Args:
             units: of the source.
-            workers: isolated ones, which meet the pictures.
+            workers: isolated ones, which meet the payloads.
         """
         looked = workers.map_batches(
-            self.look, self._positions(units), Positions.pictures, decoding.crashed
+            self.look, self._positions(units), Positions.payloads, decoding.crashed
         )
         for these, seen in looked:
             yield checked(these, itertools.starmap(Seen, seen), self.name, copy=self.copy)
@@ -140,7 +140,7 @@ def checked(these: Positions, seen: Iterator[Seen], source: str, *, copy: bool) 
 
     Args:
         these: the positions.
-        seen: what was found of each of their pictures, in order.
+        seen: what was found of each of their payloads, in order.
         source: the source's name.
         copy: whether payload is copied into the pool, or stays where it is.
     """
@@ -151,11 +151,11 @@ def checked(these: Positions, seen: Iterator[Seen], source: str, *, copy: bool) 
     if singles.rows:
         pieces.append((singles.frame(), cells_of(singles.metas)))
     records, meta, order = _together(pieces)
-    images: Sequence[bytes | None] | None = None
-    if singles.pictured:
-        by_row = [None] * (len(records) - len(singles.images)) + singles.images
-        images = [by_row[row] for row in order]
-    return Batch(these.spans, records, meta, images, singles.out)
+    payloads: Sequence[bytes | None] | None = None
+    if singles.kinds:
+        by_row = [None] * (len(records) - len(singles.payloads)) + singles.payloads
+        payloads = [by_row[row] for row in order]
+    return Batch(these.spans, records, meta, payloads, tuple(sorted(singles.kinds)), singles.out)
 
 
 class _Singles:
@@ -164,29 +164,29 @@ class _Singles:
     Attributes:
         rows: of each record its columns.
         metas: of each record its meta.
-        images: of each record; None where it has none, or its payload is not copied.
-        pictured: whether one has a picture.
+        payloads: of each record; None where it has none, or its payload is not copied.
+        kinds: of the payloads that they have.
         out: what is no record.
     """
 
     def __init__(self, source: str, copy: bool) -> None:
         self._source, self._copy = source, copy
         self.rows: list[dict[str, Any]] = []
-        self.images: list[bytes | None] = []
+        self.payloads: list[bytes | None] = []
+        self.kinds: set[str] = set()
         self.metas: list[dict[str, Any]] = []
-        self.pictured = False
         self.out: list[Out] = []
         self._text_digests: list[bytes | None] = []
 
     def add(self, place: int, found: Record | Rejected, seen: Iterator[Seen]) -> None:
-        """Add a record, or why it is none; takes what was seen of its picture, if it has one."""
+        """Add a record, or why it is none; takes what was seen of its payload, if it has one."""
         if isinstance(found, Rejected):
             self._reject(place, found, found.code, found.detail, found.digest)
             return
-        looked = None if found.image is None else next(seen)
+        looked = None if found.payload is None else next(seen)
         text_digest = None if found.text is None else digest_of(found.text)
         digest = text_digest if looked is None else looked.digest
-        if looked is not None and looked.size is None:
+        if looked is not None and looked.columns is None:
             self._reject(place, found, looked.code, looked.detail, digest)
             return
         if digest is None:
@@ -210,14 +210,16 @@ class _Singles:
             "licence": found.licence,
             "normalised": list(found.notes),
         }
-        if looked is not None and looked.size is not None:
-            row["width"], row["height"] = looked.size
+        if looked is not None and looked.columns is not None:
+            row |= looked.columns
             row["normalised"] += looked.notes
         self.rows.append(row)
         self._text_digests.append(text_digest)
         self.metas.append(found.meta)
-        self.images.append(found.image if location is None else None)
-        self.pictured |= found.image is not None
+        kind, data = found.payload or ("", None)
+        self.payloads.append(data if location is None else None)
+        if data is not None:
+            self.kinds.add(kind)
 
     def frame(self) -> pl.DataFrame:
         """Return the records' columns; those that no record has are left out."""

@@ -71,6 +71,7 @@ def source_spec(
         series=section.series,
         position=section.position,
         slices=section.slices,
+        audio=section.audio,
     )
     name = section.name or found.name
     return SourceSpec(found, name, columns, section.payload, settle_s=section.settle)

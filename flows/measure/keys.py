@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.payload import KINDS
 from flows.measure.encoders import encoder, scorer
 from flows.pool_reader import Mask, PoolReader
 from flows.recipe.plan import Node
@@ -97,7 +98,7 @@ def inputs_of(reader: PoolReader, node: Node, part: int) -> dict[str, str]:
         if path in notes:
             item, column = notes[path]
             inputs[path] = f"{item.sha256}:{column}"
-        elif path in ("image", "payload") and at.payload is not None:
+        elif path in (*KINDS, "payload") and at.payload is not None:
             inputs[path] = at.payload.sha256
         else:
             wider = tables.widened_to(reader.store, at, path)

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from contracts.errors import ConfigError, DataError
+from contracts.payload import KINDS
 from flows.measure import buckets, keys
 from flows.measure.encoders import encoder, scorer
 from flows.measure.from_files import match
@@ -79,7 +80,7 @@ class Runtime(PoolReader):
                 todo = [node for node in todo if self._can_look_up(node)]
             rowwise = [n for n in todo if n.kind in ("rowwise", "embed")]
             # What is wide is read once for all of them.
-            of_content = [n for n in rowwise if set(n.paths) & {"image", "payload", "text"}]
+            of_content = [n for n in rowwise if set(n.paths) & {*KINDS, "payload", "text"}]
             if of_content:
                 self._rowwise(of_content)
             for node in todo:

@@ -69,7 +69,7 @@ def pieces(task: Task) -> list[Task]:
 
     Encoders and steps on payload take long for few bytes, so what pieces measured can travel.
     """
-    costly = _payload(task) is not None or any(w.node.kind == "embed" for w in task.work)
+    costly = _reads_payload(task) or any(w.node.kind == "embed" for w in task.work)
     if not costly or task.part.rows <= PIECE_ROWS:
         return [task]
     # Each piece reads the part's narrow columns anew: a part has few.
@@ -116,7 +116,7 @@ def _measure(task: Task) -> MeasuredRows:
             if work.node.kind == "embed":
                 found[index].append(_measured(measurers[index], flat[index]))
         # Steps take turns over small batches, so that an image is decoded once for all of them.
-        size = BATCH_ROWS if _payload(task) else TEXT_ROWS
+        size = BATCH_ROWS if _reads_payload(task) else TEXT_ROWS
         steps = [i for i, work in enumerate(task.work) if work.node.kind != "embed"]
         for start in range(0, chunk.height, size):
             rows = chunk["row"][start : start + size]
@@ -169,45 +169,42 @@ def load_table(store: Store, table: Object | Path) -> pl.DataFrame:
     return files.load(table) if isinstance(table, Path) else tables.read(store, table)
 
 
-def _payload(task: Task) -> str | None:
-    """Return the payload column that the task reads; `payload` is the image where there is one."""
+def _reads_payload(task: Task) -> bool:
+    """Whether a task reads the part's payload, by its kind or as `payload`."""
     named = {p for work in task.work for p in work.node.paths}
-    if task.part.payload is None:
-        return None
-    return "image" if named & {"image", "payload"} else None
+    return task.part.payload is not None and bool(named & {task.part.kind, "payload"})
 
 
 def _chunks(store: Store, task: Task, masks: list[np.ndarray[Any, Any]]) -> Iterator[pl.DataFrame]:
     """Yield the part's rows as flat frames with `row`, a bounded number of bytes at a time."""
     paths = dict.fromkeys(p for work in task.work for p in work.node.paths)
-    column = _payload(task)
     flat = flat_columns(store, task.part, task.notes, list(paths)).with_row_index("row")
-    if column is None:
+    if not _reads_payload(task):
         first, last = task.piece or (0, flat.height)
         for start in range(first, last, TEXT_ROWS):
             yield flat[start : min(start + TEXT_ROWS, last)]
         return
     wanted = np.logical_or.reduce(masks)
     waiting: list[pl.DataFrame] = []
-    for group in tables.payloads(store, task.part, column, rows=wanted):
+    for group in tables.payloads(store, task.part, rows=wanted):
         for start in range(0, group.height, CHUNK_ROWS):
             waiting.append(group[start : start + CHUNK_ROWS])
             rows = sum(frame.height for frame in waiting)
             size = sum(int(frame.estimated_size()) for frame in waiting)
             if rows >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                yield glue(flat, pl.concat(waiting), column, paths)
+                yield glue(flat, pl.concat(waiting), task.part.kind, paths)
                 waiting = []
     if waiting:
-        yield glue(flat, pl.concat(waiting), column, paths)
+        yield glue(flat, pl.concat(waiting), task.part.kind, paths)
 
 
 def glue(
-    flat: pl.DataFrame, payload: pl.DataFrame, column: str, paths: Mapping[str, None]
+    flat: pl.DataFrame, payload: pl.DataFrame, kind: str | None, paths: Mapping[str, None]
 ) -> pl.DataFrame:
     """Return the rows of a chunk with their payload under the names that steps ask for."""
     rows = flat[payload["row"].to_numpy()]
-    names = [p for p in ("image", "payload") if p in paths]
-    return rows.with_columns(payload[column].alias(name) for name in names)
+    names = [p for p in (kind, "payload") if p in paths]
+    return rows.with_columns(payload["payload"].alias(str(name)) for name in names)
 
 
 def _roles(node: Node, flat: pl.DataFrame) -> pl.DataFrame:

@@ -55,6 +55,7 @@ class Look:
     records: int
     rejected: dict[str, int]
     images: int
+    audio: int
     texts: int
     meta: dict[str, str]
     passed_over: list[tuple[str, str, int, list[str]]]
@@ -111,7 +112,7 @@ def look(path: str) -> Look:
                 meta.setdefault(column, type(value).__name__)
     return Look(
         path, found, kind, len(records), dict(rejected),
-        sum(r.image is not None or r.location is not None for r in records),
+        sum(r.image is not None for r in records), sum(r.audio is not None for r in records),
         sum(bool(r.text) for r in records), meta, passed_over.rows(),
         _alike(records, in_series=kind == "volumes"),
     )  # fmt: skip
@@ -180,6 +181,7 @@ def packaged(name: str) -> str:
 def suggested(looks: Sequence[Look]) -> str:
     """Return rules for what was found, each with a line of why."""
     images = any(one.images for one in looks)
+    audio = any(one.audio for one in looks)
     pairs = any(one.pairs for one in looks)
     volumes = [one for one in looks if one.kind == "volumes"]
     rules = []
@@ -187,12 +189,14 @@ def suggested(looks: Sequence[Look]) -> str:
         rules.append(_PIXELS)
         alike = [one.alike for one in volumes or looks if one.alike is not None]
         rules.append((_series if volumes else _near_pictures)(alike))
+    elif audio:
+        rules.append(_SAME_AUDIO)
     else:
         rules.append(_SAME_TEXTS)
         rules.append(_NEAR_TEXTS)
     if pairs:
         rules.append(_CAPTIONS)
-    formats = '["webdataset"]' if images else '["parquet"]'
+    formats = '["webdataset"]' if images or audio else '["parquet"]'
     rules.append(_EXPORT.format(formats=formats))
     rules.append(_EVALUATION if pairs else "")
     return "".join(rules)
@@ -261,7 +265,7 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
             section["slices"] = True
         text += dumps({"source": [section]})
         texts = sorted(column for column, kind in one.meta.items() if kind == "str")
-        if not one.images and not one.texts and texts:
+        if not (one.images or one.audio or one.texts) and texts:
             text += f'# text = "{texts[0]}"   # the column of the text, of {", ".join(texts)}\n'
         named = next((c for c in ("id", "uid", "key", "sample_id") if c in one.meta), None)
         if named is not None:
@@ -273,7 +277,8 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
 
 def _sentence(one: Look) -> str:
     parts = [f"{one.path} ({one.kind}"]
-    parts.append(f", {one.images} of {one.records} looked at have a picture")
+    seen, noun = (one.audio, "sound") if one.audio else (one.images, "a picture")
+    parts.append(f", {seen} of {one.records} looked at have {noun}")
     parts.append(f", {one.texts} a text")
     if one.meta:
         parts.append(f", meta: {', '.join(sorted(one.meta))}")
@@ -287,6 +292,7 @@ def _described(one: Look) -> dict[str, Any]:
         "kind": one.kind,
         "looked_at": one.records,
         "images": one.images,
+        "audio": one.audio,
         "texts": one.texts,
         "meta": one.meta,
         "rejected": one.rejected,
@@ -325,6 +331,26 @@ max_distance = {bits}
 name = "one of each look"
 by = "one_per_cluster"
 cluster = "alike.cluster"
+
+"""
+_SAME_AUDIO = """\
+# Clips whose files are equal byte for byte: keep one.
+[annotate.bytes]
+step = "content_hash"
+
+[annotate.same_bytes]
+step = "exact_clusters"
+digest = "bytes.digest"
+
+[[select]]
+name = "one of each clip"
+by = "one_per_cluster"
+cluster = "same_bytes.cluster"
+
+# More that needs no weights: duration_s, sample_rate and channels are columns.
+# [[select]]
+# name = "long enough"
+# where = "duration_s >= 0.5"
 
 """
 _SERIES = """\

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from contracts import methods
+from contracts.payload import KINDS
 from curation.step import Step
 from flows.recipe.expressions import Expression
 from flows.recipe.sections import Recipe, Rule
@@ -22,8 +23,8 @@ from storage.runs import seen_from
 
 POOL_COLUMNS: Mapping[str, Any] = {
     **{name: dtype for name, dtype in RECORD.items() if name not in ("record", "location")},
-    "image": pl.Binary,
-    # The image, or the text where there is none.
+    **dict.fromkeys(KINDS, pl.Binary),
+    # The one of these that the pool has, or the text where it has none.
     "payload": None,
 }
 

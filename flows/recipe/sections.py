@@ -30,11 +30,12 @@ class SourceSection:
         id: the column that names a record, in tars `key`; else its place or path does.
         text: the column of the text; the first known name, such as `caption`, where not given.
         image: the column of the picture; the first known name where not given.
+        audio: the column of the sound; the first known name where there is no picture.
         series: the column whose equal values make a series, such as the frames of a video.
         position: the column of a record's place in its series, a whole number.
         slices: of volumes, each axial slice is a record; they are read no other way.
-        payload: whether pictures are copied into the store, or stay where they are and are read
-            there again.
+        payload: whether pictures and clips are copied into the store, or stay where they are and
+            are read there again.
         settle: files younger than so many seconds wait for the next run.
     """
 
@@ -43,6 +44,7 @@ class SourceSection:
     id: str | None = None
     text: str | None = None
     image: str | None = None
+    audio: str | None = None
     series: str | None = None
     position: str | None = None
     slices: bool = False
@@ -117,9 +119,9 @@ class ExportSection:
         layout: "append" keeps the shards of the version before and adds new ones; "packed" writes
             all anew, as a first export would.
         columns: further columns for each record's JSON, such as "semantic.max_cosine".
-        image: "keep": the bytes as they came; "strip": without metadata, the same pixels;
-            "jpeg": encoded anew; "png8": as they came, but those of 16 bits a channel as PNG of
-            8 bits, as the methods see them.
+        image: of pictures, "keep": the bytes as they came; "strip": without metadata, the same
+            pixels; "jpeg": encoded anew; "png8": as they came, but those of 16 bits a channel as
+            PNG of 8 bits, as the methods see them.
         max_side_px: larger pictures become smaller; as JPEG, with "png8" as PNG.
         seed: of the order in which records are written, and of the exported random arm.
         arms: which sets are exported: the kept records, a random set of equal size, all records.

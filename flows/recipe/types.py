@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from contracts.errors import ConfigError, nearest
+from contracts.payload import KINDS
 from flows.recipe.expressions import Expression, evaluate_expression
 from flows.recipe.plan import POOL_COLUMNS, Plan
 from flows.recipe.sections import Problems
@@ -19,9 +20,11 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
     """Try every rule and bound expression on an empty table of the known types.
 
     Raises:
-        ConfigError: a column does not exist, a function is unknown, a rule is no condition.
+        ConfigError: a column does not exist, a function is unknown, a rule is no condition, or a
+            column is a payload of another kind than the pool has.
     """
     problems = Problems()
+    payload = next((kind for kind in KINDS if kind in pool_schema), None)
     known = {k: v for k, v in {**POOL_COLUMNS, **pool_schema}.items() if v is not None}
     for path, table in planned.columns.items():
         alias = planned.nodes[table].alias
@@ -29,6 +32,10 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
         known[path] = dtype[0] if isinstance(dtype, tuple) else dtype
 
     def attempt(expression: Expression, where: str, condition: bool) -> None:
+        other = [p for p in expression.paths if p in KINDS and p not in pool_schema]
+        if other and payload is not None:
+            problems.add(where, f"the pool has {payload} and no {other[0]}.")
+            return
         if pool_schema:
             unknown = [p for p in expression.paths if p.startswith("meta.") and p not in known]
             if unknown:
@@ -58,12 +65,20 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
             attempt(node.gate, f"{node.table}.only", condition=True)
     if planned.recipe.holdout is not None and planned.recipe.holdout.where is not None:
         attempt(Expression(planned.recipe.holdout.where), "holdout.where", condition=True)
+    if payload == "audio":
+        export = planned.recipe.export
+        if export is not None and (export.image != "keep" or export.max_side_px is not None):
+            problems.add("export.image", "the pool has audio, which leaves with the bytes it has.")
+        if planned.recipe.canaries is not None:
+            problems.add("canaries", "are copies of pictures and texts, and the pool has audio.")
     problems.raise_any()
 
 
 def pool_schema(store: Store, pool: tables.Pool) -> dict[str, Any]:
     """Return every column of a pool's parts, meta's fields as `meta.url`, with their types."""
     found: dict[str, Any] = {"uid": pl.UInt64}
+    if pool.kind is not None:
+        found[pool.kind] = pl.Binary
     for part in pool.parts:
         for name, dtype in tables.part_schema(store, part).items():
             found.setdefault(name, dtype)

@@ -1,4 +1,4 @@
-"""A table of captions beside images: metadata.csv and the like, keyed by its file_name column."""
+"""A table of captions beside pictures or clips, such as metadata.csv, keyed by its file_name."""
 
 from __future__ import annotations
 
@@ -27,37 +27,39 @@ Row = dict[str, Any]
 
 @dataclass
 class Captions:
-    """A table of captions, and which of its rows name a picture.
+    """A table of captions, and which of its rows name a file.
 
     Attributes:
+        noun: what the files are, such as picture.
         path: the table.
         name: its path below the root of the source.
-        folder: the folder whose pictures it names, below the root, with a slash at its end.
-        whole: all pictures below that folder are asked for.
+        folder: the folder whose files it names, below the root, with a slash at its end.
+        whole: all files below that folder are asked for.
         rows: the other columns of each row under its file name, relative to that folder.
         rejected: rows that could not be read.
-        pictures: how many pictures were looked up.
+        files: how many files were looked up.
     """
 
+    noun: str
     path: Path
     name: str
     folder: str
     whole: bool
     rows: dict[str, Row] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
-    pictures: int = 0
+    files: int = 0
     _composed: dict[str, str] = field(default_factory=dict)
     _matched: set[str] = field(default_factory=set)
     _example: str = ""
 
-    def row(self, file: str, *, image: bool) -> Row:
+    def row(self, file: str, *, counted: bool) -> Row:
         """Return the row of a file below the folder; nothing where there is none.
 
         A name is the same in every normal form of Unicode, unless it is there as it is written.
         """
         name = file[len(self.folder) :]
-        if image:
-            self.pictures += 1
+        if counted:
+            self.files += 1
             self._example = self._example or name
         if name not in self.rows:
             name = _composed(name)
@@ -67,26 +69,27 @@ class Captions:
         return self.rows.get(name, {})
 
     def finish(self, passed_over: Tally) -> None:
-        """Count the rows that named no picture.
+        """Count the rows that named no file.
 
         Raises:
             DataError: none did.
         """
-        if not self.rows or not (self.pictures or self.whole):
+        if not self.rows or not (self.files or self.whole):
             return
         lost = [name for name in self.rows if name not in self._matched]
         if not self._matched:
-            there = f"a picture is {self._example!r}" if self._example else "there is no picture"
+            none = f"there is no {self.noun}"
+            there = f"a {self.noun} is {self._example!r}" if self._example else none
             raise DataError(
-                f"{self.path}: none of its {len(lost):,} rows names a picture: the first says "
+                f"{self.path}: none of its {len(lost):,} rows names a {self.noun}: the first says "
                 f"{lost[0]!r}, {there}. Names under {_KEY!r} are relative to the folder of their "
                 "table: mend them, or take the table out of the folder."
             )
         for name in lost if self.whole else ():
-            passed_over.add(f"{self.name}: {name}", "a row that names no picture")
+            passed_over.add(f"{self.name}: {name}", f"a row that names no {self.noun}")
 
 
-def read_captions(tree: Tree, folder: Folder, unit: Unit, columns: Columns) -> Captions:
+def read_captions(tree: Tree, folder: Folder, unit: Unit, columns: Columns, noun: str) -> Captions:
     """Read a table whole.
 
     A name is a key and never opened. Several rows of one name give the first one's columns, and
@@ -96,7 +99,7 @@ def read_captions(tree: Tree, folder: Folder, unit: Unit, columns: Columns) -> C
     Raises:
         DataError: the table cannot be read to its end, or has no column `file_name`.
     """
-    found = Captions(unit.path, unit.name, folder.prefix, folder.wanted is None)
+    found = Captions(noun, unit.path, unit.name, folder.prefix, folder.wanted is None)
     rows = found.rows
     try:
         with tree.open(unit.path) as opened:
@@ -111,7 +114,7 @@ def read_captions(tree: Tree, folder: Folder, unit: Unit, columns: Columns) -> C
     except Refused as bad:
         kind = StorageError if bad.code in PASSING else DataError
         raise kind(
-            f"{unit.path}: {bad.code}: {bad.detail}. A table of this name beside images holds "
+            f"{unit.path}: {bad.code}: {bad.detail}. A table of this name beside {noun}s holds "
             f"their captions under {_KEY!r}: mend it, or take it out of the folder."
         ) from None
     own = folder.path.name or folder.path.resolve().name

@@ -1,14 +1,22 @@
-"""Rows of a text file as records; an image that a row names is read from below its folder."""
+"""Rows of a text file as records; a payload that a row names is read from below its folder."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 from storage.rows import record_of, roles_of
-from storage.source import IMAGE_SUFFIXES, Columns, Location, Record, Refused, Rejected
+from storage.source import (
+    AUDIO_SUFFIXES,
+    IMAGE_SUFFIXES,
+    Columns,
+    Location,
+    Record,
+    Refused,
+    Rejected,
+)
 from storage.walk import Tree
 
 # Base64 has no dot, and no picture fits into so few characters of it.
@@ -28,23 +36,28 @@ def record_in(
 ) -> Record | Rejected:
     """Make a record of a row of a file in `folder`.
 
-    The image column holds base64, or a path below the folder: under a known alias only what
-    ends like the name of an image is a path.
+    The column of the image, or of audio, holds base64, or a path below the folder: under a known
+    alias only what ends like the name of an image, or of audio, is a path.
 
     Returns:
         Rejected as `record_of` says, or PATH_TRAVERSAL, SYMLINK, SPECIAL_FILE, SOURCE_GONE,
-        UNREADABLE or TOO_LARGE for an image that a row names.
+        UNREADABLE or TOO_LARGE for what a row names.
     """
-    image = roles_of(columns, tuple(row)).image
-    path = None if image is None else _path_in(row[image], named=columns.image is not None)
+    roles = roles_of(columns, tuple(row))
+    column, suffixes = roles.image, IMAGE_SUFFIXES
+    if column is None:
+        column, suffixes = roles.audio, AUDIO_SUFFIXES
+    path = None
+    if column is not None:
+        path = _path_in(row[column], None if column in (columns.image, columns.audio) else suffixes)
     location = None
-    if image is not None and path is not None:
+    if column is not None and path is not None:
         try:
             data = tree.read(_below(folder, path))
         except Refused as fault:
             known = source_id if columns.id is None else None
             return Rejected(where, fault.code, fault.detail, known)
-        row = {**row, image: {"bytes": data, "path": path}}
+        row = {**row, column: {"bytes": data, "path": path}}
         location = Location(str((folder / path).absolute()), 0, len(data))
     return record_of(columns, row, source_id=source_id, where=where, location=location, notes=notes)
 
@@ -56,12 +69,17 @@ def _below(folder: Path, path: str) -> Path:
     return folder / path
 
 
-def _path_in(value: Any, *, named: bool) -> str | None:
-    """Return the path that an image column holds; None where it holds something else."""
+def _path_in(value: Any, suffixes: Container[str] | None) -> str | None:
+    """Return the path that a column of payload holds; None where it holds something else.
+
+    Args:
+        value: of the column.
+        suffixes: how a path ends; None where the recipe names the column.
+    """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, dict) and not value.get("bytes"):
         value = value.get("path")
     if not isinstance(value, str) or not value or _BASE64.match(value) or _URL.match(value):
         return None
-    return value if named or Path(value).suffix.lower() in IMAGE_SUFFIXES else None
+    return value if suffixes is None or Path(value).suffix.lower() in suffixes else None

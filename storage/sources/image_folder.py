@@ -24,18 +24,17 @@ from storage.sources._captions import NAMES, Captions, Row, read_captions
 from storage.sources._json import parse_beside
 from storage.walk import Folder, Tree, shown
 
-_IMAGE_LIKE = tuple(sorted(IMAGE_LIKE_SUFFIXES))
 _SIDECARS = (".txt", ".json")
 
 
 @dataclass(frozen=True)
-class Picture(Unit):
-    """An image file and what belongs to it.
+class MediaFile(Unit):
+    """A file and what belongs to it.
 
     Attributes:
         beside: its `.txt` and `.json`, in any case of letters, where there are any.
         row: its row of a table of captions.
-        by_content: a `.txt` that is no image's caption: an image if its first bytes say so.
+        by_content: a `.txt` that is no file's caption: a picture if its first bytes say so.
     """
 
     beside: tuple[str, ...] = ()
@@ -72,6 +71,11 @@ class ImageFolder:
     Cost: memory for the names of one folder and the tables of captions.
     """
 
+    kind = "image"
+    noun = "picture"
+    suffixes = tuple(sorted(IMAGE_LIKE_SUFFIXES))
+    kind_of_head = staticmethod(image_kind)
+
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
     ) -> None:
@@ -94,7 +98,7 @@ class ImageFolder:
             names = sorted((n for n in folder.names if n.lower() in NAMES), key=_rank)
             for name in names:
                 unit = self._tree.unit(folder, name)
-                captions = read_captions(self._tree, folder, unit, self._columns)
+                captions = read_captions(self._tree, folder, unit, self._columns, self.noun)
                 tables.append(captions)
                 if captions.rejected:
                     rejected = tuple(captions.rejected)
@@ -102,19 +106,19 @@ class ImageFolder:
                         unit.name, unit.path, unit.size_bytes, unit.fingerprint, rejected
                     )
             used = set(names)
-            for picture in self._pictures(folder, tables):
-                used |= {picture.path.name, *picture.beside}
-                yield picture
+            for found in self._described(folder, tables):
+                used |= {found.path.name, *found.beside}
+                yield found
             folder.pass_over_rest(used)
         for table in tables:
             table.finish(self.passed_over.names)
 
-    def _pictures(self, folder: Folder, tables: Sequence[Captions]) -> Iterator[Picture]:
-        images = [name for name in folder.names if name.lower().endswith(_IMAGE_LIKE)]
-        stems = {name.rpartition(".")[0] for name in images}
+    def _described(self, folder: Folder, tables: Sequence[Captions]) -> Iterator[MediaFile]:
+        files = [name for name in folder.names if name.lower().endswith(self.suffixes)]
+        stems = {name.rpartition(".")[0] for name in files}
         # Of several spellings the one in lower case comes last, and is the one that stays.
         sidecars = {_split(name): name for name in folder.names if _split(name)[1] in _SIDECARS}
-        for name in folder.chosen((*_IMAGE_LIKE, ".txt")):
+        for name in folder.chosen((*self.suffixes, ".txt")):
             stem, suffix = _split(name)
             text = suffix == ".txt"
             if text and stem in stems:
@@ -123,42 +127,42 @@ class ImageFolder:
             beside = tuple(n for n in own if n is not None and n != name)
             row: Row = {}
             for table in tables:
-                row = row | table.row(folder.prefix + name, image=not text)
+                row = row | table.row(folder.prefix + name, counted=not text)
             if tables and not text and not row and not beside:
-                folder.pass_over(name, "a picture without a row or a text")
+                folder.pass_over(name, f"a {self.noun} without a row or a text")
             unit = self._tree.unit(folder, name, *beside)
             mark = unit.fingerprint
             if row:
                 mark += "+" + digest_of(repr(sorted(row.items()))).hex()
-            yield Picture(unit.name, unit.path, unit.size_bytes, mark, beside, row, text)
+            yield MediaFile(unit.name, unit.path, unit.size_bytes, mark, beside, row, text)
 
     def records(self, unit: Unit) -> Iterator[Record | Rejected]:
-        """Yield the image's record."""
+        """Yield the file's record."""
         if isinstance(unit, Leftover):
             yield from unit.rejected
             return
-        assert isinstance(unit, Picture)
+        assert isinstance(unit, MediaFile)
         where = unit.name
         row = dict(unit.row or {})
         notes: tuple[str, ...] = ()
         try:
-            if unit.by_content and image_kind(self._head(unit.path)) is None:
+            if unit.by_content and self.kind_of_head(self._head(unit.path)) is None:
                 for name in (unit.path.name, *unit.beside):
                     place = posixpath.join(posixpath.dirname(unit.name), shown(name))
-                    self.passed_over.contents.add(place, "beside no picture")
+                    self.passed_over.contents.add(place, f"beside no {self.noun}")
                 return
             data = self._tree.read(unit.path)
             for name in unit.beside[::-1]:
                 where = posixpath.join(posixpath.dirname(unit.name), shown(name))
                 content = self._tree.read(unit.path.with_name(name))
                 if _split(name)[1] == ".json":
-                    described = parse_beside(content)
-                    row |= described.row
-                    notes = described.notes
-                    if described.fault is not None:
+                    said = parse_beside(content)
+                    row |= said.row
+                    notes = said.notes
+                    if said.fault is not None:
                         if self._columns.id not in (None, *row):
-                            raise described.fault
-                        reason = f"{notes[0]}: {described.fault.code}"
+                            raise said.fault
+                        reason = f"{notes[0]}: {said.fault.code}"
                         self.passed_over.contents.add(where, reason)
                 else:
                     given = self._columns.text
@@ -167,10 +171,11 @@ class ImageFolder:
         except Refused as bad:
             yield Rejected(where, bad.code, bad.detail, unit.name)
             return
-        row[self._columns.image or "image"] = {"bytes": data, "path": unit.path.name}
+        column = getattr(self._columns, self.kind) or self.kind
+        row[column] = {"bytes": data, "path": unit.path.name}
         place = str(unit.path.absolute())
         yield record_of(
-            self._columns,
+            self._columns.naming(self.kind, column),
             row,
             source_id=unit.name,
             where=unit.name,

@@ -13,6 +13,8 @@ from contracts.errors import DataError
 from contracts.uid import digest_of
 from storage.rows import ALIASES, record_of
 from storage.source import (
+    AUDIO_LIKE_SUFFIXES,
+    AUDIO_SUFFIXES,
     DECODED_SUFFIXES,
     IMAGE_LIKE_SUFFIXES,
     SUFFIXES,
@@ -34,6 +36,11 @@ IMAGES = frozenset(suffix[1:] for suffix in DECODED_SUFFIXES)
 # of the text beside it.
 UNDECODED = frozenset(s[1:] for s in IMAGE_LIKE_SUFFIXES - DECODED_SUFFIXES - {".pdf"})
 PICTURES = IMAGES | UNDECODED
+AUDIO = frozenset(suffix[1:] for suffix in AUDIO_SUFFIXES)
+UNDECODED_AUDIO = frozenset(suffix[1:] for suffix in AUDIO_LIKE_SUFFIXES) - AUDIO
+CLIPS = AUDIO | UNDECODED_AUDIO
+# Which members are a kind of payload: those that are decoded, and those that the decoder refuses.
+MEMBERS = {"image": (IMAGES, UNDECODED), "audio": (AUDIO, UNDECODED_AUDIO)}
 # Members that some loaders unpickle; here they are not even read.
 FORBIDDEN = frozenset({"pyd", "pth", "pt", "ckpt", "pickle", "pkl", "joblib", "dill", "npz"})
 SAMPLE_BYTES = 2 * FILE_BYTES
@@ -50,8 +57,10 @@ class Webdataset:
     `a.b.jpg`, its last suffix decides, if one member alone has it (note DOTTED_KEY); `*.mask.png`
     is no image. Members of other suffixes are passed over. `image` and `text` of the recipe may
     name a member's field instead. An image without a text is a record. A sample without an image is
-    one only in a tar that holds none at all, which is a tar of texts. A json that cannot be taken
-    costs no image and no text (notes JSON_VALUE_DROPPED, JSON_DROPPED).
+    one only in a tar that holds none at all, which is a tar of audio where it has members wav or
+    flac, or of another audio format, which the decoder refuses (`audio` of the recipe names them),
+    else of texts. A json that cannot be taken costs no payload and no text (notes
+    JSON_VALUE_DROPPED, JSON_DROPPED).
 
     A Parquet file of the tar's name beside it, as img2dataset writes it, gives its row of the same
     `key` to meta; what the json says goes before. The counts of `_stats.json`, `sizes.json` and
@@ -98,9 +107,9 @@ class Webdataset:
 
         Rejections of members: TAR_MEMBER_TYPE, TAR_HEADER_TOO_LARGE, PATH_TRAVERSAL, NO_EXTENSION,
         FORBIDDEN_MEMBER, DUP_MEMBER; of samples: KEY_SPLIT, AMBIGUOUS_KEY (one for each of several
-        images), NO_IMAGE, NO_CONTENT, TOO_LARGE, of a json that is all there is as `parse_object`
-        says, and what `record_of` says; of the rest of a tar: TAR_TRUNCATED, TAR_TOO_MANY,
-        BOMB_RATIO, BOMB_WINDOW, UNREADABLE, CHANGED_WHILE_READING.
+        images or clips), NO_IMAGE, NO_AUDIO, NO_CONTENT, TOO_LARGE, of a json that is all there is
+        as `parse_object` says, and what `record_of` says; of the rest of a tar: TAR_TRUNCATED,
+        TAR_TOO_MANY, BOMB_RATIO, BOMB_WINDOW, UNREADABLE, CHANGED_WHILE_READING.
         """
         try:
             with self._tree.open(unit.path) as opened:
@@ -147,8 +156,8 @@ class Webdataset:
 
     def _is_wanted(self, suffix: str) -> bool:
         last = suffix.rpartition(".")[2]
-        given = (self._columns.image, self._columns.text)
-        return last in PICTURES | {"txt", "json"} or suffix == "cls" or suffix in given
+        given = (self._columns.image, self._columns.audio, self._columns.text)
+        return last in PICTURES | CLIPS | {"txt", "json"} or suffix == "cls" or suffix in given
 
     def _items(
         self,
@@ -162,7 +171,9 @@ class Webdataset:
         """Yield a sample's record or rejection; of several images in it one each."""
         key = sample.id[1]
         where, source_id = f"{unit.name}@{sample.offset}", f"{unit.name}/{key}"
-        columns, image = self._columns, None
+        columns, found = self._columns, None
+        kind = survey.kind if columns.image is None else "image"
+        kind = kind if columns.audio is None else "audio"
         if columns.id == "key":
             source_id, columns = key, replace(columns, id=None)
         elif columns.id is not None:
@@ -170,7 +181,9 @@ class Webdataset:
         try:
             if sample.id in survey.split:
                 raise Refused("KEY_SPLIT", f"the members of {key!r} are not consecutive")
-            image = sample.field(IMAGES, columns.image) or sample.field(UNDECODED, columns.image)
+            named = getattr(columns, kind)
+            decoded, refused = MEMBERS[kind]
+            found = sample.field(decoded, named) or sample.field(refused, named)
             text = sample.field({"txt"}, columns.text)
             described = sample.field({"json"}, None)
             row = sidecar.row(key)
@@ -178,7 +191,7 @@ class Webdataset:
             said = Described({})
             if described is not None:
                 data = sample.data(described).removeprefix(codecs.BOM_UTF8)
-                alone = image is None and text is None
+                alone = found is None and text is None
                 said = Described(parse_object(data)) if alone else parse_beside(data)
                 row |= said.row
             if said.fault is not None and columns.id not in (None, *row):
@@ -193,29 +206,29 @@ class Webdataset:
                 row[text] = words
                 columns = replace(columns, text=text)
             location = None
-            if image is not None:
-                member, data = sample.members[image], sample.data(image)
-                row[image] = {"bytes": data, "path": member.name}
-                columns = replace(columns, image=image)
+            if found is not None:
+                member, data = sample.members[found], sample.data(found)
+                row[found] = {"bytes": data, "path": member.name}
+                columns = columns.naming(kind, found)
                 if not stream.compressed:
                     path = str(unit.path.absolute())
                     location = Location(path, member.start, member.size)
-            elif survey.images and columns.image not in row:
-                raise Refused("NO_IMAGE", f"has only {', '.join(sorted(sample.members))}")
+            elif survey.has_payload and named not in row:
+                raise Refused(f"NO_{kind.upper()}", f"has only {', '.join(sorted(sample.members))}")
         except Refused as fault:
             known = source_id if columns.id is None else None
-            if isinstance(fault, _Ambiguous) and image is None:
+            if isinstance(fault, _Ambiguous) and found is None:
                 for name in fault.names:
                     place = f"{unit.name}@{sample.members[name].offset}"
                     yield Rejected(place, fault.code, fault.detail, known and f"{known}.{name}")
                 return
-            raw = None if image is None else sample.contents.get(image)
+            raw = None if found is None else sample.contents.get(found)
             digest = None if raw is None else digest_of(raw)
             yield Rejected(where, fault.code, fault.detail, known, digest)
             return
         notes = {
             "TAR_CONCATENATED": sample.id[0] > 0,
-            "DOTTED_KEY": "." in f"{image or ''}{text or ''}{described or ''}",
+            "DOTTED_KEY": "." in f"{found or ''}{text or ''}{described or ''}",
             "INDEX_MISMATCH": absent or (number == survey.samples and survey.mismatch),
             "TAR_NO_EOF": number == survey.samples and survey.no_end,
             "TRAILING_BYTES": number == survey.samples and survey.trailing,
@@ -228,13 +241,13 @@ class Webdataset:
             location=location,
             notes=(*(note for note, holds in notes.items() if holds), *said.notes),
         )
-        if isinstance(record, Record) and record.image is None and record.text is None:
+        if isinstance(record, Record) and record.payload is None and record.text is None:
             detail = f"neither image nor text: {', '.join(sorted(sample.members))}"
             record = Rejected(where, "NO_CONTENT", detail, record.source_id)
         if isinstance(record, Record):
             passed_over = self.passed_over.contents
             for name in sample.members:
-                if name not in (image, text, described, "cls"):
+                if name not in (found, text, described, "cls"):
                     passed_over.add(f"{unit.name}/{key}.{name}", "not read")
             if said.fault is not None:
                 reason = f"{said.notes[0]}: {said.fault.code}"
@@ -255,7 +268,7 @@ def _add_label(row: dict[str, Any], data: bytes) -> None:
 
 
 class _Ambiguous(Refused):
-    """Several members of a sample could be its image, or its text."""
+    """Several members of a sample could be its payload, or its text."""
 
     def __init__(self, key: str, names: list[str]) -> None:
         self.names = names
@@ -359,7 +372,8 @@ class _Survey:
     """What must be known of a tar before its first sample can be given.
 
     Attributes:
-        images: some sample has one.
+        kind: of the payload: image where some sample has one or none has any, else audio.
+        has_payload: some sample has one.
         samples: how many are given.
         split: archive and key of those whose members are not consecutive.
         until: where to stop reading; None for the end.
@@ -369,7 +383,8 @@ class _Survey:
         mismatch: an index beside the tar says another number of samples.
     """
 
-    images: bool
+    kind: str
+    has_payload: bool
     samples: int
     split: frozenset[tuple[int, str]]
     until: int | None
@@ -396,7 +411,7 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
     last: _Run | None = None
     # The fields that every sample but the last has.
     common: set[str] | None = None
-    images, samples = False, 0
+    images, clips, samples = False, False, 0
     for member, key, suffix, fault in _named(tar):
         if fault is not None:
             continue
@@ -413,6 +428,7 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
         last.fields.add(suffix)
         picture = suffix.rpartition(".")[2] in PICTURES
         images = images or (picture and not suffix.endswith("mask.png"))
+        clips = clips or suffix.rpartition(".")[2] in CLIPS
     fault, torn, until, stopped = tar.fault, "", None, tar.stopped
     if fault is not None:
         until = stopped
@@ -424,7 +440,8 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
         detail = f"has no end and {samples:,} samples, {expected:,} by its index"
         fault, stopped = Refused("TAR_TRUNCATED", detail), stream.position
     return _Survey(
-        images=images,
+        kind="audio" if clips and not images else "image",
+        has_payload=images or clips,
         samples=samples,
         split=frozenset(split),
         until=until,

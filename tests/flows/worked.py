@@ -106,18 +106,18 @@ def holding_the_interpreter(folder: Path) -> None:
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
-def seen_until_killed(image: bytes) -> Any:
+def seen_until_killed(payload: tuple[str, bytes]) -> Any:
     """Look at a picture; once, at the picture and the moment that the plan names, be killed."""
     from flows.ingest import decoding
 
     plan = Path(os.environ["WINNOW_TEST_PLAN"])
     moment, digest, share = plan.read_text().split()
-    found = decoding.seen(image)
+    found = decoding.seen(payload)
     if found[0].hex() != digest or not _once(plan.parent, f"{plan.name}.killed"):
         return found
     if moment == "work":
         threading.Timer(0.005 * float(share), os.kill, (os.getpid(), signal.SIGKILL)).start()
-        return decoding.seen(image)
+        return decoding.seen(payload)
     _die_after_sending(int(float(share) * (8 + len(pickle.dumps((found, None))))))
     return found
 

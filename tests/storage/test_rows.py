@@ -241,3 +241,32 @@ def test_columns_that_a_table_lacks_are_named_together():
     with pytest.raises(ConfigError) as error:
         check_columns(Columns(id="uid", text="captoin"), ["caption", "uid"], "a.parquet")
     assert str(error.value) == ("source.text: a.parquet has no column 'captoin'. Nearest: caption.")
+
+
+def test_audio_is_bytes_a_struct_or_base64_where_there_is_no_image():
+    coded = base64.b64encode(b"RIFF" * 20).decode()
+    for value in (b"RIFF" * 20, {"bytes": b"RIFF" * 20, "path": "a.wav"}, coded):
+        assert _record({"audio": value}).payload == ("audio", b"RIFF" * 20)
+        assert _record({"sound": value}, audio="sound").payload == ("audio", b"RIFF" * 20)
+    both = _record({"image": PNG, "audio": b"RIFF" * 20})
+    assert both.payload == ("image", PNG)
+    assert _record({"image": PNG, "audio": b"RIFF"}, audio="audio").payload == ("audio", b"RIFF")
+
+
+@pytest.mark.parametrize("value", ["clips/1.wav", ["a", "b"], None, 3])
+def test_what_an_audio_column_holds_besides_stays_in_meta(value):
+    record = _record({"text": "a text", "audio": value})
+    assert (record.payload, record.meta) == (None, {} if value is None else {"audio": value})
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"text": "t"}, "NO_AUDIO"),
+        ({"sound": None}, "NO_AUDIO"),
+        ({"sound": {"bytes": None, "path": "a.wav"}}, "NO_AUDIO"),
+        ({"sound": 3}, "NOT_AUDIO"),
+    ],
+)
+def test_a_row_without_the_audio_that_the_recipe_names_is_refused(row, code):
+    assert _rejected(row, audio="sound").code == code

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.errors import StorageError
-from storage import shards
-from storage.shards import Shard, TableFile
+from storage import shards, tables
+from storage.shards import Sample, Shard, TableFile
 
 DATA = b"one line\nanother\n" * 1000
 
@@ -121,3 +121,16 @@ def test_a_shards_rows_of_an_index_are_read_alone(tmp_path: Path):
         table.write(pl.DataFrame(rows, schema=shards.INDEX_SCHEMA))
         table.publish()
     assert shards.read_index(tmp_path, 1)["uid"].to_list() == [2, 3]
+
+
+def test_an_export_whose_index_names_images_is_read_as_it_was(tmp_path: Path):
+    samples = [Sample(uid, b"\xff\xd8\xff%d" % uid, "jpg", f"text {uid}", b"{}") for uid in (3, 4)]
+    shard, rows = shards.write_tar(tmp_path, "00000.tar", iter(samples), 0)
+    former = {"payload_offset": "image_offset", "payload_length": "image_length"}
+    pq.write_table(tables.to_arrow(rows.rename(former)), tmp_path / shards.INDEX)
+    shards.seal(tmp_path, [shard], {})
+    assert shards.read_index(tmp_path, 0).columns == rows.columns
+    opened = shards.ShardSamples(tmp_path)
+    found = opened.read(np.array([1, 0]))
+    opened.close()
+    assert found == {"image": [s.payload for s in samples[::-1]], "text": ["text 4", "text 3"]}

@@ -80,10 +80,11 @@ def test_a_record_that_is_counted_but_not_written_once_is_refused(
 ):
     add = PartWriter.add
 
-    def adding(writer: PartWriter, records: pl.DataFrame, images: Any, sizes: Any) -> int:
+    def adding(writer: PartWriter, records: pl.DataFrame, *rest: Any) -> int:
+        payloads, sizes, kind = rest
         at = records["source_id"].to_list().index("r3")
         for rows in (records[:at], *[records[at : at + 1]] * again, records[at + 1 :]):
-            add(writer, rows, images, sizes[: len(rows)])
+            add(writer, rows, payloads, sizes[: len(rows)], kind)
         return len(records)
 
     monkeypatch.setattr(PartWriter, "add", adding)

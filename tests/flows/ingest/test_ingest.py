@@ -381,7 +381,7 @@ def test_a_referenced_file_that_is_lost_or_changed_is_told_when_it_is_read(reade
     assert list(_images(reader).values()).count(None) == 1
     pool = reader.pool()._pool
     with pytest.raises(DataError, match=r"SOURCE_GONE: .*1\.png"):
-        list(tables.payloads(reader.store, pool.parts[0], "image"))
+        list(tables.payloads(reader.store, pool.parts[0]))
 
 
 def test_a_picture_among_texts_makes_a_payload_with_nulls_before_it(reader: Reader):

@@ -106,7 +106,7 @@ def test_a_sample_is_recognised_and_every_item_of_it_is_a_record(name: str, tmp_
     assert len(items) > 3
     for item in items:
         assert isinstance(item, Record), item
-        assert item.image is not None or item.text is not None
+        assert item.payload is not None or item.text is not None
 
 
 # ------------------------------------------------------------------ what every source promises
@@ -158,7 +158,7 @@ def test_a_location_finds_the_bytes_of_its_payload(name: str, tmp_path: Path):
         place = record.location
         if place is not None:
             data = Path(place.path).read_bytes()
-            assert data[place.offset : place.offset + place.length] == record.image
+            assert data[place.offset : place.offset + place.length] == record.payload[1]
 
 
 @every_format

@@ -247,8 +247,8 @@ def test_an_image_that_is_decoded_goes_before_one_that_is_not(tmp_path: Path):
 def test_members_and_files_that_no_record_takes_are_counted_by_suffix(tmp_path: Path):
     members = [
         *[m for n in range(3) for m in ((f"{n}.mp4", b"v"), (f"{n}.txt", b"t"))],
-        *[("3.txt", b"t"), ("3.wav", b"w"), ("3.seg.npy", b"n"), ("3.pdf", b"%PDF")],
-        *[("4.wav", b"w")],
+        *[("3.txt", b"t"), ("3.mov", b"w"), ("3.seg.npy", b"n"), ("3.pdf", b"%PDF")],
+        *[("4.mov", b"w")],
     ]
     (tmp_path / "a.tar").write_bytes(tar_of(members))
     for name in ("a.parquet", "a_stats.json", "sizes.json", "readme.md", "notes.json"):
@@ -260,14 +260,43 @@ def test_members_and_files_that_no_record_takes_are_counted_by_suffix(tmp_path: 
         (".mp4", "not read", 3, ["a.tar/0.mp4", "a.tar/1.mp4"]),
         (".json", "not read", 1, ["notes.json"]),
         (".md", "not read", 1, ["readme.md"]),
+        (".mov", "not read", 1, ["a.tar/3.mov"]),
         (".npy", "not read", 1, ["a.tar/3.seg.npy"]),
         (".pdf", "not read", 1, ["a.tar/3.pdf"]),
-        (".wav", "not read", 1, ["a.tar/3.wav"]),
     ]
 
 
-def test_a_sample_of_sounds_alone_has_no_content(tmp_path: Path):
-    assert codes(read(tmp_path, [("0.wav", b"x"), ("0.json", b'{"digit": 1}')])) == ["NO_CONTENT"]
+def test_a_sample_of_a_film_alone_has_no_content(tmp_path: Path):
+    assert codes(read(tmp_path, [("0.mp4", b"x"), ("0.json", b'{"digit": 1}')])) == ["NO_CONTENT"]
+
+
+def test_members_of_audio_are_the_payload_where_no_sample_has_an_image(tmp_path: Path):
+    members = [
+        ("0.wav", b"w"),
+        ("0.txt", b"t"),
+        ("0.cls", b"7"),
+        ("1.a.flac", b"f"),
+        ("2.mp3", b"m"),
+    ]
+    found = records(read(tmp_path, members))
+    assert [r.payload for r in found] == [("audio", b"w"), ("audio", b"f"), ("audio", b"m")]
+    assert (found[0].text, found[0].meta) == ("t", {"label": 7})
+    assert [r.notes for r in found] == [(), ("DOTTED_KEY",), ()]
+
+
+def test_a_sample_without_sound_in_a_tar_of_audio_and_one_of_two_clips_are_refused(tmp_path: Path):
+    members = [("0.wav", b"w"), ("1.txt", b"t"), ("2.wav", b"w"), ("2.flac", b"f")]
+    assert codes(read(tmp_path, members)) == ["NO_AUDIO", "AMBIGUOUS_KEY", "AMBIGUOUS_KEY"]
+    found = records(read(tmp_path, members, columns=Columns(audio="flac")))
+    assert [(r.source_id, r.payload) for r in found] == [("a.tar/2", ("audio", b"f"))]
+
+
+def test_beside_images_audio_is_passed_over_unless_it_is_asked_for(tmp_path: Path):
+    members = [("0.jpg", JPEG), ("0.wav", b"w")]
+    assert [r.payload for r in records(read(tmp_path, members))] == [("image", JPEG)]
+    assert [r.payload for r in records(read(tmp_path, members, columns=Columns(audio="wav")))] == [
+        ("audio", b"w")
+    ]
 
 
 # ------------------------------------------------------------------ T01 to T06: ends of a tar
@@ -835,6 +864,8 @@ def test_camvid_masks_are_no_images(data: Path):
 
 
 @pytest.mark.data
-def test_the_spoken_digits_are_sounds_and_rejected_one_by_one(data: Path):
-    items = read_all(data / "spoken_digits" / "spoken_digits-000.tar")
-    assert Counter(codes(items)) == {"NO_CONTENT": 600}
+def test_the_spoken_digits_are_sounds_with_a_digit_and_a_speaker(data: Path):
+    found = records(read_all(data / "spoken_digits" / "spoken_digits-000.tar"))
+    assert len(found) == 600
+    assert {payload[0] for r in found if (payload := r.payload)} == {"audio"}
+    assert Counter(r.meta["digit"] for r in found) == dict.fromkeys(range(10), 60)
