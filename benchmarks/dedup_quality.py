@@ -56,7 +56,7 @@ from evaluation.protocols.duplicates import duplicates
 from evaluation.protocols.linear_probe import linear_probe
 from flows.select.canaries import CORRUPT, IMAGES, NEAR_MISS, TEXTS, Planted
 from pretraining.batches import batches
-from pretraining.build import build
+from pretraining.build import Part, build
 from pretraining.train import train
 from storage.source import Columns, Record, find
 from storage.sources.volumes import Volumes
@@ -718,6 +718,7 @@ KEPT: Mapping[Measure, tuple[float, ...]] = {
 """Measures of `group_redundancy`, and thresholds at which to look."""
 PARTS = {1: "anterior", 2: "posterior"}
 SIDE_PX, BATCH, STEPS, LR, FEW = 32, 64, 300, 3e-3, 5
+ENCODER = Part(name="small_cnn", parameters={"side_px": SIDE_PX})
 
 
 def volumes(data: Path) -> None:
@@ -827,12 +828,12 @@ def learn(rows: pl.DataFrame, parts: Numbers) -> None:
 
 def pretrained(arm: pl.DataFrame, steps: int, seed: int) -> torch.nn.Module:
     """Return the encoder after some steps of SimCLR; none gives the initial weights."""
-    objective = build("simclr", {}, "small_cnn", {}, seed=seed)
+    objective = build("simclr", {}, {"encoder": ENCODER}, seed=seed)
     if steps:
         train(
             objective,
             lambda start: batches(
-                Slices(arm), reads=("image",), side_px=SIDE_PX, batch=BATCH,
+                Slices(arm), codecs=objective.codecs, batch=BATCH,
                 seed=seed, start=start, steps=steps,
             ),
             steps=steps, lr=LR, seed=seed,

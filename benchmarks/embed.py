@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 
 from contracts import decode
 from embeddings._inference import batch_rows, find_device, inference
@@ -28,6 +29,7 @@ from embeddings.checkpoint import Checkpoint
 from embeddings.color_layout import ColorLayout, describe
 from embeddings.efficientnet_lite import EfficientnetLite
 from embeddings.open_clip import OpenClip
+from pretraining.codecs import ImageCodec
 
 
 def photographs(count: int, side_px: int) -> list[bytes]:
@@ -63,6 +65,7 @@ class SmallConv(torch.nn.Module):
     """Stands for what the bundled trainer exports: small enough for decoding to matter."""
 
     dim = 128
+    codec = ImageCodec(64)
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,6 +76,10 @@ class SmallConv(torch.nn.Module):
             torch.nn.ReLU(),
             torch.nn.Conv2d(64, 128, 3, stride=2),
         )
+
+    def prepare(self, data: bytes) -> NDArray[np.uint8]:
+        """Return the pixels of a picture, (64, 64, 3)."""
+        return self.codec.encode(data).transpose(1, 2, 0)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Return (B, 128)."""
@@ -115,8 +122,9 @@ def main() -> None:
         encoders.append(("open_clip ViT-B-32", model, model.prepare, model.forward_image))
     lite = EfficientnetLite(str(device))
     encoders.append(("efficientnet_lite", lite, lite.prepare, lite.forward))
-    small = Checkpoint({"encoder": SmallConv()}, {"side_px": 64}, str(device))
-    encoders.append(("checkpoint (small)", small, small.prepare, small.forward))
+    conv = SmallConv().eval().to(device)
+    small = Checkpoint({"encoder": conv}, {}, str(device))
+    encoders.append(("checkpoint (small)", small, conv.prepare, conv))
 
     print(f"{options.images} JPEGs, shorter side {options.side_px} px; {name}\n")
     print("| encoder | numerics | images/s | decode + forward, images/s | ratio |")

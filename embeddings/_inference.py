@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.errors import ConfigError
-from embeddings.encoder import pictures, unit_column
+from embeddings.encoder import prepared, unit_column
 
 
 def find_device(name: str | None) -> torch.device:
@@ -72,22 +72,22 @@ def batch_rows(device: torch.device) -> int:
     return 16 if device.type == "cpu" else 256
 
 
-def encode_images(
-    images: pl.Series,
-    prepare: Callable[[bytes], NDArray[np.uint8]],
+def encode_items(
+    column: pl.Series,
+    prepare: Callable[[Any], NDArray[Any]],
     forward: Callable[[Tensor], Tensor],
     *,
     dimension: int,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> pl.Series:
-    """Return the vectors of encoded images.
+    """Return the vectors of whatever `prepare` makes an array of.
 
     Args:
-        images: encoded bytes.
-        prepare: decodes and resizes one image to (H, W, 3), the same H and W for all; runs in
-            threads, ahead of the model; may raise `decode.Undecodable`.
-        forward: maps a batch (B, 3, H, W) of bytes in 0..255, on the device, to (B, D).
+        column: pictures as encoded bytes, texts.
+        prepare: makes an array of one value, of the same shape for all; runs in threads, ahead of
+            the model; may raise `decode.Undecodable`.
+        forward: maps a batch of them, on the device, to (B, D).
         dimension: D.
         device: where `forward` computes.
         dtype: in which it computes, by autocast.
@@ -95,19 +95,35 @@ def encode_images(
     size = batch_rows(device)
     parts: list[tuple[list[int], Tensor]] = []
 
-    def run(batch: list[tuple[int, NDArray[np.uint8]]]) -> None:
-        # The last batch is filled up with its first picture, to have the shape of all.
-        shown = [picture for _, picture in batch] + [batch[0][1]] * (size - len(batch))
-        pixels_BHWC = torch.from_numpy(np.stack(shown)).to(device)
-        out_BD = forward(pixels_BHWC.permute(0, 3, 1, 2)).float()
+    def run(batch: list[tuple[int, NDArray[Any]]]) -> None:
+        # The last batch is filled up with its first item, to have the shape of all.
+        shown = [item for _, item in batch] + [batch[0][1]] * (size - len(batch))
+        out_BD = forward(torch.from_numpy(np.stack(shown)).to(device)).float()
         parts.append(([row for row, _ in batch], out_BD[: len(batch)]))
 
     with inference(device, dtype):
-        for batch in _batched(pictures(images, prepare, ahead=2 * size), size):
+        for batch in _batched(prepared(column, prepare, ahead=2 * size), size):
             run(batch)
         # Fetched last: until here the device need not wait for anyone.
         fetched = ((rows, out.cpu().numpy()) for rows, out in parts)
-        return unit_column(len(images), dimension, fetched)
+        return unit_column(len(column), dimension, fetched)
+
+
+def encode_images(
+    images: pl.Series,
+    prepare: Callable[[bytes], NDArray[np.uint8]],
+    forward: Callable[[Tensor], Tensor],
+    **run: Any,
+) -> pl.Series:
+    """Return the vectors of encoded images, as `encode_items` does.
+
+    Args:
+        images: encoded bytes.
+        prepare: decodes and resizes one image to (H, W, 3).
+        forward: maps a batch (B, 3, H, W) of bytes in 0..255 to (B, D).
+        run: the keyword parameters of `encode_items`.
+    """
+    return encode_items(images, prepare, lambda x: forward(x.permute(0, 3, 1, 2)), **run)
 
 
 def encode_texts(

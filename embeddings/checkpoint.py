@@ -5,31 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from contracts import decode
-from contracts.decode import Pixels, square
 from contracts.errors import ConfigError, nearest
-from embeddings._inference import (
-    encode_images,
-    encode_texts,
-    find_device,
-    fingerprint_of,
-    numerics_of,
-)
-
-Tower = Literal["image", "text"]
+from embeddings._inference import encode_items, find_device, fingerprint_of, numerics_of
 
 
 class Checkpoint:
     """The exported modules, run on what they were trained on.
 
-    A module that has `tokenize` reads `text`, any other `image`: the centre square of the shorter
-    side, scaled to the side of the training, as bytes in 0..255. So it sees what the trainer's
+    A module reads what its `codec` reads, as the codec encodes it. So it sees what the trainer's
     batches hold, without augmentation.
 
     Reads:
@@ -41,10 +30,10 @@ class Checkpoint:
         image, text: the same of both towers, where there are two and none is chosen.
     Cost: of the module.
     Raises:
-        ConfigError: when the checkpoint has no such tower, or an image tower no `side_px`.
+        ConfigError: when the checkpoint has no such tower.
     """
 
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -52,13 +41,13 @@ class Checkpoint:
         description: Mapping[str, Any],
         device: str | None = None,
         *,
-        tower: Tower | None = None,
+        tower: str | None = None,
     ) -> None:
         """Take the modules that were exported.
 
         Args:
-            modules: by export name, with their weights; each has `dim`, a text encoder `tokenize`.
-            description: how the training made them; `side_px` for pictures.
+            modules: by export name, with their weights; each has `dim` and `codec`.
+            description: how the training made them.
             device: found by itself where None.
             tower: the only one to run; all where it is None.
         """
@@ -79,13 +68,6 @@ class Checkpoint:
         self.writes = MappingProxyType(
             {c: int(m.dim) for c, m in zip(columns, self._modules.values(), strict=True)}
         )
-        if "image" in towers:
-            if "side_px" not in description:
-                raise ConfigError(
-                    f"checkpoint: the description of {towers['image']} names no side_px, only "
-                    f"{sorted(description)}; export it with the pretrain stage."
-                )
-            self._side_px = int(description["side_px"])
         self.fingerprint = fingerprint_of(
             {"description": json.dumps(dict(description), sort_keys=True, default=str)}
             | {"exports": sorted(towers.values()), "version": self.version},
@@ -104,42 +86,25 @@ class Checkpoint:
 
     def _encoded(self, role: str, column: pl.Series) -> pl.Series:
         module, device = self._modules[role], self._device
-        if role == "image":
-            return encode_images(
-                column, self.prepare, module, dimension=int(module.dim), device=device
-            )
-
-        def tokens(texts: list[str]) -> list[list[int]]:
-            numbers: list[list[int]] = module.tokenize(texts).tolist() if texts else []
-            return numbers
-
-        def forward(tokens_BN: Tensor, _mask_BN: Tensor) -> Tensor:
-            vectors_BD: Tensor = module(tokens_BN)
-            return vectors_BD
-
-        # The module pads to one length by itself.
-        return encode_texts(
-            column, tokens, forward, dimension=int(module.dim), device=device, multiple=1
+        return encode_items(
+            column, module.codec.encode, module, dimension=int(module.dim), device=device
         )
-
-    def prepare(self, data: bytes) -> Pixels:
-        """Decode one picture to the side that the training used."""
-        return square(decode.reduced(data, self._side_px), self._side_px)
 
 
 def towers_of(modules: Mapping[str, nn.Module]) -> dict[str, str]:
-    """Return for `image` and `text` the export that reads it.
+    """Return for each kind of payload, and for `text`, the export that reads it.
 
     Raises:
         ConfigError: two exports read the same.
     """
     found: dict[str, str] = {}
     for name, module in modules.items():
-        role = "text" if hasattr(module, "tokenize") else "image"
+        role = cast(Any, module).codec.reads
         if role in found:
             raise ConfigError(
                 f"checkpoint: {found[role]} and {name} both read {role}; an encoder of a recipe "
                 "has one tower for each."
             )
         found[role] = name
-    return {role: found[role] for role in ("image", "text") if role in found}
+    # The payload's tower comes first, whatever the order of the exports.
+    return {role: found[role] for role in sorted(found, key=lambda role: (role == "text", role))}

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts import decode
-from embeddings.encoder import pictures, unit_column
+from embeddings.encoder import prepared, unit_column
 
 _SIDE_PX = 64
 _GRID, _CELLS, _ANGLES = 8, 4, 8
@@ -51,7 +51,7 @@ class ColorLayout:
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return `vector` for the column `image` of encoded bytes."""
         images = rows["image"]
-        parts = (([row], found[None]) for row, found in pictures(images, _prepare))
+        parts = (([row], found[None]) for row, found in prepared(images, _prepare))
         return unit_column(len(images), _DIMENSION, parts).to_frame("vector")
 
 

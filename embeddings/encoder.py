@@ -79,18 +79,18 @@ def prefetched(
             yield result
 
 
-def pictures(
-    images: pl.Series, prepare: Callable[[bytes], NDArray[Any]], *, ahead: int = 64
+def prepared(
+    column: pl.Series, prepare: Callable[[Any], NDArray[Any]], *, ahead: int = 64
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (row, prepared picture) in order, leaving out nulls and what cannot be decoded."""
+    """Yield (row, prepared value) in order, leaving out nulls and what cannot be decoded."""
 
     def one(row: int) -> tuple[int, NDArray[Any]] | None:
         try:
-            return row, prepare(images[row])
+            return row, prepare(column[row])
         except decode.Undecodable:
             return None
 
-    known: list[int] = images.is_not_null().arg_true().to_list()
+    known: list[int] = column.is_not_null().arg_true().to_list()
     return (found for found in prefetched(one, known, ahead=ahead) if found is not None)
 
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from contracts import methods
 from contracts.errors import ConfigError, DataError, nearest
-from flows.answer import arms, compare, evaluate, pretrain, sets
+from flows.answer import arms, columns, compare, evaluate, pretrain, sets
 from flows.answer.check import check_stages
 from flows.export import datacard, destination, ready_lines
 from flows.export import export as exporting
@@ -220,13 +220,15 @@ def _facts(this: Run) -> dict[str, Any]:
 
 
 def _own_code(recipe: Recipe) -> dict[str, Any]:
-    """Return digests of one's own objective, encoder and protocols, which no note covers."""
+    """Return digests of what no note covers: one's own code, and weights that roles begin with."""
     names = [section.get("protocol") for section in recipe.evaluate]
+    weights = {}
     if recipe.pretrain is not None:
-        names += [recipe.pretrain.objective, pretrain.encoder_name(recipe.pretrain)]
+        names += pretrain.references(recipe.pretrain)
+        weights = pretrain.weights(recipe.pretrain)
     own = [name for name in names if isinstance(name, str) and ":" in name]
     code = [methods.source_hash(name, recipe_dir=recipe.recipe_dir) for name in own]
-    return {"code": code} if code else {}
+    return {**({"code": code} if code else {}), **({"weights": weights} if weights else {})}
 
 
 def _score_clusters(this: Run) -> None:
@@ -362,8 +364,9 @@ def _pretrain(this: Run) -> None:
     frames = {name: [frame for frame, _ in of] for name, of in drawn.items()}
     # Of parts the recipe's arm is another in each; what is kept of all trains the checkpoint.
     made = arms.make(
-        this.runtime, {**frames, "whole": [kept]}, recipe.export, kept["uid"], this.exported
-    )
+        this.runtime, {**frames, "whole": [kept]}, recipe.export, kept["uid"], this.exported,
+        columns.bound(this.runtime, section, recipe.recipe_dir),
+    )  # fmt: skip
     [whole] = made.pop("whole")
     if holdout is not None:
         reporter.stage("evaluate")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Protocol
@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contracts import decode
+from contracts.decode import Undecodable
 from contracts.errors import ConfigError, DataError
 from contracts.uid import hex_uid, mix, random_bits
+from pretraining.codecs import Codec
 
-Tokenize = Callable[[list[str]], Tensor]
 Rows = NDArray[np.int64]
 
 
@@ -35,7 +35,7 @@ class Samples(Protocol):
     repeats: NDArray[np.uint16]
 
     def read(self, rows: Rows) -> dict[str, list[Any]]:
-        """Return `image` (encoded bytes) and `text` (str) of the rows, in their order.
+        """Return all that is known of the rows, in their order: `image` as encoded bytes, `text`.
 
         Called by one thread at a time.
         """
@@ -58,39 +58,34 @@ def order(uids: NDArray[np.uint64], repeats: NDArray[np.uint16], seed: int, epoc
 def batches(
     samples: Samples,
     *,
-    reads: Sequence[str],
-    side_px: int,
+    codecs: Mapping[str, Codec],
     batch: int,
     seed: int,
     start: int,
     steps: int,
-    tokenize: Tokenize | None = None,
     cache_bytes: int = 1 << 29,
     threads: int = 2,
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the batches of the steps from `start` to `steps`.
 
     Step s takes the draws [s * batch, (s + 1) * batch) of the epochs' orders laid end to end.
-    `image` is uint8 (B, 3, side_px, side_px): the middle square, scaled; `text` is tokens_BN.
     Four batches are made ahead.
 
     Args:
+        codecs: of each column: it says of what a row is made.
         cache_bytes: memory for decoded records. The first that fit stay: an epoch sees all
             records, so by the time one returns, the others would have driven it out.
         threads: that decode.
 
     Raises:
-        ConfigError: a column is unknown, or text is read and `tokenize` is missing.
-        DataError: there is no record, or one cannot be decoded or has no text.
+        ConfigError: there is no column.
+        DataError: there is no record, or one cannot be decoded or lacks what a codec reads.
     """
-    unknown = set(reads) - {"image", "text"}
-    if unknown:
-        raise ConfigError(f"no batch has {sorted(unknown)}: there is image and text.")
-    if "text" in reads and tokenize is None:
-        raise ConfigError("the objective reads text: give its tokenize to batches.")
+    if not codecs:
+        raise ConfigError("a batch without columns: give the codecs of an objective.")
     if not int(samples.repeats.sum()):
         raise DataError("there is no record to train on: the export kept none.")
-    records = _Records(samples, reads, side_px, tokenize, cache_bytes)
+    records = _Records(samples, codecs, cache_bytes)
     return _ahead(records, _Draws(samples, seed), batch, start, steps, threads)
 
 
@@ -130,23 +125,9 @@ class _Draws:
 class _Records:
     """The columns of the samples as arrays; the first rows that fit are kept in memory."""
 
-    def __init__(
-        self,
-        samples: Samples,
-        reads: Sequence[str],
-        side_px: int,
-        tokenize: Tokenize | None,
-        cache_bytes: int,
-    ) -> None:
-        self.samples = samples
-        self.convert: dict[str, Callable[[Rows, list[Any]], Tensor]] = {}
-        if "image" in reads:
-            self.convert["image"] = lambda rows, data: self._images(rows, data, side_px)
-        if "text" in reads:
-            assert tokenize is not None
-            self.convert["text"] = lambda rows, texts: self._tokens(rows, texts, tokenize)
-        nothing = np.empty(0, dtype=np.int64)
-        empty = {column: convert(nothing, []) for column, convert in self.convert.items()}
+    def __init__(self, samples: Samples, codecs: Mapping[str, Codec], cache_bytes: int) -> None:
+        self.samples, self.codecs = samples, codecs
+        empty = {column: self._encoded(codec, [], []) for column, codec in codecs.items()}
         row_bytes = sum(e.element_size() * math.prod(e.shape[1:]) for e in empty.values())
         slots = min(len(samples.uids), cache_bytes // row_bytes)
         self.kept = {column: e.new_empty(slots, *e.shape[1:]) for column, e in empty.items()}
@@ -158,8 +139,11 @@ class _Records:
         with self.lock:
             slots = self.slot_of_row[rows]
             absent = np.unique(rows[slots < 0])
-            read = self.samples.read(absent) if len(absent) else {c: [] for c in self.convert}
-        fresh = {c: convert(absent, read[c]) for c, convert in self.convert.items()}
+            read = self.samples.read(absent) if len(absent) else {}
+        fresh = {
+            column: self._encoded(codec, absent, read.get(codec.reads, [None] * len(absent)))
+            for column, codec in self.codecs.items()
+        }
         place = torch.from_numpy(np.searchsorted(absent, rows[slots < 0]))
         held = torch.from_numpy(slots >= 0)
         result = {}
@@ -181,23 +165,28 @@ class _Records:
             self.slot_of_row[rows[new]] = slots
             self.used += len(new)
 
-    def _images(self, rows: Rows, data: list[bytes], side_px: int) -> Tensor:
-        images_BHWC = np.empty((len(data), side_px, side_px, 3), dtype=np.uint8)
-        for image, row, encoded in zip(images_BHWC, rows, data, strict=True):
-            try:
-                image[:] = decode.square(decode.reduced(encoded, side_px), side_px)
-            except decode.Undecodable as error:
+    def _encoded(self, codec: Codec, rows: Iterable[int], raw: Sequence[Any]) -> Tensor:
+        items = np.empty((len(raw), *codec.shape), dtype=codec.dtype)
+        for place, (row, value) in enumerate(zip(rows, raw, strict=True)):
+            if value is None:
                 raise DataError(
-                    f"record {hex_uid(int(self.samples.uids[row]))} cannot be decoded ({error}): "
-                    "the shards are damaged, verify them."
-                ) from error
-        return torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).contiguous()
-
-    def _tokens(self, rows: Rows, texts: list[str | None], tokenize: Tokenize) -> Tensor:
-        for row, text in zip(rows, texts, strict=True):
-            if text is None:
-                raise DataError(
-                    f"record {hex_uid(int(self.samples.uids[row]))} has no text: "
-                    "drop such records with a rule, text IS NOT NULL."
+                    f"record {self._name(row)} has no {codec.reads}: drop such records with a "
+                    f"rule, {codec.reads} IS NOT NULL."
                 )
-        return tokenize([text for text in texts if text is not None])
+            try:
+                item = codec.encode(value)
+            except Undecodable as error:
+                raise DataError(
+                    f"record {self._name(row)} cannot be decoded ({error}): the shards are "
+                    "damaged, verify them."
+                ) from error
+            if item.shape != codec.shape:
+                raise DataError(
+                    f"record {self._name(row)}: {codec.reads} has the shape {item.shape}, "
+                    f"not {codec.shape}."
+                )
+            items[place] = item
+        return torch.from_numpy(items)
+
+    def _name(self, row: int) -> str:
+        return hex_uid(int(self.samples.uids[row]))

@@ -16,7 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from contracts.errors import ConfigError, ContractError, DataError
-from pretraining.build import Description, assemble
+from pretraining.build import Description, Part, Role, assemble
 from pretraining.objective import Objective
 
 FORMAT = 1
@@ -67,7 +67,7 @@ def exported(objective: Objective, description: Mapping[str, Any]) -> bytes:
 
     Args:
         objective: made by `build`.
-        description: whatever else is worth knowing, as JSON: side_px, steps, the pool.
+        description: whatever else is worth knowing, as JSON: steps, the arm.
 
     Raises:
         ConfigError: the objective was not made by `build`.
@@ -121,21 +121,7 @@ def rebuild(
         DataError: it is no such file, is damaged, of a newer format, names unknown methods or
             parameters, or has missing, surplus, misshapen or non-finite weights.
     """
-    tensors, metadata = _unpack(data, "encoder")
-    try:
-        description = Description.model_validate(metadata.get("made"))
-        foreign = {part.name for part in (description.objective, *description.encoders.values())}
-        refused = sorted(name for name in foreign if ":" in name and name not in allow)
-        if refused:
-            raise DataError(f"the checkpoint names foreign code, {refused}: allow it explicitly.")
-        with torch.device("meta"):
-            objective = assemble(description, recipe_dir=recipe_dir)
-    except (ValidationError, ConfigError) as error:
-        raise DataError(
-            f"the checkpoint does not describe an encoder known here: {error}"
-        ) from None
-    refuse_other_weights(_exports(objective), tensors, "the checkpoint")
-    refuse_non_finite(tensors, "the checkpoint")
+    objective, tensors, _ = _laid_out(data, allow, recipe_dir)
     modules = {}
     for name in objective.exports:
         module = objective.get_submodule(name)
@@ -148,6 +134,86 @@ def rebuild(
         module.load_state_dict(laid_out, assign=True)
         modules[name] = module.eval()
     return modules
+
+
+def encoder_of(
+    data: bytes,
+    role: str,
+    asked: Role,
+    *,
+    allow: Collection[str] = (),
+    recipe_dir: Path | None = None,
+) -> tuple[Part, dict[str, Tensor]]:
+    """Return how to make the encoder that an exported file has for a role, and its weights.
+
+    It is the file's role of the same name, else the only one that fits; an encoder is found in a
+    tower too.
+
+    Args:
+        data: what `exported` returned.
+        role: that it is for.
+        asked: what the role asks for.
+        allow: as of `rebuild`.
+        recipe_dir: as of `rebuild`.
+
+    Raises:
+        ConfigError: no encoder of the file fits, or several do.
+        DataError: as `rebuild`.
+    """
+    objective, tensors, description = _laid_out(data, allow, recipe_dir)
+    heads = {}
+    for name, path in objective.places.items():
+        for export in objective.exports:
+            if f"{path}.".startswith(f"{export}."):
+                inside = path.removeprefix(export).removeprefix(".")
+                heads[name] = f"{export}/{inside}." if inside else f"{export}/"
+    fitting = [
+        n for n in heads if asked.misfit(objective.get_submodule(objective.places[n])) is None
+    ]
+    chosen = [role] if role in fitting else fitting
+    if len(chosen) != 1:
+        what = f"{len(fitting)} encoders that fit: {fitting}" if fitting else "no encoder that fits"
+        raise ConfigError(f"the file has {what}, of {sorted(heads)}.")
+    head = heads[chosen[0]]
+    found = {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
+    return description.encoders[chosen[0]], found
+
+
+def _laid_out(
+    data: bytes, allow: Collection[str], recipe_dir: Path | None
+) -> tuple[Objective, dict[str, Tensor], Description]:
+    """Return the objective of an exported file without memory, and the weights of its exports."""
+    tensors, metadata = _unpack(data, "encoder")
+    try:
+        description = _description(metadata)
+        foreign = {part.name for part in (description.objective, *description.encoders.values())}
+        refused = sorted(name for name in foreign if ":" in name and name not in allow)
+        if refused:
+            raise DataError(f"the checkpoint names foreign code, {refused}: allow it explicitly.")
+        with torch.device("meta"):
+            objective = assemble(description, recipe_dir=recipe_dir)
+    except (ValidationError, ConfigError) as error:
+        raise DataError(
+            f"the checkpoint does not describe an encoder known here: {error}"
+        ) from None
+    refuse_other_weights(_exports(objective), tensors, "the checkpoint")
+    refuse_non_finite(tensors, "the checkpoint")
+    return objective, tensors, description
+
+
+def _description(metadata: Mapping[str, Any]) -> Description:
+    """Return how an objective was made; the first files said the side of pictures apart."""
+    made = Description.model_validate(metadata.get("made"))
+    side_px = metadata.get("description", {}).get("side_px")
+    if side_px is None:
+        return made
+    with_side = {
+        role: Part(name=part.name, parameters={**part.parameters, "side_px": side_px})
+        if part.name in ("small_cnn", "vit")
+        else part
+        for role, part in made.encoders.items()
+    }
+    return made.model_copy(update={"encoders": with_side})
 
 
 def refuse_other_weights(expected: Tensors, found: Tensors, what: str) -> None:

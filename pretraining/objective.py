@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from pretraining.codecs import Codec, ValueCodec
 
 Batch = Mapping[str, Tensor]
 
@@ -24,6 +27,10 @@ class Moment:
     progress: float
     rng: torch.Generator
 
+    def rand(self, *shape: int) -> Tensor:
+        """Return numbers uniform in [0, 1), on the device of the batch; rows are records."""
+        return torch.rand(*shape, generator=self.rng, device=self.rng.device)
+
 
 class Encoder(Protocol):
     """What an objective asks of an encoder: (B, ...) to (B, dim).
@@ -32,6 +39,7 @@ class Encoder(Protocol):
     order in which they are computed, and `stem`, the names of what is computed before them.
     """
 
+    codec: Codec
     dim: int
 
     def __call__(self, x: Tensor, /) -> Tensor:
@@ -86,12 +94,25 @@ class TokenEncoder(Encoder, Protocol):
         ...
 
 
-class TextEncoder(Encoder, Protocol):
-    """An encoder of texts; it brings its own tokens."""
+@dataclass(frozen=True)
+class Column:
+    """A column of the batch beyond those that encoders read; the recipe binds it to an expression.
 
-    def tokenize(self, texts: list[str]) -> Tensor:
-        """Return tokens_BN, int64, of one shape for every batch."""
-        ...
+    Attributes:
+        kind: `number`, float32 (B,); `label`, int64 (B,), texts numbered by their sorted names;
+            `vector`, float32 (B, D).
+        optional: whether it may be left unbound; the batch then lacks it.
+        classes: of labels the parameter of the objective that says how many there are.
+    """
+
+    kind: Literal["number", "label", "vector"]
+    optional: bool = False
+    classes: str | None = None
+
+    def codec(self, name: str, dim: int | None = None) -> ValueCodec:
+        """Return how the bound value becomes a row; `dim` is that of a vector."""
+        shape = () if dim is None else (dim,)
+        return ValueCodec(name, shape, np.dtype(np.int64 if self.kind == "label" else np.float32))
 
 
 class Objective(nn.Module):
@@ -100,18 +121,34 @@ class Objective(nn.Module):
     Views are made in `forward`, from the raw batch, with `moment.rng`. State that must survive
     a restart lives in parameters and buffers, so a checkpoint is the `state_dict`.
 
+    The positional parameters are its roles: encoders, each annotated by a Protocol, by
+    `Annotated[Encoder, "image"]` where what it reads matters. `build` says in `inputs` which
+    column of the batch is a role's.
+
     Attributes:
-        reads: the columns of the batch.
-        exports: the submodules that outlive training.
+        columns: further columns of the batch, by name.
+        exports: the submodules that outlive training; each has `dim` and `codec`.
+        fixed: the roles that are never trained, such as a teacher.
+        inputs: the column of the batch that a role reads.
+        codecs: of each column that a role reads.
+        places: the submodule that is a role's encoder.
+        frozen: the submodules that are not trained and in no checkpoint, those of `fixed` among
+            them.
         description: how `build` made it, enough to make it again; empty where it did not.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("image",)
+    columns: ClassVar[Mapping[str, Column]] = {}
     exports: ClassVar[tuple[str, ...]] = ("encoder",)
+    fixed: ClassVar[tuple[str, ...]] = ()
+    inputs: Mapping[str, str]
+    codecs: Mapping[str, Codec]
+    places: Mapping[str, str]
+    frozen: tuple[str, ...]
     description: dict[str, Any]
 
     def __init__(self) -> None:
         super().__init__()
+        self.inputs, self.codecs, self.places, self.frozen = {}, {}, {}, ()
         self.description = {}
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from contracts.errors import ConfigError, DataError, Problem
 from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of
@@ -23,6 +24,9 @@ from pretraining.objective import Batch, Moment, Objective
 from pretraining.schedules import Cycles, Schedule
 
 Log = Callable[[int, Mapping[str, float]], None]
+# Of the trainer and the parts of objectives: another number where equal arguments give other
+# weights, so that nothing that was trained before is taken for what is trained now.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,7 @@ def train(
         _refuse_other_run(resume, run, numerics)
         numerics = dict(resume.metadata["numerics"])
     objective.to(device).train()
+    fix(objective, objective.frozen)
     trained = groups(
         objective, freeze=freeze, lr_multipliers=lr_multipliers, layer_decay=layer_decay
     )
@@ -171,7 +176,7 @@ def train(
 
     def state() -> Checkpoint:
         tensors = {
-            **{f"weights/{name}": value for name, value in objective.state_dict().items()},
+            **{f"weights/{name}": value for name, value in _state(objective).items()},
             **{f"optimizer/{name}": value for name, value in update.state.items()},
             "losses": torch.from_numpy(losses[:done]),
         }
@@ -227,6 +232,7 @@ def check(objective: Objective, batch: int, settings: Mapping[str, Any]) -> None
         except ConfigError as error:
             problems.extend(error.problems)
 
+    fix(objective, objective.frozen)
     of_schedules = {n for s in schedules.SCHEDULES.values() for n in names_of(s)}
     ask(
         schedules.parameters,
@@ -301,14 +307,22 @@ def _restore(
 ) -> int:
     """Load the state into the objective, the optimizer and the losses; return the steps done."""
     weights = resume.group("weights")
-    refuse_other_weights(objective.state_dict(), weights, "the checkpoint to resume from")
-    objective.load_state_dict(weights)
+    here = _state(objective)
+    refuse_other_weights(here, weights, "the checkpoint to resume from")
+    for name, value in here.items():
+        value.copy_(weights[name])
     remembered = resume.group("optimizer")
     refuse_other_weights(update.state, remembered, "the optimizer to resume from")
     for name, value in update.state.items():
         value.copy_(remembered[name])
     losses[: resume.step] = resume.tensors["losses"].numpy()
     return resume.step
+
+
+def _state(objective: Objective) -> dict[str, Tensor]:
+    """Return what training changes: all but the frozen roles."""
+    frozen = tuple(f"{path}." for path in objective.frozen)
+    return {n: t for n, t in objective.state_dict().items() if not n.startswith(frozen)}
 
 
 def _refuse_other_run(

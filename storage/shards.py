@@ -440,8 +440,8 @@ class ShardSamples:
 
         Args:
             folders: of exports that share no record.
-            records: uid and repeats of those that are wanted; all, as the exports repeat them,
-                where not given.
+            records: uid and repeats of those that are wanted, and further columns that are read
+                with them; all, as the exports repeat them, where not given.
 
         Raises:
             DataError: a folder is no export, a record is in none of them, or their payloads are
@@ -472,6 +472,7 @@ class ShardSamples:
             raise DataError(f"{where}: hold payloads of several kinds: {sorted(kinds)}.")
         self.kind = kinds.pop() if kinds else "image"
         index = pl.concat(indices)
+        self._further = [] if records is None else records.columns[2:]
         if records is not None:
             index = index.drop("repeats").join(records, "uid", "inner", maintain_order="left")
             if index.height != records.height:
@@ -486,9 +487,11 @@ class ShardSamples:
         self._files: dict[int, int] = {}
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
-        """Return the payloads of rows (encoded bytes) under their kind, and `text`, in order."""
-        found: dict[str, list[Any]] = {"payload": [], "text": []}
-        for row in self._index[rows].iter_rows(named=True):
+        """Return the payloads of rows (encoded bytes) under their kind, `text`, further columns."""
+        index = self._index[rows]
+        found: dict[str, list[Any]] = {c: index[c].to_list() for c in self._further}
+        found |= {"payload": [], "text": []}
+        for row in index.iter_rows(named=True):
             for column in ("payload", "text"):
                 offset = row[f"{column}_offset"]
                 data = None
@@ -499,7 +502,8 @@ class ShardSamples:
                 found[column].append(
                     data.decode() if data is not None and column == "text" else data
                 )
-        return {self.kind: found["payload"], "text": found["text"]}
+        found[self.kind] = found.pop("payload")
+        return found
 
     def _open(self, shard: int) -> int:
         if shard not in self._files:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from flows.answer.columns import PREFIX, of_arm
 from flows.export import export as exporting
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
@@ -26,11 +27,11 @@ class Arm:
     Attributes:
         name: such as `random`.
         folders: exports whose tars together hold its records, and others.
-        rows: a table of uid and repeats.
+        rows: a table of uid and repeats, and of the columns that the training reads besides.
         records: how many.
         draws: of an epoch: the sum of the repeats.
-        content: a digest of uid, repeats, image and text of every record: what a training depends
-            on.
+        content: a digest of uid, repeats, image, text and further columns of every record: what a
+            training depends on.
     """
 
     name: str
@@ -52,6 +53,7 @@ def make(
     section: ExportSection | None,
     kept: pl.Series,
     exported: exporting.Exported | None = None,
+    columns: pl.DataFrame | None = None,
 ) -> dict[str, list[Arm]]:
     """Return the arms of sets of records, exported where they are not.
 
@@ -61,6 +63,7 @@ def make(
         section: the recipe's [export], for what it does to images.
         kept: the uids that this section exported.
         exported: what it made of them: its tars, where it has any, are read in place of others.
+        columns: what a training reads beyond payload and text, see `flows.answer.columns`.
     """
     found = [frame for of in sets.values() for frame in of if frame is not None]
     uids = pl.concat([frame["uid"] for frame in found]).unique().sort() if found else kept.clear()
@@ -88,7 +91,7 @@ def make(
                 known[id(frame)] = (
                     Arm(name)
                     if frame is None
-                    else _with_records(runtime, arm, number, frame, uids, digests)
+                    else _with_records(runtime, arm, number, frame, uids, digests, columns)
                 )
             arms[name].append(known[id(frame)])
     return arms
@@ -101,16 +104,22 @@ def _with_records(
     frame: pl.DataFrame,
     uids: pl.Series,
     digests: shards.Digests,
+    columns: pl.DataFrame | None,
 ) -> Arm:
     """Return an arm with its records, written down; `digests` are those of all `uids`."""
+    recipe = runtime.plan.recipe
     frame = frame.select("uid", "repeats").sort("uid")
+    if columns is not None:
+        assert recipe.pretrain is not None
+        frame = of_arm(columns, frame, recipe.pretrain, recipe.recipe_dir)
     at = np.searchsorted(uids.to_numpy(), frame["uid"].to_numpy())
     content = exporting.digest_of_arrays(
         [frame["uid"].to_numpy(), frame["repeats"].to_numpy(), digests[at]]
+        + [frame[name].to_numpy() for name in frame.columns if name.startswith(PREFIX)]
     )
     rows = tables.put(
         runtime.store, frame, pool=runtime.pool.name,
-        table=f"arm.{runtime.plan.recipe.name}", part=f"{arm.file_name}-{number}",
+        table=f"arm.{recipe.name}", part=f"{arm.file_name}-{number}",
     )  # fmt: skip
     draws = int(frame["repeats"].sum())
     return replace(arm, rows=rows, records=frame.height, draws=draws, content=content)

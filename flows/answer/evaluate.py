@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ from contracts.uid import uid_of, uniform
 from curation._graph import components
 from evaluation import protocol as inputs
 from evaluation.features import Features
-from flows.answer.pretrain import Training, trained
+from flows.answer.pretrain import Training, references, towers, trained
 from flows.measure.encoders import encoder
 from flows.measure.runtime import Runtime
 from flows.measure.tasks import MeasuredRows, Task, Work, measure
@@ -57,7 +57,7 @@ class EvaluateSection:
         groups: SQL; gives each record the group that it is scored in, for a protocol over groups.
         template: how a label becomes a text, such as "a photo of a {}", for a protocol that
             compares with classes; of several a class has the mean of their vectors.
-        tower: whose vectors are probed; of an objective with images theirs where not given.
+        tower: whose vectors are probed, by what it reads; that of the payload where not given.
         parameters: the protocol's.
     """
 
@@ -67,7 +67,7 @@ class EvaluateSection:
     cluster: str | None = None
     groups: str | None = None
     template: str | Annotated[Sequence[str], Field(min_length=1)] | None = None
-    tower: Literal["image", "text"] | None = None
+    tower: str | None = None
     parameters: Mapping[str, Any]
 
 
@@ -152,10 +152,8 @@ def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSe
     problems.raise_any()
     if section.tower is None and asked & OF_ONE_TOWER and recipe.pretrain is not None:
         with suppress(ConfigError):  # Found when the objective is checked.
-            reads = methods.load(
-                "pretraining.objectives", recipe.pretrain.objective, recipe_dir=recipe.recipe_dir
-            ).reads
-            section = replace(section, tower="image" if "image" in reads else "text")
+            found = towers(recipe.pretrain, recipe.recipe_dir)
+            section = replace(section, tower=next(iter(found), None))
     return section
 
 
@@ -204,13 +202,13 @@ def check(recipe: Recipe, wanted: Sequence[EvaluateSection], objective: Any) -> 
 
     problems = Problems()
     with problems.at("pretrain.objective"):
-        towers = towers_of({name: objective.get_submodule(name) for name in objective.exports})
+        exported = towers_of({name: objective.get_submodule(name) for name in objective.exports})
         for section in wanted:
-            for tower in sorted(_towers(section, recipe.recipe_dir) - set(towers)):
+            for tower in sorted(_towers(section, recipe.recipe_dir) - set(exported)):
                 problems.add(
                     "evaluate",
                     f"{section.name} compares vectors of the {tower} tower, which "
-                    f"{type(objective).__name__} does not export.{nearest(tower, towers)}",
+                    f"{type(objective).__name__} does not export.{nearest(tower, exported)}",
                 )
     problems.raise_any()
 
@@ -579,8 +577,8 @@ class Tower:
     def __init__(
         self, task: Evaluation, store: Store, weights: Object, name: str, rows: pl.DataFrame
     ) -> None:
-        section, recipe_dir = task.training.section, task.training.recipe_dir
-        allow = tuple(n for n in (section.objective, task.training.encoder_name) if ":" in n)
+        recipe_dir = task.training.recipe_dir
+        allow = tuple(references(task.training.section))
         self.name, self._task, self._rows = name, task, rows
         self._node = Node(
             table=f"evaluate.{name}", alias=name, kind="embed",

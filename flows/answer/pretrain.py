@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from contracts import methods
-from contracts.errors import ConfigError, Problem, nearest
+from contracts.errors import ConfigError, ContractError, Problem, nearest
 from contracts.params import names_of
-from flows.answer import training_log
+from flows.answer import columns, training_log
 from flows.answer.arms import UNTRAINED, Arm
-from flows.recipe.sections import PretrainSection
+from flows.recipe.sections import VECTOR, PretrainSection, Problems
 from flows.workers import one_thread
 from storage import commit, seals, shards, tables
 from storage.store import Object, Store, key_of
@@ -34,34 +34,102 @@ class Training:
     recipe_dir: Path
     device: str | None = None
 
-    @property
-    def encoder_name(self) -> str:
-        """The encoder's file or reference."""
-        return encoder_name(self.section)
-
     def made_by(self) -> dict[str, Any]:
         """Return what the weights depend on."""
+        from pretraining.train import VERSION
+
+        asked = roles(self.section, self.recipe_dir)
+        parts = {
+            "objective": self.section.objective,
+            "own": {k: v for k, v in self.section.own.items() if k not in asked},
+            "roles": {role: _identity(given) for role, given in asked.items()},
+        }
         # A key that is not given is left out, so that what was trained before it came is found.
-        section = {
+        settings = {
             k: v
             for k, v in asdict(self.section).items()
-            if k not in ("steps", "seed") and (v is not None or k in _INITIAL)
+            if k not in (*parts, "encoder", "steps", "seed") and v is not None
         }
+        if self.section.columns:
+            # What they hold is in the arm's content, whatever expression gave it.
+            settings["columns"] = sorted(self.section.columns)
         return {
             "method": "pretrain",
-            "version": 1,
+            "version": VERSION,
             "sources": [
                 methods.source_hash(name, recipe_dir=self.recipe_dir)
-                for name in (self.section.objective, self.encoder_name)
+                for name in references(self.section)
             ],
-            "section": section if self.steps else {k: section[k] for k in _INITIAL},
+            "section": {**parts, **settings} if self.steps else parts,
             "arm": self.arm.content if self.steps else UNTRAINED,
             "steps": self.steps,
             "seed": self.seed,
         }
 
 
-_INITIAL = ("objective", "encoder", "text_encoder", "own", "side_px")
+_FOUND = ("path", "run", "allow")
+"""What `flows.recipe.bootstrap` adds to a role's section that has `weights`."""
+
+
+def roles(section: PretrainSection, recipe_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the section of each role of the objective, empty where there is none.
+
+    Raises:
+        ConfigError: the first role is given twice, or a section is none.
+        ContractError: a role is called like a key of [pretrain].
+    """
+    from pretraining.build import roles_of
+
+    objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
+    asked = list(roles_of(objective))
+    taken = [role for role in asked if role in names_of(PretrainSection) and role != "encoder"]
+    if taken or "encoder" in asked[1:]:
+        raise ContractError(
+            f"{section.objective}: a role may not be called {taken or ['encoder']}, which is a key "
+            "of [pretrain]."
+        )
+    given = {role: section.own[role] for role in asked if role in section.own}
+    if section.encoder is not None and asked:
+        if asked[0] in given:
+            raise ConfigError(
+                [Problem("pretrain.encoder", f"is the {asked[0]}, which is given too: leave one.")]
+            )
+        given[asked[0]] = section.encoder
+    found = {}
+    for role in asked:
+        value = given.get(role, {})
+        if not isinstance(value, (str, Mapping)):
+            raise ConfigError([Problem(f"pretrain.{role}", f"is a section, [pretrain.{role}].")])
+        found[role] = {"name": value} if isinstance(value, str) else dict(value)
+    return found
+
+
+def references(section: PretrainSection) -> list[str]:
+    """Return what of a training is one's own code."""
+    given = [section.encoder, *section.own.values()]
+    names = [section.objective, *(g for g in given if isinstance(g, str))]
+    for of in given:
+        if isinstance(of, Mapping):
+            names += [str(of.get("name", "")), *of.get("allow", ())]
+    return [name for name in names if ":" in name]
+
+
+def weights(section: PretrainSection) -> dict[str, str]:
+    """Return the sha256 of the files that roles begin with, by the key that names them."""
+    given = {"encoder": section.encoder, **section.own}
+    return {
+        role: shards.file_sha256(Path(of["path"]))
+        for role, of in given.items()
+        if isinstance(of, Mapping) and "path" in of
+    }
+
+
+def _identity(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a key says of a role: of weights what they are, not where they lie."""
+    found = {k: v for k, v in given.items() if k not in _FOUND}
+    if "path" in given:
+        found["weights"] = shards.file_sha256(Path(given["path"]))
+    return found
 
 
 def check(section: PretrainSection, recipe_dir: Path) -> Any:
@@ -71,17 +139,44 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
         ConfigError: with every problem, each with its key.
     """
     objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
-    legal = [*names_of(PretrainSection), *names_of(objective)]
-    unknown = [k for k in section.own if k not in names_of(objective)]
-    if unknown:
-        raise ConfigError(
-            [Problem(f"pretrain.{k}", f"unknown key.{nearest(k, legal)}") for k in unknown]
-        )
+    asked = roles(section, recipe_dir)
+    legal = [*names_of(PretrainSection), *names_of(objective), *asked]
+    problems = [
+        Problem(f"pretrain.{k}", _unknown(k, v, asked, legal))
+        for k, v in section.own.items()
+        if k not in (*names_of(objective), *asked)
+    ]
+    given = section.columns or {}
+    problems += [
+        Problem(f"pretrain.columns.{name}", f"is not read.{nearest(name, objective.columns)}")
+        for name in given
+        if name not in objective.columns
+    ]
+    problems += [
+        Problem(f"pretrain.columns.{name}", f"is required: an expression that gives a {of.kind}.")
+        for name, of in objective.columns.items()
+        if name not in given and not of.optional
+    ]
+    problems += [
+        Problem(f"pretrain.{role}", "is never trained: give it weights, or an encoder of [embed].")
+        for role in objective.fixed
+        if "weights" not in asked[role] and asked[role].get("name") != VECTOR
+    ]
+    if problems:
+        raise ConfigError(problems)
     built = build(section, 0, recipe_dir)
     from pretraining.train import check as check_settings
 
     check_settings(built, section.batch, _settings(section))
     return built
+
+
+def _unknown(key: str, value: Any, asked: Mapping[str, Any], legal: Sequence[str]) -> str:
+    if key == "side_px":
+        return f"is a parameter of the encoder: write it below [pretrain.{next(iter(asked))}]."
+    if isinstance(value, Mapping):
+        return f"there is no such role.{nearest(key, asked)}"
+    return f"unknown key.{nearest(key, legal)}"
 
 
 def _settings(section: PretrainSection) -> dict[str, Any]:
@@ -92,33 +187,71 @@ def _settings(section: PretrainSection) -> dict[str, Any]:
     return {name: value for name, value in vars(section).items() if name in names}
 
 
-def build(section: PretrainSection, seed: int, recipe_dir: Path) -> Any:
-    """Return the objective with its initial weights."""
-    from pretraining.build import build as built
+def build(
+    section: PretrainSection,
+    seed: int,
+    recipe_dir: Path,
+    dims: Mapping[str, int] | None = None,
+) -> Any:
+    """Return the objective with its initial weights.
 
-    name, parameters = _encoder(section)
+    Args:
+        section: with the weights of its roles found.
+        seed: of the weights.
+        recipe_dir: the folder to which references are relative.
+        dims: of the vectors that roles read, by their expression; 1 where the data are not known.
+    """
+    from pretraining.build import Part, default, roles_of
+    from pretraining.build import build as built
+    from pretraining.checkpoint import encoder_of
+
+    objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
+    specs, sections = roles_of(objective), roles(section, recipe_dir)
+    parts, weights, problems = {}, {}, Problems()
+    for role, given in sections.items():
+        own = {k: v for k, v in given.items() if k not in (*_FOUND, "name", "weights", "frozen")}
+        with problems.at(f"pretrain.{role}"):
+            if not isinstance(given.get("frozen", False), bool):
+                problems.add(f"pretrain.{role}.frozen", "is true or false.")
+            if "weights" in given:
+                if own or "name" in given:
+                    raise ConfigError(f"takes class and parameters from its weights: not {[*own]}.")
+                if "path" not in given:
+                    continue  # What is wrong with them was said when they were looked for.
+                parts[role], weights[role] = encoder_of(
+                    Path(given["path"]).read_bytes(), role, specs[role],
+                    allow=given.get("allow", ()), recipe_dir=recipe_dir,
+                )  # fmt: skip
+            elif "name" in given or own:
+                if given.get("name") == VECTOR and "dim" not in own:
+                    own["dim"] = (dims or {}).get(str(own.get("of")), 1)
+                name = given.get("name") or default(role, specs[role])
+                parts[role] = Part(name=name, parameters=own)
+    problems.raise_any()
     return built(
         section.objective,
-        dict(section.own),
-        name,
-        parameters,
-        text_encoder_section=dict(section.text_encoder or {}),
+        {k: v for k, v in section.own.items() if k not in sections},
+        parts,
         seed=seed,
+        frozen=[role for role, given in sections.items() if given.get("frozen")],
+        weights=weights,
         recipe_dir=recipe_dir,
     )
 
 
-def encoder_name(section: PretrainSection) -> str:
-    """Return the encoder's file or reference."""
-    return _encoder(section)[0]
+def towers(section: PretrainSection, recipe_dir: Path) -> dict[str, str]:
+    """Return what the trained encoder reads, of `image` and `text`, and by which export.
 
+    Raises:
+        ConfigError: the section is wrong.
+    """
+    import torch
 
-def _encoder(section: PretrainSection) -> tuple[str, dict[str, Any]]:
-    """Return the encoder's name and parameters: `encoder = "vit"`, or a section with `name`."""
-    if isinstance(section.encoder, str):
-        return section.encoder, {}
-    given = dict(section.encoder)
-    return str(given.pop("name", "small_cnn")), given
+    from embeddings.checkpoint import towers_of
+
+    with torch.device("meta"):
+        built = build(section, 0, recipe_dir)
+    return towers_of({name: built.get_submodule(name) for name in built.exports})
 
 
 def trained(task: Training) -> Object:
@@ -153,12 +286,13 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
 
     one_thread()
     section = task.section
-    objective = build(section, task.seed, task.recipe_dir)
-    description = {"side_px": section.side_px, "steps": task.steps, "arm": task.arm.name}
+    rows = None if task.arm.rows is None else tables.read(store, task.arm.rows)
+    dims = {} if rows is None else columns.dims(rows)
+    objective = build(section, task.seed, task.recipe_dir, dims)
+    description = {"steps": task.steps, "arm": task.arm.name}
     if not task.steps:
         return exported(objective, description), {}
-    assert task.arm.rows is not None
-    rows = tables.read(store, task.arm.rows)
+    assert rows is not None
     state = store.root / "training" / f"{key}.safetensors"
     resume = Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
     device = task.device or _device()
@@ -172,13 +306,11 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
             lambda start: journal.timed(
                 batches(
                     samples,
-                    reads=objective.reads,
-                    side_px=section.side_px,
+                    codecs={**objective.codecs, **columns.codecs(section, objective, rows)},
                     batch=section.batch,
                     seed=task.seed,
                     start=start,
                     steps=task.steps,
-                    tokenize=getattr(objective, "tokenize", None),
                 )
             ),
             lambda checkpoint: _save(store, state, seals.sealed(checkpoint.to_bytes())),

@@ -1,4 +1,4 @@
-"""Bootstrap encoders: a recipe embeds with the encoder that another recipe's run trained.
+"""Bootstrap encoders: a recipe embeds with what another recipe's run trained, or trains it on.
 
 Which towers such an encoder has, and which records it was trained on, no section says: the weights
 and the store do. So `resolved` looks before a recipe is planned, and writes what it found into
@@ -74,16 +74,30 @@ def resolved(recipe: Recipe, store: Store, towers: Towers) -> Recipe:
             embed[alias], trained = _found(section, f"embed.{alias}", recipe, store, towers)
             if trained is not None:
                 recipe = _with_holdout(recipe, trained, f"embed.{alias}.recipe")
-    return replace(recipe, embed=embed, problems=(*recipe.problems, *problems.found))
+    recipe = replace(recipe, embed=embed)
+    if recipe.pretrain is not None:
+        given = {"encoder": recipe.pretrain.encoder, **recipe.pretrain.own}
+        for role, section in given.items():
+            if not isinstance(section, Mapping) or "weights" not in section:
+                continue
+            with problems.at(f"pretrain.{role}.weights"):
+                found, trained = _weights(section["weights"], role, recipe, store)
+                given[role] = {**section, **found}
+                if trained is not None:
+                    recipe = _with_holdout(recipe, trained, f"pretrain.{role}.weights")
+        assert recipe.pretrain is not None
+        encoder = given.pop("encoder")
+        recipe = replace(recipe, pretrain=replace(recipe.pretrain, encoder=encoder, own=given))
+    return replace(recipe, problems=(*recipe.problems, *problems.found))
 
 
 def cautions(recipe: Recipe) -> list[str]:
     """Return a line for each encoder of which nobody knows what it was trained on."""
     return [
-        f"embed.{alias}: on which records {section['path']} was trained is not known here: "
-        "held-out records may be among them"
-        for alias, section in recipe.embed.items()
-        if recipe.holdout is not None and "reads" in section and "run" not in section
+        f"{where}: on which records {section['path']} was trained is not known here: held-out "
+        "records may be among them"
+        for where, section in _trained_before(recipe).items()
+        if recipe.holdout is not None and "run" not in section
     ]
 
 
@@ -96,8 +110,8 @@ def refuse_trained(store: Store, recipe: Recipe, held_out: pl.Series) -> None:
     Raises:
         ConfigError: with how many there are.
     """
-    for alias, section in recipe.embed.items():
-        ref = _run(store, str(section["run"])) if "reads" in section and "run" in section else None
+    for where, section in _trained_before(recipe).items():
+        ref = _run(store, str(section["run"])) if "run" in section else None
         if ref is None:
             continue  # A dry run's own small store has no runs.
         seen = sum(
@@ -105,11 +119,52 @@ def refuse_trained(store: Store, recipe: Recipe, held_out: pl.Series) -> None:
         )
         if seen:
             raise _refused(
-                f"embed.{alias}.recipe",
+                where,
                 f"{section['run']} was trained on {seen:,} of the "
                 f"{len(held_out):,} records that are held out here: its vectors would know them. "
                 "Run that recipe again on the pool as it is, with the same [holdout].",
             )
+
+
+def _trained_before(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
+    """Return what names the weights of an earlier training, resolved, by its key."""
+    found = {f"embed.{a}.recipe": s for a, s in recipe.embed.items() if "reads" in s}
+    if recipe.pretrain is not None:
+        given = {"encoder": recipe.pretrain.encoder, **recipe.pretrain.own}
+        for role, section in given.items():
+            if isinstance(section, Mapping) and "path" in section:
+                found[f"pretrain.{role}.weights"] = section
+    return found
+
+
+def _weights(
+    given: Any, role: str, recipe: Recipe, store: Store
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Return where the weights of a role lie, and the run that trained them."""
+    where = f"pretrain.{role}.weights"
+    kind, _, name = str(given).partition(":")
+    if kind not in ("recipe", "run", "file") or not name:
+        raise _refused(
+            where, f'is "recipe:boot.toml", "run:boot@3" or "file:x.safetensors" (got {given!r}).'
+        )
+    if kind == "file":
+        path, trained = (recipe.recipe_dir / name).resolve(), None
+        found: dict[str, Any] = {"path": str(path)}
+    else:
+        trained = _trained({kind: name}, where, recipe, store)
+        path = _checkpoint_of(trained, store)
+        allow = _references(trained["recipe"]["pretrain"])
+        found = {"path": str(path), "run": f"{trained['run']}@{trained['version']}"}
+        found |= {"allow": allow} if allow else {}
+    if not path.is_file():
+        raise _refused(where, f"there is no {path}.")
+    return found, trained
+
+
+def _checkpoint_of(trained: Mapping[str, Any], store: Store) -> Path:
+    # Runs of before said where the weights lie, not which object they are.
+    known = trained.get("checkpoint")
+    return store.path(Object(**known)) if known else Path(trained["result"]["checkpoint"])
 
 
 def _found(
@@ -131,12 +186,10 @@ def _found(
             raise _refused(f"{where}.{key}", f"is a text (got {section[key]!r}).")
     trained: Mapping[str, Any] | None = None
     if "recipe" in section or "run" in section:
-        trained = _trained(section, where, recipe, store)
-        # Runs of before said where the weights lie, not which object they are.
-        known = trained.get("checkpoint")
-        path = store.path(Object(**known)) if known else Path(trained["result"]["checkpoint"])
-        pretrain = trained["recipe"]["pretrain"]
-        allow = _references(pretrain)
+        named = "run" if "run" in section else "recipe"
+        trained = _trained(section, f"{where}.{named}", recipe, store)
+        path = _checkpoint_of(trained, store)
+        allow = _references(trained["recipe"]["pretrain"])
     else:
         path = (recipe.recipe_dir / str(section["path"])).resolve()
         allow = list(section.get("allow", ()))
@@ -170,11 +223,11 @@ def _trained(
         ref = _run(store, str(section["run"]))
         if ref is None or "checkpoint" not in ref["result"]:
             raise _refused(
-                f"{where}.run",
+                where,
                 f"there is no run {section['run']!r} that trained an encoder in {store.root}.",
             )
         return ref
-    what, where = str(section["recipe"]), f"{where}.recipe"
+    what = str(section["recipe"])
     with _under(where):
         other = sections.read((recipe.recipe_dir / what).resolve())
     if other.name == recipe.name:
@@ -227,11 +280,9 @@ def _section(raw: Mapping[str, Any]) -> HoldoutSection:
 
 
 def _references(pretrain: Mapping[str, Any]) -> list[str]:
-    encoder = pretrain.get("encoder")
-    names = [
-        pretrain["objective"],
-        encoder.get("name") if isinstance(encoder, Mapping) else encoder,
-    ]
+    """Return what of one's own code a training was built of."""
+    roles = [section.get("name") for section in pretrain.values() if isinstance(section, Mapping)]
+    names = [pretrain["objective"], pretrain.get("encoder"), *roles]
     return [name for name in names if isinstance(name, str) and ":" in name]
 
 

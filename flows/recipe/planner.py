@@ -105,6 +105,11 @@ class _Planner:
             with self.problems.at("compare.stratify_by"):
                 strata = Expression(recipe.compare.stratify_by).paths
                 self._need(strata, "compare.stratify_by")
+        if recipe.pretrain is not None:
+            for name, text in recipe.pretrain.bound().items():
+                key = f"pretrain.columns.{name}" if name != text else "pretrain"
+                with self.problems.at(key):
+                    self._need(Expression(text).paths, key)
         for i, section in enumerate(recipe.evaluate):
             # The labels of other protocols are the pool's own columns or notes, too.
             for key in ("cluster", "label", "groups"):

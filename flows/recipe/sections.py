@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from contracts.errors import ConfigError, Problem, nearest
+from contracts.methods import names
 from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of, parse
 from flows.recipe.expressions import Expression
 from storage.store import checked_name
@@ -144,10 +145,11 @@ class PretrainSection:
 
     Attributes:
         objective: a file of pretraining/objectives, or a reference to a class of one's own.
-        encoder: a file of pretraining/encoders; [pretrain.encoder] gives it parameters, with
-            `name` where it is another.
-        text_encoder: parameters of the text tower `words`, [pretrain.text_encoder].
-        side_px: pictures are cut to a square of this side.
+        encoder: the encoder of the objective's first role, a file of pretraining/encoders or a
+            reference. A section gives it parameters, as [pretrain.<role>] does for any role:
+            `name`, the encoder's own, `weights` to begin with, "recipe:boot.toml", "run:boot@3" or
+            "file:x.safetensors", and `frozen`. An encoder of [embed] has its vectors computed once.
+        columns: further columns that the objective reads, each with an expression over notes.
         steps: optimizer steps; [compare] may set another number for the comparison.
         batch: records a step.
         lr: the learning rate after the warm-up.
@@ -180,13 +182,12 @@ class PretrainSection:
             blocks, as vit is.
         seed: of the initial weights, the order and the augmentation; a comparison counts up
             from it.
-        own: the objective's parameters.
+        own: the objective's parameters, and the sections of its roles.
     """
 
     objective: str
-    encoder: Mapping[str, Any] | str = "small_cnn"
-    text_encoder: Mapping[str, Any] | None = None
-    side_px: Count = 64
+    encoder: Mapping[str, Any] | str | None = None
+    columns: Mapping[str, str] | None = None
     steps: Count = 1000
     batch: Count = 128
     lr: Positive = 1e-3
@@ -209,6 +210,19 @@ class PretrainSection:
     layer_decay: Share | None = None
     seed: Seed = 0
     own: Mapping[str, Any]
+
+    def bound(self) -> dict[str, str]:
+        """Return the expressions that a training reads the values of, by the column's name."""
+        vectors = [
+            str(section["of"])
+            for section in (self.encoder, *self.own.values())
+            if isinstance(section, Mapping) and section.get("name") == VECTOR and "of" in section
+        ]
+        return {**(self.columns or {}), **{of: of for of in vectors}}
+
+
+VECTOR = "vector"
+"""The file of pretraining/encoders whose vectors are notes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -467,10 +481,7 @@ def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
         if key in raw:
             fields[key] = _section(kind, raw[key], key, problems)
     if "pretrain" in raw:
-        table = raw["pretrain"] if isinstance(raw["pretrain"], Mapping) else {}
-        fixed = {k: v for k, v in table.items() if k in names_of(PretrainSection) and k != "own"}
-        own = {k: v for k, v in table.items() if k not in fixed}
-        fields["pretrain"] = _section(PretrainSection, {**fixed, "own": own}, "pretrain", problems)
+        fields["pretrain"], teachers = _pretrain(raw, problems)
     for key in ("embed", "annotate", "fit"):
         section = raw.get(key, {})
         if not isinstance(section, Mapping) or not all(
@@ -482,6 +493,8 @@ def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
             if "." in alias or alias == "meta":
                 problems.add(f"{key}.{alias}", "an alias has no dot and is not 'meta'")
         fields[key] = section
+    if "pretrain" in raw:
+        fields["embed"] = {**fields["embed"], **teachers}
     fields["select"] = _rules(raw, problems)
     fields["evaluate"] = tuple(_tables(raw, "evaluate", problems))
     for i, table in enumerate(fields["evaluate"]):
@@ -489,6 +502,26 @@ def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
             problems.add(f"evaluate[{i}].protocol", "is required.")
     fields["holdout"] = _checked(fields.get("holdout"), problems)
     return Recipe(recipe_dir=recipe_dir, raw=raw, problems=tuple(problems.found), **fields)
+
+
+def _pretrain(
+    raw: Mapping[str, Any], problems: Problems
+) -> tuple[PretrainSection | None, dict[str, Mapping[str, Any]]]:
+    """Return [pretrain], and the [embed] sections of roles that are encoders of `embeddings`."""
+    table = raw["pretrain"] if isinstance(raw["pretrain"], Mapping) else {}
+    teachers: dict[str, Mapping[str, Any]] = {}
+    for role, section in table.items():
+        if isinstance(section, Mapping) and section.get("name") in names("embeddings"):
+            if role in raw.get("embed", {}):
+                problems.add(f"pretrain.{role}", f"[embed.{role}] has its name: rename that one.")
+            rest = {k: v for k, v in section.items() if k not in ("name", "of", "frozen")}
+            teachers[role] = {"encoder": section["name"], **rest}
+            vectors = {"name": VECTOR, "of": section.get("of", f"{role}.vector")}
+            table = {**table, role: vectors}
+    fixed = {k: v for k, v in table.items() if k in names_of(PretrainSection) and k != "own"}
+    own = {k: v for k, v in table.items() if k not in fixed}
+    found = _section(PretrainSection, {**fixed, "own": own}, "pretrain", problems)
+    return found, teachers
 
 
 def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from contracts.params import Count
+from pretraining.codecs import ImageCodec
 from pretraining.parts.pixels import unit_pixels
 
 
@@ -21,17 +22,23 @@ class SmallCnn(nn.Module):
     Args:
         width: channels of the first layer; a vector has 4 times as many numbers.
         depth: residual convolutions after each halving.
+        side_px: the square that a picture is cut to.
     Reference: He et al. 2016, arXiv:1512.03385 (residual convolutions with batch norm), with the
         patch stem of Dosovitskiy et al. 2021, arXiv:2010.11929: on a CPU the first layers of an
         ordinary stem cost as much as all the rest.
     Cost: about 40 x width^2 x depth x (side_px / 16)^2 multiplications an image.
     """
 
-    reads: ClassVar[str] = "image"
-
-    def __init__(self, *, width: Count = 24, depth: Annotated[int, Field(ge=1, le=64)] = 1) -> None:
+    def __init__(
+        self,
+        *,
+        width: Count = 24,
+        depth: Annotated[int, Field(ge=1, le=64)] = 1,
+        side_px: Annotated[int, Field(ge=16)] = 64,
+    ) -> None:
         super().__init__()
         self.dim = 4 * width
+        self.codec = ImageCodec(side_px)
         layers = _convolution(3, width, patch=4)
         for wide in (2 * width, 4 * width):
             layers += _convolution(wide // 2, wide, patch=2)

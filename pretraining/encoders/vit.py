@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from contracts.errors import ConfigError
 from contracts.params import Count
+from pretraining.codecs import ImageCodec
 from pretraining.parts.pixels import unit_pixels
 from pretraining.parts.transformer import Trunk
 
@@ -25,12 +26,12 @@ class ViT(Trunk):
         heads: of the attention.
         patch_px: side of a patch.
         class_tokens: learned tokens beside the patches; the picture's vector then is their mean.
+        side_px: the square that a picture is cut to; a multiple of patch_px.
     Reference: Dosovitskiy et al. 2021, arXiv:2010.11929; average pooling and fixed positions as
         in Beyer et al. 2022, arXiv:2205.01580.
     Cost: about 12 x width^2 x depth multiplications a patch.
     """
 
-    reads: ClassVar[str] = "image"
     patches: Patches
 
     def __init__(
@@ -41,11 +42,18 @@ class ViT(Trunk):
         heads: Count = 3,
         patch_px: Count = 8,
         class_tokens: Annotated[int, Field(ge=0, le=64)] = 0,
+        side_px: Count = 64,
     ) -> None:
         if width % heads or width % 4:
             raise ConfigError(f"vit: width {width} is no multiple of 4 and of heads, {heads}.")
+        if side_px % patch_px:
+            raise ConfigError(
+                f"vit: patches of {patch_px} px do not tile a picture of {side_px} px: choose "
+                "another side_px or patch_px."
+            )
         patches = Patches(width, patch_px)
         super().__init__(width, depth, heads, class_tokens=class_tokens, patches=patches)
+        self.codec = ImageCodec(side_px)
 
     @property
     def embed(self) -> Patches:

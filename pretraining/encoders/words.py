@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import xxhash
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -17,6 +20,34 @@ from contracts.params import Count
 from pretraining.parts.transformer import Trunk
 
 PADDING, START, FIRST_WORD = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class WordCodec:
+    """A text as hashes of its words: a start, the words, padding; int64 (max_tokens,).
+
+    Words past the last place are cut off.
+    """
+
+    num_buckets: int
+    max_tokens: int
+    reads: ClassVar[str] = "text"
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.int64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (max_tokens,)."""
+        return (self.max_tokens,)
+
+    def encode(self, raw: str) -> NDArray[Any]:
+        """Return the tokens of a text."""
+        tokens_N = np.full(self.max_tokens, PADDING, dtype=np.int64)
+        words = words_of(raw)[: self.max_tokens - 1]
+        tokens_N[: len(words) + 1] = [
+            START,
+            *(FIRST_WORD + _hash(word) % self.num_buckets for word in words),
+        ]
+        return tokens_N
 
 
 class Words(Trunk):
@@ -40,7 +71,6 @@ class Words(Trunk):
     Cost: num_buckets x width weights; a token costs about 12 x width^2 x depth multiplications.
     """
 
-    reads: ClassVar[str] = "text"
     embedding: nn.Parameter
     position: nn.Parameter
 
@@ -62,24 +92,10 @@ class Words(Trunk):
             embedding=nn.Parameter(torch.empty(num_buckets + FIRST_WORD, width)),
             position=nn.Parameter(torch.empty(max_tokens, width)),
         )
-        self.num_buckets = num_buckets
-        self.max_tokens = max_tokens
+        self.codec = WordCodec(num_buckets, max_tokens)
         # Uniform: on the meta device `normal_` imports the compiler, which takes seconds.
         nn.init.uniform_(self.embedding, -0.035, 0.035)
         nn.init.uniform_(self.position, -0.018, 0.018)
-
-    def tokenize(self, texts: list[str]) -> Tensor:
-        """Return tokens_BN, N = max_tokens for every batch: a start, the words, padding.
-
-        Words past the last place are cut off.
-        """
-        tokens = torch.zeros(len(texts), self.max_tokens, dtype=torch.int64)
-        for row, text in zip(tokens, texts, strict=True):
-            words = words_of(text)[: self.max_tokens - 1]
-            row[: len(words) + 1] = torch.tensor(
-                [START, *(FIRST_WORD + _hash(word) % self.num_buckets for word in words)]
-            )
-        return tokens
 
     @property
     def embed(self) -> Lookup:

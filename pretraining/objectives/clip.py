@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from contracts.params import Count, Positive, Ratio
-from pretraining.objective import Batch, Encoder, Moment, Objective, TextEncoder
-from pretraining.parts.heads import TextTower, Tower
+from pretraining.objective import Batch, Encoder, Moment, Objective
+from pretraining.parts.heads import Tower
 from pretraining.parts.pixels import unit_pixels
 from pretraining.parts.views import random_resized_crop
 
@@ -35,13 +35,12 @@ class Clip(Objective):
     Cost: both towers once, and two (B, B) products.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("image", "text")
     exports: ClassVar[tuple[str, ...]] = ("image_encoder", "text_encoder")
 
     def __init__(
         self,
-        image_encoder: Encoder,
-        text_encoder: TextEncoder,
+        image_encoder: Annotated[Encoder, "image"],
+        text_encoder: Annotated[Encoder, "text"],
         *,
         dim: Count = 128,
         temperature: Positive = 0.07,
@@ -49,20 +48,14 @@ class Clip(Objective):
     ) -> None:
         super().__init__()
         self.image_encoder = Tower(image_encoder, dim)
-        self.text_encoder = TextTower(text_encoder, dim)
+        self.text_encoder = Tower(text_encoder, dim)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.min_area_ratio = min_area_ratio
-
-    def tokenize(self, texts: list[str]) -> Tensor:
-        """Return the tokens that the batch's `text` holds."""
-        return self.text_encoder.tokenize(texts)
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         """Return the loss and the scale of the cosines."""
         images_BCHW = unit_pixels(batch["image"])
-        views_BCHW = random_resized_crop(
-            images_BCHW, moment.rng, min_area_ratio=self.min_area_ratio
-        )
+        views_BCHW = random_resized_crop(images_BCHW, moment, min_area_ratio=self.min_area_ratio)
         image_BD = self.image_encoder(views_BCHW)
         text_BD = self.text_encoder(batch["text"])
         scale = self.log_scale.exp()

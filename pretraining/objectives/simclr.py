@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +32,9 @@ class Simclr(Objective):
     Cost: the encoder twice, and a (2B, 2B) product.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("image",)
-
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Annotated[Encoder, "image"],
         *,
         dim: Count = 128,
         temperature: Positive = 0.5,
@@ -55,23 +53,23 @@ class Simclr(Objective):
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         """Return the loss."""
         images_BCHW = unit_pixels(batch["image"])
-        views = torch.cat([self.view(images_BCHW, moment.rng) for _ in range(2)])
+        views = torch.cat([self.view(images_BCHW, moment) for _ in range(2)])
         first_BD, second_BD = self.projector(self.encoder(views)).chunk(2)
         return {"loss": nt_xent_loss(first_BD, second_BD, temperature=self.temperature)}
 
     @torch.no_grad()
-    def view(self, images_BCHW: Tensor, rng: torch.Generator) -> Tensor:
+    def view(self, images_BCHW: Tensor, moment: Moment) -> Tensor:
         """Return one random view of each image."""
         with torch.autocast(images_BCHW.device.type, enabled=False):
             images_BCHW = random_resized_crop(
                 images_BCHW,
-                rng,
+                moment,
                 min_area_ratio=self.min_area_ratio,
                 max_aspect=4 / 3,
                 flip_ratio=0.5,
             )
-            images_BCHW = random_colours(images_BCHW, rng, strength=self.colour_strength)
-            return random_blur(images_BCHW, rng, blur_ratio=self.blur_ratio)
+            images_BCHW = random_colours(images_BCHW, moment, strength=self.colour_strength)
+            return random_blur(images_BCHW, moment, blur_ratio=self.blur_ratio)
 
 
 def nt_xent_loss(first_BD: Tensor, second_BD: Tensor, *, temperature: float) -> Tensor:

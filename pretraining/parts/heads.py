@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pretraining.objective import Encoder, TextEncoder
+from pretraining.codecs import Codec
+from pretraining.objective import Encoder
 
 
 def mlp(dim: int, hidden: int, out: int) -> nn.Sequential:
@@ -29,17 +30,12 @@ class Tower(nn.Module):
         self.encoder = encoder
         self.projection = nn.Linear(encoder.dim, dim, bias=False)
 
+    @property
+    def codec(self) -> Codec:
+        """How a record becomes what the encoder reads."""
+        return self.encoder.codec
+
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, dim), not normalised."""
         projected_BD: Tensor = self.projection(self.encoder(x))
         return projected_BD
-
-
-class TextTower(Tower):
-    """A tower over texts; it has its encoder's tokens."""
-
-    encoder: TextEncoder
-
-    def tokenize(self, texts: list[str]) -> Tensor:
-        """Return tokens_BN, int64."""
-        return self.encoder.tokenize(texts)

@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pretraining.objective import Moment
+
 LUMA = (0.299, 0.587, 0.114)
 
 
 def random_resized_crop(
     images_BCHW: Tensor,
-    rng: torch.Generator,
+    moment: Moment,
     *,
     min_area_ratio: float,
     max_aspect: float = 1.0,
@@ -31,23 +33,23 @@ def random_resized_crop(
     Reference: Szegedy et al. 2015, arXiv:1409.4842, section 6.
     """
     size = len(images_BCHW)
-    area_B = _uniform(size, rng, min_area_ratio, 1.0)
-    stretch_B = _uniform(size, rng, -1.0, 1.0).mul(0.5 * math.log(max_aspect)).exp()
+    area_B = _uniform(size, moment, min_area_ratio, 1.0)
+    stretch_B = _uniform(size, moment, -1.0, 1.0).mul(0.5 * math.log(max_aspect)).exp()
     width_B = (area_B.sqrt() * stretch_B).clamp(max=1.0)
     height_B = (area_B.sqrt() / stretch_B).clamp(max=1.0)
-    mirror_B = torch.where(_chosen(size, rng, flip_ratio), -1.0, 1.0)
+    mirror_B = torch.where(_chosen(size, moment, flip_ratio), -1.0, 1.0)
     box_B23 = images_BCHW.new_zeros(size, 2, 3)
     box_B23[:, 0, 0] = width_B * mirror_B
     box_B23[:, 1, 1] = height_B
-    box_B23[:, 0, 2] = _uniform(size, rng, -1.0, 1.0) * (1 - width_B)
-    box_B23[:, 1, 2] = _uniform(size, rng, -1.0, 1.0) * (1 - height_B)
+    box_B23[:, 0, 2] = _uniform(size, moment, -1.0, 1.0) * (1 - width_B)
+    box_B23[:, 1, 2] = _uniform(size, moment, -1.0, 1.0) * (1 - height_B)
     grid_BHW2 = F.affine_grid(box_B23, list(images_BCHW.shape), align_corners=False)
     return F.grid_sample(images_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
 
 
 def random_colours(
     images_BCHW: Tensor,
-    rng: torch.Generator,
+    moment: Moment,
     *,
     strength: float,
     jitter_ratio: float = 0.8,
@@ -64,10 +66,10 @@ def random_colours(
     size, reach = len(images_BCHW), 0.8 * strength
     least = max(0.0, 1 - reach)
     brightness_B, contrast_B, saturation_B = (
-        _uniform(size, rng, least, 1 + reach) for _ in range(3)
+        _uniform(size, moment, least, 1 + reach) for _ in range(3)
     )
-    hue_B = _uniform(size, rng, -0.2 * strength, 0.2 * strength)
-    jittered_B = _chosen(size, rng, jitter_ratio)
+    hue_B = _uniform(size, moment, -0.2 * strength, 0.2 * strength)
+    jittered_B = _chosen(size, moment, jitter_ratio)
     same_B = torch.ones_like(hue_B)
     matrix_B33 = colour_matrix(
         torch.where(jittered_B, brightness_B, same_B),
@@ -76,7 +78,7 @@ def random_colours(
     )
     contrast_B = torch.where(jittered_B, contrast_B, same_B)
     luma_33 = torch.tensor([LUMA] * 3, device=images_BCHW.device)
-    grey_B = _chosen(size, rng, grey_ratio)
+    grey_B = _chosen(size, moment, grey_ratio)
     matrix_B33 = torch.where(grey_B[:, None, None], luma_33 @ matrix_B33, matrix_B33)
     pixels_BCP = images_BCHW.flatten(2)
     # Contrast is measured from the mean luma of the image as it is after the matrix.
@@ -106,7 +108,7 @@ def colour_matrix(brightness_B: Tensor, saturation_B: Tensor, hue_B: Tensor) -> 
     return brightness_B[:, None, None] * (turn_B33 @ mix_B33)
 
 
-def random_blur(images_BCHW: Tensor, rng: torch.Generator, *, blur_ratio: float) -> Tensor:
+def random_blur(images_BCHW: Tensor, moment: Moment, *, blur_ratio: float) -> Tensor:
     """Blur some images with a Gaussian as wide, for the side, as the paper's at 224 px.
 
     Sigma is uniform in [0.1, 2] x side / 224 px; the kernel spans a tenth of the side.
@@ -114,8 +116,8 @@ def random_blur(images_BCHW: Tensor, rng: torch.Generator, *, blur_ratio: float)
     Reference: Chen et al. 2020, arXiv:2002.05709, appendix A.
     """
     size, channels, height, width = images_BCHW.shape
-    sigma_B = _uniform(size, rng, 0.1, 2.0) * height / 224
-    blurred_B = _chosen(size, rng, blur_ratio)
+    sigma_B = _uniform(size, moment, 0.1, 2.0) * height / 224
+    blurred_B = _chosen(size, moment, blur_ratio)
     chosen_BCHW, sigma_B = images_BCHW[blurred_B], sigma_B[blurred_B]
     if not len(chosen_BCHW):
         return images_BCHW
@@ -132,9 +134,9 @@ def random_blur(images_BCHW: Tensor, rng: torch.Generator, *, blur_ratio: float)
     return result_BCHW
 
 
-def _uniform(size: int, rng: torch.Generator, low: float, high: float) -> Tensor:
-    return low + (high - low) * torch.rand(size, generator=rng, device=rng.device)
+def _uniform(size: int, moment: Moment, low: float, high: float) -> Tensor:
+    return low + (high - low) * moment.rand(size)
 
 
-def _chosen(size: int, rng: torch.Generator, ratio: float) -> Tensor:
-    return torch.rand(size, generator=rng, device=rng.device) < ratio
+def _chosen(size: int, moment: Moment, ratio: float) -> Tensor:
+    return moment.rand(size) < ratio

@@ -22,9 +22,10 @@ from contracts.params import schema_of
 from embeddings._inference import fingerprint_of
 from embeddings.checkpoint import Checkpoint
 from embeddings.efficientnet_lite import EfficientnetLite
-from embeddings.encoder import pictures as decoded
 from embeddings.encoder import prefetched, unit_column
+from embeddings.encoder import prepared as decoded
 from embeddings.open_clip import OpenClip
+from pretraining.codecs import ImageCodec
 
 SENTENCE = "a brown dog runs over the wet green field while two children watch from afar"
 WORDS = SENTENCE.split()
@@ -38,6 +39,7 @@ class Conv(nn.Module):
     """A small trained-by-nobody image encoder."""
 
     dim = 12
+    codec = ImageCodec(32)
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,7 +9,9 @@ from PIL import Image
 from contracts.decode import square
 from contracts.errors import ConfigError, DataError
 from pretraining.batches import batches, order
-from pretraining.encoders.words import Words
+from pretraining.codecs import ImageCodec
+from pretraining.encoders.words import WordCodec, Words
+from pretraining.objective import Column
 
 
 def png(colour, width=8, height=8):
@@ -35,8 +37,7 @@ class Shards:
 def seen(shards, **changes):
     """Return the uids of each batch, as its images show them."""
     settings = {
-        "reads": ("image",),
-        "side_px": 4,
+        "codecs": {"image": ImageCodec(4)},
         "batch": 3,
         "seed": 0,
         "start": 0,
@@ -129,17 +130,15 @@ def test_texts_become_the_tokens_of_their_record():
     words = Words(width=8, heads=2)
     made = batches(
         Shards([3, 9, 4]),
-        reads=("image", "text"),
-        side_px=4,
+        codecs={"image": ImageCodec(4), "text": words.codec},
         batch=2,
         seed=0,
         start=0,
         steps=6,
-        tokenize=words.tokenize,
     )
     for batch in made:
         uids = batch["image"][:, 0, 0, 0].tolist()
-        assert torch.equal(batch["text"], words.tokenize([f"uid {u}" for u in uids]))
+        assert batch["text"].tolist() == [words.codec.encode(f"uid {u}").tolist() for u in uids]
 
 
 def test_the_middle_square_is_taken_and_averaged():
@@ -169,19 +168,33 @@ def test_a_record_without_text_is_named():
             return {"text": [None for _ in rows]}
 
     with pytest.raises(DataError, match="record 0000000000000007 has no text"):
-        seen(Silent([7]), reads=("text",), tokenize=Words(width=8, heads=2).tokenize)
+        seen(Silent([7]), codecs={"text": WordCodec(8, 4)})
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"reads": ("audio",)}, ConfigError, "no batch has"),
-        ({"reads": ("text",)}, ConfigError, "give its tokenize"),
-    ],
-)
-def test_what_no_batch_can_hold_is_refused_before_the_first(changes, error, message):
-    with pytest.raises(error, match=message):
-        seen(Shards([1]), **changes)
+def test_a_value_of_another_shape_stops_training_and_is_not_spread_over_its_row():
+    class Short(Shards):
+        def read(self, rows):
+            return {"column.x": [[1.0] for _ in rows]}
+
+    with pytest.raises(DataError, match=r"record 0000000000000007: column.x has the shape \(1,\)"):
+        seen(Short([7]), codecs={"x": Column("vector").codec("x", 3)})
+
+
+def test_bound_values_are_columns_of_their_type():
+    class Bound(Shards):
+        def read(self, rows):
+            uids = self.uids[rows].tolist()
+            return {"column.a": uids, "column.b": [[u, -u] for u in uids]}
+
+    codecs = {"a": Column("label").codec("a"), "b": Column("vector").codec("b", 2)}
+    [batch] = batches(Bound([3, 5]), codecs=codecs, batch=2, seed=0, start=0, steps=1)
+    assert (batch["a"].dtype, batch["b"].dtype) == (torch.int64, torch.float32)
+    assert batch["b"].tolist() == [[u, -u] for u in batch["a"].tolist()]
+
+
+def test_a_batch_without_columns_is_refused():
+    with pytest.raises(ConfigError, match="without columns"):
+        seen(Shards([1]), codecs={})
 
 
 def test_an_export_without_records_is_refused():
@@ -194,7 +207,7 @@ def test_a_consumer_that_leaves_early_leaves_no_thread_behind():
 
     before = threading.active_count()
     made = batches(
-        Shards([1, 2]), reads=("image",), side_px=4, batch=2, seed=0, start=0, steps=10**6
+        Shards([1, 2]), codecs={"image": ImageCodec(4)}, batch=2, seed=0, start=0, steps=10**6
     )
     next(made)
     made.close()

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load, save
 
 from contracts.errors import ConfigError, ContractError, DataError
-from pretraining.build import build
 from pretraining.checkpoint import Checkpoint, description_of, exported, rebuild
 from pretraining.objectives.simclr import Simclr
+from tests.pretraining.made import made
 
 
 class Canary:
@@ -22,12 +22,12 @@ class Canary:
 
 
 def simclr(**parameters):
-    return build("simclr", parameters, "small_cnn", {"width": 4}, seed=0)
+    return made("simclr", parameters, "small_cnn", {"width": 4}, seed=0)
 
 
 @pytest.fixture(scope="module")
 def good():
-    return exported(simclr(), {"side_px": 48, "steps": 10})
+    return exported(simclr(), {"arm": "recipe", "steps": 10})
 
 
 def changed(data, edit=None, **tensors):
@@ -42,11 +42,15 @@ def changed(data, edit=None, **tensors):
 
 
 def test_the_same_weights_are_the_same_bytes_and_say_what_they_are(good):
-    assert exported(simclr(), {"steps": 10, "side_px": 48}) == good
+    assert exported(simclr(), {"steps": 10, "arm": "recipe"}) == good
     described = description_of(good)
-    assert described["side_px"] == 48
+    assert described["arm"] == "recipe"
     assert described["made"]["objective"]["name"] == "simclr"
-    assert described["made"]["encoders"]["encoder"]["parameters"] == {"width": 4, "depth": 1}
+    assert described["made"]["encoders"]["encoder"]["parameters"] == {
+        "width": 4,
+        "depth": 1,
+        "side_px": 64,
+    }
 
 
 def test_what_outlives_training_is_the_encoder_alone_ready_to_use(good):
@@ -142,7 +146,7 @@ def test_files_that_are_no_weights_are_refused_by_name_and_nothing_in_them_runs(
 
 def test_weights_whose_header_is_as_long_as_a_pickle_begins_are_read():
     def of_length(padding):
-        return exported(simclr(), {"side_px": 48, "padding": "x" * padding})
+        return exported(simclr(), {"arm": "recipe", "padding": "x" * padding})
 
     lengths = {of_length(padding)[0]: padding for padding in range(0, 256, 8)}
     assert set(rebuild(of_length(lengths[0x80]))) == {"encoder"}
@@ -153,7 +157,7 @@ def test_foreign_code_is_imported_only_where_the_caller_allows_it(tmp_path):
     (tmp_path / "my_encoder.py").write_text(source)
     small = {"width": 16, "heads": 2, "depth": 1}
     name = "./my_encoder.py:Mine"
-    data = exported(build("simclr", {}, name, small, seed=0, recipe_dir=tmp_path), {})
+    data = exported(made("simclr", {}, name, small, seed=0, recipe_dir=tmp_path), {})
     with pytest.raises(DataError, match=r"foreign code, \['./my_encoder.py:Mine'\]"):
         rebuild(data, recipe_dir=tmp_path)
     encoder = rebuild(data, allow=[name], recipe_dir=tmp_path)["encoder"]

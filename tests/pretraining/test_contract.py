@@ -5,26 +5,18 @@ import torch
 
 from contracts.methods import first_line, load, names
 from contracts.params import schema_of
-from pretraining.build import build
+from pretraining.build import roles_of
 from pretraining.checkpoint import exported, rebuild
 from pretraining.train import moment_at
+from tests.pretraining.made import SMALL, batch_of, columns_of, drawn, encoder, fitting, made
 
 OBJECTIVES = names("pretraining.objectives")
 ENCODERS = names("pretraining.encoders")
-CLASSES = {n: load("pretraining.objectives", n) for n in OBJECTIVES}
-READS = {n: load("pretraining.encoders", n).reads for n in ENCODERS}
-IMAGE_ENCODERS = [n for n in ENCODERS if READS[n] == "image"]
-TEXTS = ["a red square", "two blue circles", "", "灰色の猫"] * 2
-SMALL = {"small_cnn": {"width": 4}, "vit": {"width": 16, "depth": 2, "heads": 2}}
-# Each objective with each encoder of what it reads; a text tower beside another is `words`.
-FITTING = {
-    name: [e for e in ENCODERS if READS[e] == (cls.reads[0] if cls.reads != ("text",) else "text")]
-    for name, cls in CLASSES.items()
-}
 every_pair = pytest.mark.parametrize(
-    ("name", "encoder"), [(name, encoder) for name in OBJECTIVES for encoder in FITTING[name]]
+    ("name", "first"), [(name, first) for name in OBJECTIVES for first in fitting(name)]
 )
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+every_encoder = pytest.mark.parametrize("name", ENCODERS)
 
 
 class Recorded(dict):
@@ -39,33 +31,12 @@ class Recorded(dict):
         return super().__getitem__(column)
 
 
-def made(name, encoder=None, seed=0):
-    words = {"width": 16, "depth": 1, "heads": 2, "num_buckets": 64}
-    encoder = encoder or FITTING[name][0]
-    parameters = SMALL.get(encoder, {})
-    return build(name, {}, encoder, parameters, text_encoder_section=words, seed=seed)
-
-
-def images(objective):
-    del objective
-    rng = torch.Generator().manual_seed(3)
-    return torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=rng)
-
-
-# How a column of a batch is made: an objective that reads another needs a line here.
-COLUMNS = {"image": images, "text": lambda objective: objective.tokenize(TEXTS)}
-
-
-def batch_for(objective):
-    return Recorded({column: COLUMNS[column](objective) for column in objective.reads})
-
-
 @every_pair
-def test_the_loss_is_a_finite_scalar_and_its_gradient_reaches_every_weight_of_the_encoders(
-    name, encoder
+def test_the_loss_is_a_finite_scalar_and_its_gradient_reaches_every_weight_that_outlives_training(
+    name, first
 ):
-    objective = made(name, encoder)
-    outputs = objective(batch_for(objective), moment_at(1, 4, seed=0))
+    objective = made(name, first=first)
+    outputs = objective(batch_of(objective), moment_at(1, 4, seed=0))
     for value in outputs.values():
         assert value.ndim == 0
         assert torch.isfinite(value)
@@ -77,34 +48,60 @@ def test_the_loss_is_a_finite_scalar_and_its_gradient_reaches_every_weight_of_th
 
 
 @every_objective
+def test_no_gradient_reaches_a_role_that_is_fixed(name):
+    objective = made(name)
+    objective(batch_of(objective), moment_at(1, 4, seed=0))["loss"].backward()
+    assert set(objective.fixed) <= set(roles_of(type(objective)))
+    for role in objective.fixed:
+        assert all(
+            w.grad is None for w in objective.get_submodule(objective.places[role]).parameters()
+        )
+
+
+@every_objective
 def test_all_randomness_comes_from_the_moment(name):
     objective = made(name)
-    batch = batch_for(objective)
+    batch = batch_of(objective)
 
     def loss(step, noise):
         torch.manual_seed(noise)
-        return objective(batch, moment_at(step, 4, seed=0))["loss"].item()
+        moment = moment_at(step, 4, seed=0)
+        before = moment.rng.get_state()
+        value = objective(batch, moment)["loss"].item()
+        return value, not torch.equal(moment.rng.get_state(), before)
 
     before = torch.get_rng_state()
     assert loss(1, noise=0) == loss(1, noise=1)
     torch.set_rng_state(before)
     objective(batch, moment_at(1, 4, seed=0))
     assert torch.equal(torch.get_rng_state(), before)
-    assert loss(1, noise=0) != loss(2, noise=0)
+    (first, draws), (second, _) = loss(1, noise=0), loss(2, noise=0)
+    assert (first != second) == draws
 
 
 @every_objective
-def test_reads_is_exactly_what_is_touched(name):
+def test_every_column_is_touched_and_no_other(name):
     objective = made(name)
-    batch = batch_for(objective)
+    batch = Recorded(batch_of(objective))
     objective(batch, moment_at(0, 4, seed=0))
-    assert batch.touched == set(objective.reads)
+    assert batch.touched == set(columns_of(objective))
+    assert set(objective.inputs) == set(roles_of(type(objective)))
+
+
+@every_objective
+def test_a_column_that_may_be_left_out_is_not_missed(name):
+    objective = made(name)
+    batch = batch_of(objective)
+    for column, of in objective.columns.items():
+        if of.optional:
+            del batch[column]
+    assert torch.isfinite(objective(batch, moment_at(0, 4, seed=0))["loss"])
 
 
 @every_objective
 def test_the_loss_survives_bfloat16_autocast(name):
     objective = made(name)
-    batch = batch_for(objective)
+    batch = batch_of(objective)
     exact = objective(batch, moment_at(0, 4, seed=0))["loss"]
     with torch.autocast("cpu", torch.bfloat16):
         rough = objective(batch, moment_at(0, 4, seed=0))["loss"]
@@ -112,27 +109,34 @@ def test_the_loss_survives_bfloat16_autocast(name):
 
 
 @every_pair
-def test_what_is_exported_is_rebuilt_to_the_same_outputs(name, encoder):
-    objective = made(name, encoder)
-    modules = rebuild(exported(objective, {"side_px": 32}))
+def test_what_is_exported_is_rebuilt_to_the_same_outputs(name, first):
+    objective = made(name, first=first)
+    modules = rebuild(exported(objective, {"steps": 3}))
     assert set(modules) == set(objective.exports)
     objective.eval()
-    batch = batch_for(objective)
     for export, module in modules.items():
-        column = "text" if hasattr(module, "tokenize") else "image"
-        ours = objective.get_submodule(export)(batch[column])
-        assert torch.equal(module(batch[column]), ours)
+        ours = objective.get_submodule(export)
+        assert module.codec == ours.codec
+        x = drawn(module.codec, 0)
+        assert torch.equal(module(x), ours(x))
 
 
-@pytest.mark.parametrize("encoder", IMAGE_ENCODERS)
+@every_encoder
 @torch.no_grad()
-def test_an_image_encoder_gives_dim_numbers_for_bytes_as_for_floats_whatever_its_batch(encoder):
-    module = load("pretraining.encoders", encoder)(**SMALL.get(encoder, {})).eval()
-    images = torch.randint(0, 256, (6, 3, 48, 48), dtype=torch.uint8)
-    vectors = module(images)
-    assert vectors.shape == (6, module.dim)
-    torch.testing.assert_close(module(images.float() / 255), vectors)
-    torch.testing.assert_close(module(images[2:3]), vectors[2:3], rtol=1e-3, atol=1e-5)
+def test_an_encoder_gives_dim_numbers_for_what_its_codec_gives_whatever_its_batch(name):
+    module = encoder(name).eval()
+    x = drawn(module.codec, 0)
+    vectors = module(x)
+    assert vectors.shape == (8, module.dim)
+    torch.testing.assert_close(module(x[2:3]), vectors[2:3], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in ENCODERS if encoder(n).codec.reads == "image"])
+@torch.no_grad()
+def test_an_image_encoder_takes_floats_as_bytes_and_another_side(name):
+    module = encoder(name).eval()
+    images = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8)
+    torch.testing.assert_close(module(images.float() / 255), module(images))
 
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, *ENCODERS])
@@ -140,7 +144,9 @@ def test_the_keyword_parameters_are_a_schema_and_the_first_line_says_what_it_is(
     folder = "pretraining.objectives" if name in OBJECTIVES else "pretraining.encoders"
     method = load(folder, name)
     schema = schema_of(method)
-    assert schema().model_dump() == {n: f.default for n, f in schema.model_fields.items()}
+    needed = {n: SMALL[name][n] for n, f in schema.model_fields.items() if f.is_required()}
+    defaults = {n: f.default for n, f in schema.model_fields.items() if not f.is_required()}
+    assert schema(**needed).model_dump() == {**defaults, **needed}
     assert 0 < len(first_line(folder, name)) <= 90
     assert first_line(folder, name).endswith(".")
     assert "Reference:" in method.__doc__

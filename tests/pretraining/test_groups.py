@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from contracts.errors import ConfigError
-from pretraining.build import build
 from pretraining.groups import fix, groups
+from tests.pretraining.made import made
 
 WORDS = {"width": 16, "depth": 1, "heads": 2, "num_buckets": 64}
 VIT = {"width": 16, "depth": 2, "heads": 2}
@@ -12,7 +12,7 @@ VIT = {"width": 16, "depth": 2, "heads": 2}
 
 def clip(encoder="vit"):
     parameters = VIT if encoder == "vit" else {"width": 4}
-    return build("clip", {}, encoder, parameters, text_encoder_section=WORDS, seed=0)
+    return made("clip", {}, encoder, parameters, text=WORDS)
 
 
 def multipliers(module, **settings):

@@ -9,8 +9,9 @@ from torch.nn.functional import normalize
 from contracts import decode
 from contracts.decode import square
 from pretraining.batches import batches
-from pretraining.build import build
+from pretraining.codecs import column
 from pretraining.train import train
+from tests.pretraining.made import made
 
 STEPS, SIDE_PX = 60, 48
 
@@ -38,18 +39,16 @@ def test_clip_finds_captions_of_unseen_drawings_many_times_better_than_chance(da
     shards = Drawings(table.filter(~unseen))
     untoned = table.filter(unseen, ~pl.col("skin_tone"))
     tested = Drawings(untoned.unique("caption", keep="first", maintain_order=True).head(200))
-    objective = build("clip", {}, "small_cnn", {}, seed=0)
+    objective = made("clip", {}, "small_cnn", {}, seed=0)
 
     def batches_from(start):
         return batches(
             shards,
-            reads=objective.reads,
-            side_px=SIDE_PX,
+            codecs=objective.codecs,
             batch=128,
             seed=0,
             start=start,
             steps=STEPS,
-            tokenize=objective.tokenize,
         )
 
     def recall_at_10():
@@ -57,7 +56,7 @@ def test_clip_finds_captions_of_unseen_drawings_many_times_better_than_chance(da
         pictures = np.stack([square(decode.image(d), SIDE_PX) for d in tested.image])
         with torch.no_grad():
             images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-            texts = objective.tokenize(tested.text)
+            texts = column(objective.codecs["text"], tested.text)
             cosine = normalize(objective.image_encoder(images)) @ (
                 normalize(objective.text_encoder(texts)).T
             )

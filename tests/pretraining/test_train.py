@@ -13,10 +13,11 @@ from torch.optim.adamw import adamw
 from contracts.errors import ConfigError, DataError
 from contracts.methods import names
 from contracts.uid import random_bits
-from pretraining.build import build
 from pretraining.checkpoint import Checkpoint, exported
+from pretraining.codecs import ImageCodec
 from pretraining.objective import Moment, Objective
 from pretraining.train import check, moment_at, train
+from tests.pretraining.made import batch_of, made
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
@@ -24,9 +25,7 @@ every_objective = pytest.mark.parametrize("name", names("pretraining.objectives"
 
 
 def small(name, encoder="small_cnn", **parameters):
-    words = {"width": 16, "depth": 1, "heads": 2, "num_buckets": 64}
-    own = {"width": 4} if encoder == "small_cnn" else {"width": 8, "depth": 2, "heads": 2}
-    return build(name, parameters, encoder, own, text_encoder_section=words, seed=0)
+    return made(name, parameters, encoder)
 
 
 def made_batches(objective):
@@ -34,12 +33,7 @@ def made_batches(objective):
 
     def batches_from(start):
         for step in range(start, STEPS):
-            rng = torch.Generator().manual_seed(step)
-            image = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=rng)
-            batch = {"image": image}
-            if "text" in objective.reads:
-                batch["text"] = objective.tokenize([f"picture {step} {n}" for n in range(8)])
-            yield batch
+            yield batch_of(objective, seed=step)
 
     return batches_from
 
@@ -106,11 +100,14 @@ def test_resuming_at_any_step_equals_never_stopping_bit_for_bit(name, optimizer,
 
 def plainly_trained(objective):
     """Train with nothing but torch and what the default settings say, written out."""
-    weights = dict(objective.named_parameters())
+    frozen = tuple(f"{path}." for path in objective.frozen)
+    weights = {n: w for n, w in objective.named_parameters() if not n.startswith(frozen)}
     kept = {
         n: (torch.zeros_like(w), torch.zeros_like(w), torch.zeros(())) for n, w in weights.items()
     }
     objective.train()
+    for path in objective.frozen:
+        objective.get_submodule(path).eval()
     for step, batch in enumerate(made_batches(objective)(0)):
         bits = random_bits(np.array([step], dtype=np.uint64), 0, "moment")
         moment = Moment(step / STEPS, torch.Generator().manual_seed(int(bits[0])))
@@ -337,6 +334,7 @@ class Mean(Objective):
         self.encoder = torch.nn.Linear(3, 2)
         torch.nn.init.constant_(self.encoder.weight, 0.1)
         torch.nn.init.constant_(self.encoder.bias, 0.2)
+        self.codecs = {"image": ImageCodec(16)}
         self.steps_done = 0
 
     def forward(self, batch, moment):  # noqa: ARG002

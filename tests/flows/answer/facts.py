@@ -20,6 +20,7 @@ import pytest
 from scipy import stats
 
 from contracts.errors import ConfigError
+from contracts.methods import load
 from contracts.report import Metric
 from contracts.uid import uid_of, uniform
 from embeddings.checkpoint import Checkpoint
@@ -30,7 +31,7 @@ from flows.answer import compare, evaluate, pretrain, sets
 from flows.answer.arms import Arm
 from flows.recipe.sections import CompareSection, parsed
 from pretraining.batches import batches
-from pretraining.build import build
+from pretraining.build import Part, build, roles_of
 from pretraining.checkpoint import description_of, exported, rebuild
 from pretraining.train import train
 from storage import shards
@@ -101,21 +102,23 @@ def encoder(evidence: Evidence, objective: str, name: str, seed: int, tower: str
     }
     encoder_name, parameters, own = encoders.get(objective, ("small_cnn", {}, {}))
     folder = evidence.project.recipe_dir
-    made = build(
-        objective, own, encoder_name, parameters,
-        text_encoder_section=small.WORDS, seed=seed, recipe_dir=folder,
-    )  # fmt: skip
+    parts = {
+        role: Part(name="words", parameters=small.WORDS)
+        if role == "text_encoder"
+        else Part(name=encoder_name, parameters=parameters)
+        for role in roles_of(load("pretraining.objectives", objective, recipe_dir=folder))
+    }
+    made = build(objective, own, parts, seed=seed, recipe_dir=folder)
     if name != "untrained":
         samples = Samples(evidence.rows, evidence.arm(name, seed))
 
         def batches_from(start: int) -> Any:
             return batches(
-                samples, reads=made.reads, side_px=16, batch=8, seed=seed, start=start,
-                steps=STEPS, tokenize=getattr(made, "tokenize", None),
-            )  # fmt: skip
+                samples, codecs=made.codecs, batch=8, seed=seed, start=start, steps=STEPS
+            )
 
         train(made, batches_from, steps=STEPS, lr=1e-3, seed=seed)
-    data = exported(made, {"side_px": 16})
+    data = exported(made, {"steps": STEPS})
     modules = rebuild(data, allow=[objective], recipe_dir=folder)
     return Checkpoint(modules, description_of(data), "cpu", tower=tower)
 
@@ -646,7 +649,7 @@ def check_sections() -> None:
     ]  # fmt: skip
     for more, key in (
         ('name = "look"\n', "evaluate[2].name"), ('name = "a.b"\n', "evaluate[2].name"),
-        ('template = "a {}"\n', "evaluate[2].template"), ('tower = "sound"\n', "evaluate[2].tower"),
+        ('template = "a {}"\n', "evaluate[2].template"), ("tower = 3\n", "evaluate[2].tower"),
         ('cluster = "a.cluster"\n', "evaluate[2].cluster"), ("kk = 3\n", "evaluate[2].kk"),
         ('groups = "meta.motif"\n', "evaluate[2].groups"),
     ):  # fmt: skip

@@ -15,27 +15,25 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 230)}
 MINE = '''
 """An objective over texts alone, and protocols of one's own."""
 
+from typing import Annotated
+
 import numpy as np
 import torch
 
 from contracts.params import Count
 from contracts.report import Metric
 from evaluation.protocol import Test, Train, protocol
-from pretraining.objective import Objective
+from pretraining.objective import Encoder, Objective
 
 
 class Bag(Objective):
     """Texts of a batch should lie far from each other."""
 
-    reads = ("text",)
     exports = ("text_encoder",)
 
-    def __init__(self, text_encoder, *, scale: Count = 1):
+    def __init__(self, text_encoder: Annotated[Encoder, "text"], *, scale: Count = 1):
         super().__init__()
         self.text_encoder, self.scale = text_encoder, scale
-
-    def tokenize(self, texts):
-        return self.text_encoder.tokenize(texts)
 
     def forward(self, batch, moment):
         x_BD = torch.nn.functional.normalize(self.text_encoder(batch["text"]), dim=1)
@@ -94,9 +92,9 @@ random_sets = 2
 ALL, TWO = '["recipe", "random", "all", "untrained"]', '["recipe", "random"]'
 
 WORDS = {"width": 8, "heads": 2, "num_buckets": 64, "max_tokens": 8}
-CNN = {"width": 4}
+CNN = {"width": 4, "side_px": 16}
 TINY_WORDS = "text_encoder = { width = 8, heads = 2, num_buckets = 64, max_tokens = 8 }"
-TINY_CNN = "side_px = 16\nencoder = { width = 4 }"
+TINY_CNN = "encoder = { width = 4, side_px = 16 }"
 LOOK = '[[evaluate]]\nprotocol = "./mine.py:look"\nlabel = "meta.colour"\n'
 HALVES = '[[evaluate]]\nprotocol = "./mine.py:halves"\nlabel = "meta.motif"\n'
 

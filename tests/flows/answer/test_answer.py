@@ -419,7 +419,7 @@ KNN = '[[evaluate]]\nprotocol = "knn"\nlabel = "meta.colour"\n'
     [
         (KNN + 'name = "a"\n' + KNN + 'name = "a"', "evaluate[3].name", "'a' is taken"),
         (KNN + 'name = "a.b"', "evaluate[2].name", "without a dot"),
-        (KNN + 'tower = "sound"', "evaluate[2].tower", "'image' or 'text'"),
+        (KNN + 'tower = "sound"', "evaluate", "the sound tower, which Bag does not export"),
         (KNN + 'tower = "image"', "evaluate", "the image tower, which Bag does not export"),
         (KNN + 'template = "a {}"', "evaluate[2].template", "makes no texts of labels"),
         (

@@ -43,8 +43,8 @@ def made_by(**keys: Any) -> Any:
 
 def test_a_key_that_is_not_given_has_no_part_in_what_a_training_is_known_by():
     assert set(made_by()) == {
-        "objective", "encoder", "text_encoder", "own", "side_px", "batch", "lr", "schedule",
-        "warmup_ratio", "weight_decay", "optimizer",
+        "objective", "own", "roles", "batch", "lr", "schedule", "warmup_ratio", "weight_decay",
+        "optimizer",
     }  # fmt: skip
     assert set(made_by(**GIVEN)) == set(made_by()) | set(GIVEN)
 

@@ -26,8 +26,7 @@ HOLDOUT = '[holdout]\nratio = 0.4\nby_group = "meta.motif"\n'
 TRAIN = """
 [pretrain]
 {objective}
-side_px = 16
-encoder = {{ width = 4 }}
+encoder = {{ width = 4, side_px = 16 }}
 text_encoder = {{ width = 8, heads = 2, num_buckets = 64, max_tokens = 8 }}
 steps = 2
 batch = 8
@@ -166,7 +165,7 @@ def test_weights_of_a_file_are_taken_and_it_is_said_that_their_records_are_unkno
         ('run = "boot@7"', "there is no run 'boot@7' that trained an encoder"),
         ('path = "absent.safetensors"', "there is no"),
         ('recipe = "boot.toml"\ntowr = "text"', "unknown key. Nearest: tower"),
-        ('recipe = "boot.toml"\ntower = "sound"', "'image' or 'text'"),
+        ('recipe = "boot.toml"\ntower = "sound"', "has no sound tower"),
     ],
 )
 def test_what_names_no_encoder_is_refused_with_its_key_before_anything_is_written(
@@ -203,7 +202,7 @@ def test_an_encoder_of_ones_own_objective_is_embedded_with(projects: Callable[[]
     project = projects()
     small.write(project)
     own = TRAIN.format(objective='objective = "./mine.py:Bag"').replace(
-        "encoder = { width = 4 }\n", "", 1
+        "encoder = { width = 4, side_px = 16 }\n", "", 1
     )
     boot = 'name = "boot"\npool = "web"\n[[source]]\npath = "texts.jsonl"\nid = "id"\n' + own
     project.run(boot, "boot", until="pretrain")

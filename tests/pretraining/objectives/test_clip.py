@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from contracts.uid import uniform
-from pretraining.build import build
+from pretraining.codecs import column
 from pretraining.objectives.clip import clip_loss
 from pretraining.train import moment_at, train
+from tests.pretraining.made import made
 
 
 def naive(image, text, scale):
@@ -48,7 +49,7 @@ def test_the_loss_is_that_of_a_double_loop_and_ignores_lengths_and_order():
 
 
 def test_the_scale_starts_at_one_over_the_temperature_and_never_leaves_1_to_100():
-    objective = build("clip", {"temperature": 0.1}, "small_cnn", {"width": 4}, seed=0)
+    objective = made("clip", {"temperature": 0.1}, "small_cnn", {"width": 4}, seed=0)
     assert objective.log_scale.exp().item() == pytest.approx(10)
     for far, limit in ((9.0, 100.0), (-9.0, 1.0)):
         objective.log_scale.data.fill_(far)
@@ -57,9 +58,9 @@ def test_the_scale_starts_at_one_over_the_temperature_and_never_leaves_1_to_100(
 
 
 def test_both_towers_end_in_the_joint_space():
-    objective = build("clip", {"dim": 24}, "small_cnn", {"width": 4}, seed=0).eval()
+    objective = made("clip", {"dim": 24}, "small_cnn", {"width": 4}, seed=0).eval()
     images = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
-    tokens = objective.tokenize(["a", "b", ""])
+    tokens = column(objective.codecs["text"], ["a", "b", ""])
     assert objective.image_encoder(images).shape == (3, 24)
     assert objective.text_encoder(tokens).shape == (3, 24)
     assert objective.image_encoder.encoder(images).shape == (3, 16)
@@ -88,16 +89,17 @@ def two_factors(first, count):
 def test_training_finds_the_caption_of_unseen_images_where_fresh_weights_do_not():
     images, texts = two_factors(0, 512)
     unseen, answers = two_factors(10_000, 240)
-    objective = build("clip", {}, "small_cnn", {"width": 8}, seed=0)
-    tokens = objective.tokenize(texts)
+    objective = made("clip", {}, "small_cnn", {"width": 8}, seed=0)
+    tokens = column(objective.codecs["text"], texts)
     choices = sorted(set(texts))
     assert len(choices) == 6
 
     def accuracy():
         objective.eval()
         with torch.no_grad():
+            tokens = column(objective.codecs["text"], choices)
             cosine = torch.nn.functional.normalize(objective.image_encoder(unseen)) @ (
-                torch.nn.functional.normalize(objective.text_encoder(objective.tokenize(choices))).T
+                torch.nn.functional.normalize(objective.text_encoder(tokens)).T
             )
         found = [choices[i] == answer for i, answer in zip(cosine.argmax(1), answers, strict=True)]
         return sum(found) / len(found)

@@ -6,9 +6,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from pretraining.build import build
 from pretraining.objectives.simclr import nt_xent_loss
 from pretraining.train import moment_at, train
+from tests.pretraining.made import made
 
 
 def naive(first, second, temperature):
@@ -43,10 +43,10 @@ def test_the_loss_is_that_of_a_double_loop_and_ignores_lengths_and_order():
 
 
 def test_two_views_of_an_image_differ_and_stay_pixels():
-    objective = build("simclr", {"blur_ratio": 1.0}, "small_cnn", {"width": 4}, seed=0)
-    rng = moment_at(0, 1, seed=0).rng
+    objective = made("simclr", {"blur_ratio": 1.0}, "small_cnn", {"width": 4}, seed=0)
+    moment = moment_at(0, 1, seed=0)
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    first, second = objective.view(images, rng), objective.view(images, rng)
+    first, second = objective.view(images, moment), objective.view(images, moment)
     assert not torch.equal(first, second)
     for view in (first, second):
         assert view.shape == images.shape
@@ -58,7 +58,7 @@ def test_neighbours_of_unseen_digits_agree_more_after_training_than_before():
     digits = load_digits()
     grey = (digits.images * 15.9375).astype(np.uint8).repeat(4, 1).repeat(4, 2)
     images = torch.from_numpy(grey)[:, None].repeat(1, 3, 1, 1)
-    objective = build(
+    objective = made(
         "simclr",
         {"min_area_ratio": 0.5, "colour_strength": 0.0},
         "small_cnn",

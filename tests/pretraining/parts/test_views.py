@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from pretraining.objective import Moment
 from pretraining.parts.pixels import unit_pixels
 from pretraining.parts.views import (
     LUMA,
@@ -13,8 +14,8 @@ from pretraining.parts.views import (
 )
 
 
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
+def moment(seed=0):
+    return Moment(0.0, torch.Generator().manual_seed(seed))
 
 
 def ramp(count=64, side=32):
@@ -34,18 +35,18 @@ def test_bytes_become_floats_and_floats_stay():
 
 def test_the_whole_area_without_mirror_is_the_image():
     images = torch.rand(4, 3, 16, 16)
-    crops = random_resized_crop(images, rng(), min_area_ratio=1.0)
+    crops = random_resized_crop(images, moment(), min_area_ratio=1.0)
     torch.testing.assert_close(crops, images, rtol=0, atol=1e-5)
 
 
 def test_a_certain_mirror_swaps_left_and_right():
     images = torch.rand(4, 3, 16, 16)
-    crops = random_resized_crop(images, rng(), min_area_ratio=1.0, flip_ratio=1.0)
+    crops = random_resized_crop(images, moment(), min_area_ratio=1.0, flip_ratio=1.0)
     torch.testing.assert_close(crops, images.flip(3), rtol=0, atol=1e-5)
 
 
 def test_crops_have_the_area_the_aspect_and_the_places_that_were_asked_for():
-    crops = random_resized_crop(ramp(512), rng(), min_area_ratio=0.25, max_aspect=4 / 3)
+    crops = random_resized_crop(ramp(512), moment(), min_area_ratio=0.25, max_aspect=4 / 3)
     # On a ramp the steps between neighbours are the box's sides, and the centre is its place.
     width = (crops[:, 0, 16, 20] - crops[:, 0, 16, 12]) * 4
     height = (crops[:, 1, 20, 16] - crops[:, 1, 12, 16]) * 4
@@ -64,20 +65,20 @@ def test_crops_have_the_area_the_aspect_and_the_places_that_were_asked_for():
 
 def test_each_image_of_a_batch_has_its_own_draw_and_equal_generators_equal_draws():
     images = ramp(8)
-    crops = random_resized_crop(images, rng(5), min_area_ratio=0.3)
-    assert torch.equal(crops, random_resized_crop(images, rng(5), min_area_ratio=0.3))
+    crops = random_resized_crop(images, moment(5), min_area_ratio=0.3)
+    assert torch.equal(crops, random_resized_crop(images, moment(5), min_area_ratio=0.3))
     assert len(crops.flatten(1).unique(dim=0)) == 8
 
 
 def test_colours_without_strength_stay():
     images = torch.rand(8, 3, 8, 8)
-    same = random_colours(images, rng(), strength=0.0, jitter_ratio=1.0, grey_ratio=0.0)
+    same = random_colours(images, moment(), strength=0.0, jitter_ratio=1.0, grey_ratio=0.0)
     torch.testing.assert_close(same, images, rtol=0, atol=1e-6)
 
 
 def test_a_grey_image_has_its_luma_in_every_channel():
     images = torch.rand(8, 3, 8, 8)
-    grey = random_colours(images, rng(), strength=0.0, grey_ratio=1.0)
+    grey = random_colours(images, moment(), strength=0.0, grey_ratio=1.0)
     luma = (images * torch.tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
     torch.testing.assert_close(grey, luma.expand_as(images), rtol=0, atol=1e-6)
 
@@ -96,9 +97,9 @@ def test_brightness_scales_and_no_saturation_is_luma():
 
 
 def test_jitter_is_brightness_saturation_hue_then_contrast_about_the_mean_luma():
-    images = 0.4 + 0.2 * torch.rand(16, 3, 8, 8, generator=rng(1))
+    images = 0.4 + 0.2 * torch.rand(16, 3, 8, 8, generator=moment(1).rng)
     strength = 0.3
-    drawn = rng(7)
+    drawn = moment(7).rng
     factors = [1 + 0.24 * (2 * torch.rand(16, generator=drawn) - 1) for _ in range(3)]
     hue = 0.06 * (2 * torch.rand(16, generator=drawn) - 1)
     expected = []
@@ -107,13 +108,13 @@ def test_jitter_is_brightness_saturation_hue_then_contrast_about_the_mean_luma()
         coloured = torch.einsum("ij,jhw->ihw", matrix, image)
         level = (coloured * torch.tensor(LUMA)[:, None, None]).sum(0).mean()
         expected.append((contrast * coloured + (1 - contrast) * level).clamp(0, 1))
-    views = random_colours(images, rng(7), strength=strength, jitter_ratio=1.0, grey_ratio=0.0)
+    views = random_colours(images, moment(7), strength=strength, jitter_ratio=1.0, grey_ratio=0.0)
     torch.testing.assert_close(views, torch.stack(expected), rtol=0, atol=1e-5)
 
 
 def test_about_the_stated_share_is_jittered_and_made_grey():
     images = torch.rand(2000, 3, 2, 2)
-    views = random_colours(images, rng(), strength=0.5)
+    views = random_colours(images, moment(), strength=0.5)
     changed = (views - images).abs().amax((1, 2, 3)) > 1e-4
     grey = (views - views[:, :1]).abs().amax((1, 2, 3)) < 1e-5
     assert changed.float().mean().item() == pytest.approx(1 - 0.2 * 0.8, abs=0.03)
@@ -123,9 +124,9 @@ def test_about_the_stated_share_is_jittered_and_made_grey():
 def test_a_blurred_point_is_a_gaussian_and_keeps_its_sum():
     image = torch.zeros(1, 3, 224, 224)
     image[:, :, 112, 112] = 1.0
-    drawn = rng(3)
+    drawn = moment(3).rng
     sigma = 0.1 + 1.9 * torch.rand(1, generator=drawn).item()
-    blurred = random_blur(image, rng(3), blur_ratio=1.0)[0, 0]
+    blurred = random_blur(image, moment(3), blur_ratio=1.0)[0, 0]
     assert blurred.sum().item() == pytest.approx(1, abs=1e-5)
     ratio = blurred[112, 113] / blurred[112, 112]
     assert ratio.item() == pytest.approx(math.exp(-0.5 / sigma**2), rel=1e-4)
@@ -133,9 +134,9 @@ def test_a_blurred_point_is_a_gaussian_and_keeps_its_sum():
 
 
 def test_blur_touches_about_its_share_and_never_a_flat_image():
-    images = torch.rand(200, 1, 112, 112, generator=rng(4))
-    changed = (random_blur(images, rng(), blur_ratio=0.5) != images).flatten(1).any(1)
+    images = torch.rand(200, 1, 112, 112, generator=moment(4).rng)
+    changed = (random_blur(images, moment(), blur_ratio=0.5) != images).flatten(1).any(1)
     assert changed.float().mean().item() == pytest.approx(0.5, abs=0.1)
-    assert random_blur(images, rng(), blur_ratio=0.0) is images
+    assert random_blur(images, moment(), blur_ratio=0.0) is images
     flat = torch.full((2, 3, 32, 32), 0.3)
-    torch.testing.assert_close(random_blur(flat, rng(), blur_ratio=1.0), flat)
+    torch.testing.assert_close(random_blur(flat, moment(), blur_ratio=1.0), flat)

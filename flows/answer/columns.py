@@ -1,0 +1,145 @@
+"""Columns of a training beyond payload and text: values of expressions over notes, a row a record.
+
+They lie in the table of an arm's records, as `column.<name>`; nothing is written into shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from contracts import methods
+from contracts.errors import ConfigError, DataError, Problem
+from contracts.uid import hex_uid
+from flows.measure.runtime import Runtime
+from flows.recipe.expressions import Expression, evaluate_expression
+from flows.recipe.sections import PretrainSection
+
+PREFIX = "column."
+
+
+def bound(runtime: Runtime, section: PretrainSection, recipe_dir: Path) -> pl.DataFrame | None:
+    """Return uid and `column.<name>` of every record that may be trained on; None without columns.
+
+    Texts as labels are numbered by their sorted names over the whole version of the pool, held-out
+    records among them, so that every arm numbers alike.
+
+    Raises:
+        ConfigError: an expression gives something else than the objective's column.
+        DataError: there are more classes than the objective has.
+    """
+    if not section.bound():
+        return None
+    objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
+    found = []
+    for name, text in section.bound().items():
+        of = objective.columns.get(name)
+        kind = of.kind if of is not None else "vector"
+        expression = Expression(text)
+        masks = runtime.live if kind == "label" else runtime.visible
+        flat = runtime.frame(expression.paths, masks)
+        values = evaluate_expression(flat, expression.polars, expression.text)
+        key = f"pretrain.columns.{name}"
+        values = _typed(values, kind, key)
+        if of is not None and of.classes is not None:
+            most = _parameter(section, objective, of.classes)
+            classes = int(values.max() or 0) + 1  # type: ignore[arg-type]
+            if classes > most:
+                raise DataError(f"{key}: has {classes} classes, but {of.classes} is {most}.")
+        found.append(flat.select("uid", values.alias(f"{PREFIX}{name}")))
+    first, *others = found
+    for other in others:
+        first = first.join(other, on="uid", how="inner")
+    return first
+
+
+def of_arm(
+    columns: pl.DataFrame, frame: pl.DataFrame, section: PretrainSection, recipe_dir: Path
+) -> pl.DataFrame:
+    """Return an arm's records with their columns, in the order of the arm.
+
+    Raises:
+        DataError: a record of the arm has no value where the objective needs one.
+    """
+    objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
+    joined = frame.join(columns, on="uid", how="left", maintain_order="left")
+    for name, text in section.bound().items():
+        column = f"{PREFIX}{name}"
+        of = objective.columns.get(name)
+        missing = joined.filter(pl.col(column).is_null())
+        if not missing.height:
+            continue
+        if of is None or not of.optional:
+            raise DataError(
+                f"pretrain.columns.{name}: {missing.height:,} of {joined.height:,} records that "
+                f"are trained on have no {text}, the first is {hex_uid(missing['uid'][0])}. "
+                f"Drop them with a rule, {text} IS NOT NULL."
+            )
+        joined = joined.with_columns(_filled(joined[column]))
+    return joined
+
+
+def dims(rows: pl.DataFrame) -> dict[str, int]:
+    """Return how many numbers the vectors of an arm have, by the name of their column."""
+    return {
+        name.removeprefix(PREFIX): int(dtype.size)
+        for name, dtype in rows.schema.items()
+        if name.startswith(PREFIX) and isinstance(dtype, pl.Array)
+    }
+
+
+def codecs(section: PretrainSection, objective: Any, rows: pl.DataFrame) -> Mapping[str, Any]:
+    """Return the codec of each column that the recipe binds for an objective."""
+    known = dims(rows)
+    return {
+        name: objective.columns[name].codec(name, known.get(name)) for name in section.columns or ()
+    }
+
+
+def _typed(values: pl.Series, kind: str, key: str) -> pl.Series:
+    """Return values as a column of the kind."""
+    dtype = values.dtype
+    if kind == "label" and dtype in (pl.String, pl.Boolean, pl.Categorical):
+        return (values.cast(pl.String).rank("dense").cast(pl.Int64) - 1).alias(values.name)
+    if kind == "label" and dtype.is_integer():
+        if values.min() is not None and int(values.min()) < 0:  # type: ignore[arg-type]
+            raise DataError(f"{key}: a label is below 0.")
+        return values.cast(pl.Int64)
+    if kind == "number" and (dtype.is_numeric() or dtype == pl.Boolean):
+        return values.cast(pl.Float32)
+    if kind == "vector" and isinstance(dtype, pl.Array) and dtype.inner.is_numeric():
+        return values.cast(pl.Array(pl.Float32, dtype.size))
+    if kind == "vector" and isinstance(dtype, pl.List) and dtype.inner.is_numeric():
+        lengths = values.drop_nulls().list.len().unique()
+        if len(lengths) != 1:
+            raise ConfigError(
+                [Problem(key, f"gives lists of {len(lengths)} lengths, not vectors.")]
+            )
+        return values.cast(pl.Array(pl.Float32, int(lengths[0])))
+    raise ConfigError([Problem(key, f"gives {dtype}, where a {kind} is read.")])
+
+
+def _filled(values: pl.Series) -> pl.Series:
+    """Return values with -1 for a label that is null, NaN for a number, and a vector of NaN."""
+    if isinstance(values.dtype, pl.Array):
+        nothing = [float("nan")] * int(values.dtype.size)
+        return (
+            pl.select(
+                pl.when(values.is_null())
+                .then(pl.lit([nothing], dtype=values.dtype))
+                .otherwise(values)
+            )
+            .to_series()
+            .alias(values.name)
+        )
+    return values.fill_null(-1 if values.dtype == pl.Int64 else float("nan"))
+
+
+def _parameter(section: PretrainSection, objective: Any, name: str) -> int:
+    from contracts.params import parse
+
+    own = {name: section.own[name]} if name in section.own else {}
+    return int(parse(objective, own, where="pretrain")[name])
