@@ -12,6 +12,9 @@ from flows import run as runs
 from flows.dry import share_interval
 from flows.recipe.planner import plan
 
+# A hundred draws are made once.
+pytestmark = pytest.mark.xdist_group("dry")
+
 RECIPE = """
 name = "web"
 [[source]]
