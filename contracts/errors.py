@@ -4,6 +4,7 @@
   * ConfigError         78  a recipe, parameter or call is wrong; nothing has run yet
   * ContractError       78  a method broke what it declares; a bug in the method
   * DataError           65  the data is not what the method needs, or an artefact is damaged
+    * DivergedError     65  a training led to numbers that are not finite
   * StorageError        74  a path cannot be read or written
     * BusyError         73  another run holds what this one needs
     * ServiceError      69  a service that was asked for cannot be reached
@@ -61,6 +62,10 @@ class DataError(CurationError):
     """The data is not what the method needs, or a stored artefact is damaged."""
 
     exit_code = 65
+
+
+class DivergedError(DataError):
+    """A training led to a loss or to weights that are not finite."""
 
 
 class StorageError(CurationError):

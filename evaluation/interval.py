@@ -73,7 +73,7 @@ def by_influence(value: float, influence_N: ArrayLike) -> Metric:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far an arm lies from random sets of equal size, and its 95 % interval.
+    """How far an arm lies from random sets of equal size, and its interval, of 95 % as a rule.
 
     Attributes:
         value: mean of the arm less mean of the random sets.
@@ -105,12 +105,14 @@ def prediction(
     over_items: float | None = None,
     *,
     higher_is_better: bool = True,
+    level: float = LEVEL,
 ) -> Difference:
     """Return where an arm lies among random sets: `claim = "set"`.
 
     mean(arm) - mean(random) +- t(0.975, R - 1) * sqrt(sd^2 (1 + 1 / R) + over_items), sd that of
     the R random sets. So the arm differs where it lies outside of what one more random set would
-    reach. Its own trainings average the luck of training out; the luck of its set is in sd.
+    reach. Its own trainings average the luck of training out; the luck of its set is in sd. With
+    another `level`, the share of intervals that may err, it is t(1 - level / 2, R - 1).
 
     Reference: Hahn and Meeker 1991, Statistical Intervals, section 4.8.
     Raises:
@@ -123,7 +125,7 @@ def prediction(
             f"found {arm.shape} and {random.shape}."
         )
     value, sd = float(arm.mean() - random.mean()), float(random.std(ddof=1))
-    return _difference("set", value, len(random), sd, over_items, higher_is_better)
+    return _difference("set", value, len(random), sd, over_items, higher_is_better, level)
 
 
 def paired(
@@ -132,11 +134,12 @@ def paired(
     over_items: float | None = None,
     *,
     higher_is_better: bool = True,
+    level: float = LEVEL,
 ) -> Difference:
     """Return how far an arm lies from random over disjoint parts of a pool: `claim = "rule"`.
 
     With d = arm - random part by part: mean(d) +- t(0.975, P - 1) * sqrt(sd(d)^2 / P +
-    over_items).
+    over_items); with another `level` t(1 - level / 2, P - 1).
 
     Reference: Student 1908, The probable error of a mean, Biometrika 6.
     Raises:
@@ -150,25 +153,33 @@ def paired(
         )
     d = arm - random
     value, sd = float(d.mean()), float(d.std(ddof=1))
-    return _difference("rule", value, len(d), sd, over_items, higher_is_better)
+    return _difference("rule", value, len(d), sd, over_items, higher_is_better, level)
 
 
 def _difference(
-    claim: Claim, value: float, n: int, sd: float, over_items: float | None, higher: bool
+    claim: Claim,
+    value: float,
+    n: int,
+    sd: float,
+    over_items: float | None,
+    higher: bool,
+    level: float,
 ) -> Difference:
     from scipy.special import stdtr  # scipy.stats takes a second to import.
 
-    half = half_width(claim, n, sd, over_items)
+    half = half_width(claim, n, sd, over_items, level)
     error = _error(claim, n, sd, over_items)
     p = 2 * float(stdtr(n - 1, -abs(value) / error)) if error else float(value == 0)
     return Difference(value, value - half, value + half, n, sd, over_items, p, higher)
 
 
-def half_width(claim: Claim, n: int, sd: float, over_items: float | None) -> float:
+def half_width(
+    claim: Claim, n: int, sd: float, over_items: float | None, level: float = LEVEL
+) -> float:
     """Return the smallest difference that n random sets, or parts, can tell from none."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, _TAILS[1])) * _error(claim, n, sd, over_items)
+    return float(stdtrit(n - 1, 1 - level / 2)) * _error(claim, n, sd, over_items)
 
 
 def _error(claim: Claim, n: int, sd: float, over_items: float | None) -> float:

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from contracts.errors import ConfigError, ContractError, DataError
+from contracts.errors import ConfigError, ContractError, DataError, DivergedError
 from pretraining.build import Description, Part, Role, assemble
 from pretraining.objective import Objective
 
@@ -234,10 +234,10 @@ def refuse_other_weights(expected: Tensors, found: Tensors, what: str) -> None:
 
 
 def refuse_non_finite(tensors: Tensors, what: str) -> None:
-    """Raise DataError where a number is NaN or infinite."""
+    """Raise DivergedError where a number is NaN or infinite."""
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"{what}: {name} has numbers that are not finite.")
+            raise DivergedError(f"{what}: {name} has numbers that are not finite.")
 
 
 def _exports(objective: Objective) -> dict[str, Tensor]:

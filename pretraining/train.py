@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contracts.errors import ConfigError, DataError, Problem
+from contracts.errors import ConfigError, DataError, DivergedError, Problem
 from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of
 from contracts.uid import random_bits
 from pretraining import optim, schedules
@@ -51,7 +51,8 @@ def train(
     resume: Checkpoint | None = None,
     device: str = "cpu",
     log: Log | None = None,
-    stop: Callable[[], bool] | None = None,
+    stop: Callable[[int], bool] | None = None,
+    begin: Checkpoint | None = None,
     *,
     steps: Count,
     lr: Positive,
@@ -95,7 +96,11 @@ def train(
         device: `cpu` or `cuda`.
         log: is told the number of steps done, and the loss, the rate, what else the objective
             returns, and with `clip_norm` the norm before it, `gradient_norm`.
-        stop: is asked after every step; true saves and ends the training there.
+        stop: is asked after every step, with the number done; true saves and ends the training
+            there.
+        begin: a state of another training of this objective, to begin from: its weights, its
+            optimizer and its losses, at its step. Whatever follows from the step and the progress
+            is this training's own.
         steps: in all, not from `resume` on.
         lr: the full rate; step s uses the schedule's share at progress (s + 1/2) / steps.
         schedule: what follows the linear warm-up, a function of `pretraining.schedules`.
@@ -120,9 +125,10 @@ def train(
 
     Raises:
         ConfigError: a setting does not fit the schedule, the objective or the batch, or the
-            checkpoint is of a run with other parameters or on another device.
-        DataError: a loss or a weight is not finite, or the batches end too early; what was saved
-            before stays good.
+            checkpoint is of a run with other parameters or on another device, or `begin` is of
+            another objective or beyond the steps.
+        DivergedError: a loss or a weight is not finite; what was saved before stays good.
+        DataError: the batches end too early.
     """
     of_schedule = {
         "cycles": cycles,
@@ -159,10 +165,17 @@ def train(
         "dtype": "bfloat16" if kind == "cuda" else "float32",
         "threads": torch.get_num_threads(),
     }
+    if begin is not None:
+        _refuse_other_run(begin, run, numerics, keys=("made", "device"))
+        if begin.step >= steps:
+            raise ConfigError(f"a training of {steps} steps cannot begin at step {begin.step}.")
+        run["begin"] = {"step": begin.step, "run": begin.metadata["run"]}
     run = json.loads(json.dumps(run))  # a tuple is a list, as in a checkpoint that was read
     if resume is not None:
         _refuse_other_run(resume, run, numerics)
-        numerics = dict(resume.metadata["numerics"])
+    state_before = resume or begin
+    if state_before is not None:
+        numerics = dict(state_before.metadata["numerics"])
     objective.to(device).train()
     fix(objective, objective.frozen)
     trained = groups(
@@ -171,7 +184,7 @@ def train(
     fix(objective, freeze)
     update = optim.optimizer(optimizer, trained)
     losses = np.zeros(steps)
-    done = 0 if resume is None else _restore(resume, objective, update, losses)
+    done = 0 if state_before is None else _restore(state_before, objective, update, losses)
     batches = batches_from(done) if done < steps else iter(())
 
     def state() -> Checkpoint:
@@ -205,7 +218,7 @@ def train(
             done += 1
             if log is not None:
                 log(done, {**outputs, "lr": rate})
-            stopped = stop is not None and stop()
+            stopped = stop is not None and stop(done)
             if save is not None and (stopped or done % save_every == 0 or done == steps):
                 save(state())
             if stopped:
@@ -281,7 +294,7 @@ def _gradients(
         for name, value in outputs.items():
             scalars[name] = scalars.get(name, 0.0) + float(value.detach()) / parts
         if not math.isfinite(scalars["loss"]):
-            raise DataError(
+            raise DivergedError(
                 f"the loss is {scalars['loss']} at {where}: what was saved before is good. "
                 "Lower lr, or look for records with extreme values."
             )
@@ -326,14 +339,18 @@ def _state(objective: Objective) -> dict[str, Tensor]:
 
 
 def _refuse_other_run(
-    resume: Checkpoint, run: Mapping[str, Any], numerics: Mapping[str, Any]
+    resume: Checkpoint,
+    run: Mapping[str, Any],
+    numerics: Mapping[str, Any],
+    keys: Collection[str] | None = None,
 ) -> None:
+    """Refuse a state of a run that differs in a key, or in one of these."""
     there = {**resume.metadata["run"], "device": resume.metadata["numerics"]["device"]}
     here = {**run, "device": numerics["device"]}
     differ = [
         f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
         for key in {**here, **there}
-        if there.get(key) != here.get(key)
+        if (keys is None or key in keys) and there.get(key) != here.get(key)
     ]
     if differ:
         raise ConfigError(

@@ -39,7 +39,8 @@ def made_batches(objective):
 
 
 def trained(objective, save=None, resume=None, **changes):
-    given = {key: changes.pop(key) for key in ("log", "stop", "device") if key in changes}
+    positional = ("log", "stop", "device", "begin")
+    given = {key: changes.pop(key) for key in positional if key in changes}
     settings = {"steps": STEPS, "lr": 0.01, "seed": 0, "save_every": 1, **changes}
     return train(objective, made_batches(objective), save, resume, **given, **settings)
 
@@ -224,15 +225,53 @@ def test_the_global_generator_is_neither_read_nor_moved():
 def test_a_stopped_training_saves_where_it_stands_and_goes_on_from_there():
     saved, asked = [], []
 
-    def stop():
-        asked.append(len(asked))
-        return len(asked) == 3
+    def stop(done):
+        asked.append(done)
+        return done == 3
 
     stopped = trained(small("clip"), saved.append, stop=stop, save_every=100)
+    assert asked == [1, 2, 3]
     assert [c.step for c in saved] == [3]
     assert stopped.checkpoint.step == len(stopped.losses) == 3
     rest = trained(small("clip"), resume=saved[0], save_every=100)
     assert rest.checkpoint.to_bytes() == trained(small("clip")).checkpoint.to_bytes()
+
+
+# Half of the 8 steps, with a decay over the last two of these four.
+BRANCH = {"steps": 4, "schedule": "warmup_stable_decay", "warmup_ratio": 0.25, "decay_ratio": 0.5}
+TRUNK = {"schedule": "constant", "warmup_ratio": 0.125, "save_every": 100}
+
+
+@every_objective
+def test_a_branch_of_a_trunk_ends_as_a_training_that_went_its_whole_way_bit_for_bit(name):
+    trunk = trained(small(name), stop=lambda done: done == 2, **TRUNK).checkpoint
+    saved = []
+    branch = trained(small(name), saved.append, begin=trunk, **BRANCH)
+    whole = trained(small(name), **BRANCH)
+    assert branch.losses.tolist() == whole.losses.tolist()
+    assert exported(branch.objective, {}) == exported(whole.objective, {})
+    # What it began from is of its identity: it is no state of the training that went all the way.
+    told = branch.checkpoint.metadata["run"]
+    assert told == {
+        **whole.checkpoint.metadata["run"], "begin": {"step": 2, "run": trunk.metadata["run"]},
+    }  # fmt: skip
+    assert [c.step for c in saved] == [3, 4]
+    resumed = trained(small(name), resume=saved[0], begin=trunk, **BRANCH)
+    assert resumed.checkpoint.to_bytes() == branch.checkpoint.to_bytes()
+    with pytest.raises(ConfigError, match="of another run: begin is None there"):
+        trained(small(name), resume=whole.checkpoint, begin=trunk, **BRANCH)
+    with pytest.raises(ConfigError, match=r"of another run: begin is \{'step': 2"):
+        trained(small(name), resume=saved[0], **BRANCH)
+
+
+def test_a_training_begins_with_what_is_its_own_and_not_beyond_its_end():
+    trunk = trained(small("clip"), stop=lambda done: done == 2, **TRUNK).checkpoint
+    other = trained(small("clip"), begin=trunk, **{**BRANCH, "lr": 0.001, "seed": 1})
+    assert other.checkpoint.metadata["run"]["lr"] == 0.001
+    with pytest.raises(ConfigError, match="a training of 2 steps cannot begin at step 2"):
+        trained(small("clip"), begin=trunk, **{**BRANCH, "steps": 2})
+    with pytest.raises(ConfigError, match="is of another run: made is"):
+        trained(small("simclr"), begin=trunk, **BRANCH)
 
 
 def test_it_saves_every_so_many_steps_and_at_the_end():
@@ -381,7 +420,7 @@ def test_gradients_are_clipped_to_the_norm_of_all_together():
     result = trained(
         Mean(), log=lambda _, scalars: told.append(scalars), optimizer="sgd", lr=1.0,
         schedule="constant", warmup_ratio=0.0, weight_decay=0.0, clip_norm=0.01,
-        stop=lambda: True,
+        stop=lambda _: True,
     )  # fmt: skip
     # At a rate of 1 and without decay the first step is the gradient itself.
     moved = [w - Mean().state_dict()[name] for name, w in weights_of(result).items()]
