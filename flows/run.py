@@ -12,7 +12,7 @@ import polars as pl
 
 from contracts import methods
 from contracts.errors import ConfigError, DataError, nearest
-from flows.answer import arms, columns, compare, evaluate, pretrain, sets
+from flows.answer import arms, columns, compare, evaluate, grid, pretrain, sets
 from flows.answer.check import check_stages
 from flows.export import datacard, destination, ready_lines
 from flows.export import export as exporting
@@ -391,7 +391,13 @@ def _pretrain(this: Run) -> None:
         recipe_dir=recipe.recipe_dir,
         device=this.options.device,
     )
+    if holdout is not None:
+        # The encoder of a grid is that of the cell that answers.
+        cell = grid.Cell(compared["lr"], compared["budget"], compared["steps"])
+        training = grid.training(training, cell, comparison.grid)
     this.checkpoint = pretrain.trained(training)
+    if training.trunk is not None:
+        pretrain.drop_states(training)
     this.result["checkpoint"] = str(this.store.path(this.checkpoint))
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from contracts.errors import ConfigError, nearest
+from contracts.errors import ConfigError, DataError, nearest
 from contracts.report import Metric
-from flows.answer import arms, evaluate
+from flows.answer import arms, evaluate, grid
 from flows.answer.asked import ask
-from flows.answer.evaluate import Evaluated, EvaluateSection, Evaluation, HoldOut, evaluated
+from flows.answer.evaluate import Evaluated, EvaluateSection, Evaluation, HoldOut
+from flows.answer.grid import Cell
 from flows.answer.pretrain import Training
 from flows.answer.sets import OTHER, Set, other_plan
 from flows.measure.runtime import Runtime
@@ -27,6 +28,8 @@ LEARNED = 2.0
 """Sd between random sets by which they must lie above the untrained encoder."""
 
 Values = Mapping[str, Sequence[Metric]]
+ByCell = Mapping[Cell, Mapping[str, list[Evaluated]]]
+"""Of each cell of the grid the arms' trainings."""
 
 
 def check(
@@ -65,7 +68,22 @@ def check(
             problems.add("compare.arms", f"{arm}: is no arm.{nearest(arm, [*ARMS, OTHER])}")
     if ("stratified" in comparison.arms) != (comparison.stratify_by is not None):
         problems.add("compare.stratify_by", 'goes with the arm "stratified".')
+    if comparison.grid == "full":
+        _check_grid(recipe, comparison, problems)
     problems.raise_any()
+
+
+def _check_grid(recipe: Recipe, comparison: CompareSection, problems: Problems) -> None:
+    section = recipe.pretrain
+    if "random" not in comparison.arms:
+        problems.add("compare.grid", 'of "full" the random sets choose the rate: name that arm.')
+    if section is not None and (comparison.steps or section.steps) < 2:
+        problems.add("compare.grid", '"full" needs two steps or more, the last of which decay.')
+    if section is not None and section.warmup_ratio > grid.TRUNK_RATIO:
+        problems.add(
+            "pretrain.warmup_ratio",
+            f'is above {grid.TRUNK_RATIO}, where with [compare] grid = "full" the decay begins.',
+        )
 
 
 def compare(
@@ -91,48 +109,65 @@ def compare(
         on_line: told what differences can be found, before they are.
 
     Returns:
-        answer, claim, objective, steps, seeds of the recipe's trainings, arms: records and draws
+        answer, claim, objective, seeds of the recipe's trainings; grid, and of its cell that
+        answers lr, budget and steps; arms: records and draws
         of the first set of each, and how many trainings it has; metrics: values by
         arm and training, the differences to the random sets with their intervals, and intervals
         within the first training, which are bootstraps over items; unencoded: where an encoder
         gave records no vector; passed_over, sealed: of the hold-out.
     """
     steps = comparison.steps or section.steps
-    tasks = {
-        arm: [
-            Evaluation(
-                Training(
-                    runtime.store.root, runtime.pool.name, made[arm][i], section,
-                    0 if arm == "untrained" else steps, seed,
-                    runtime.plan.recipe.recipe_dir, runtime.device,
-                ),
-                sections,
-                holdout.records,
-                runtime.pool.parts,
-            )
-            for i, (_, seed) in enumerate(of)
-        ]
-        for arm, of in sets.items()
-    }  # fmt: skip
+    recipe = runtime.plan.recipe
+    rates = grid.rows(section, steps, comparison.grid)
+    ways = evaluate.metrics(recipe, sections)
+    wanted = comparison.metric or next(iter(ways))
+
+    def training(arm: str, number: int, seed: int, cell: Cell) -> Training:
+        plain = Training(
+            runtime.store.root, runtime.pool.name, made[arm][number], section,
+            0 if arm == "untrained" else steps, seed, recipe.recipe_dir, runtime.device,
+        )  # fmt: skip
+        return grid.training(plain, cell, comparison.grid)
+
     # The random sets come first: two of them tell what can be found.
-    order = sorted(tasks, key=lambda arm: arm != "random")
-    wanted = comparison.metric or next(iter(evaluate.metrics(runtime.plan.recipe, sections)))
-    foreseen = "random" not in tasks or _foresee(runtime, wanted, comparison, steps, on_line)
-    by_arm: dict[str, list[Evaluated]] = {arm: [] for arm in order}
-    results = runtime.workers.map(evaluated, (task for arm in order for task in tasks[arm]))
-    with runtime.bar("training and evaluating", sum(map(len, tasks.values()))) as advance:
-        for arm in order:
-            for _, measured in zip(tasks[arm], results, strict=False):
-                by_arm[arm].append(measured)
-                advance(1)
-                if not foreseen and len(by_arm["random"]) == 2:
-                    _foresee_by(by_arm["random"], wanted, comparison, on_line)
-                    foreseen = True
-    by_arm = {arm: by_arm[arm] for arm in sets}
+    order = sorted(sets, key=lambda arm: arm != "random")
+    # The initial weights are the same in every cell.
+    every_cell = tuple(cell for cells in rates for cell in cells)
+    work = [
+        (arm, cells, [training(arm, i, seed, cell) for cell in cells])
+        for arm in order
+        for i, (_, seed) in enumerate(sets[arm])
+        for cells in (rates if arm != "untrained" else (every_cell,))
+    ]
+    foreseen = "random" not in sets or _foresee(runtime, wanted, comparison, steps, on_line)
+    grid.foretell(runtime.store, [of for _, _, of in work], runtime.workers, on_line)
+    by_cell: ByCell = {cell: {arm: [] for arm in sets} for cell in every_cell}
+    results = runtime.workers.map(
+        grid.evaluated_in_turn,
+        (
+            [Evaluation(one, sections, holdout.records, runtime.pool.parts) for one in of]
+            for _, _, of in work
+        ),
+    )
+    with runtime.bar("training and evaluating", sum(len(of) for _, _, of in work)) as advance:
+        for (arm, cells, of), measured in zip(work, results, strict=True):
+            for cell, one in zip(cells, measured, strict=True):
+                by_cell[cell][arm].append(one)
+            advance(len(of))
+            if not foreseen and all(len(by_cell[cell]["random"]) == 2 for cell in every_cell):
+                two = by_cell[_decides(by_cell, wanted, ways)]["random"]
+                _foresee_by(two, wanted, comparison, on_line)
+                foreseen = True
+    decides = _decides(by_cell, wanted, ways)
+    by_arm = by_cell[decides]
     metrics = found({arm: [run.metrics for run in of] for arm, of in by_arm.items()}, comparison)
     # With claim = "rule" the recipe has a set in each part.
     of_recipe = {arm.content: arm.draws for arm in made.get("recipe", ())}
-    answer = answered(metrics, comparison, sum(of_recipe.values()), steps)
+    answer = answered(
+        metrics, comparison, sum(of_recipe.values()), decides.steps,
+        cells_of(by_cell, decides, metrics, comparison),
+        saved_of(by_cell, decides, metrics, comparison),
+    )  # fmt: skip
     if answer is not None:
         question = {
             "kept": " ".join(of_recipe), "metric": answer["metric"],
@@ -145,7 +180,10 @@ def compare(
         "answer": answer,
         "claim": comparison.claim,
         "objective": section.objective,
-        "steps": steps,
+        "grid": comparison.grid,
+        "lr": decides.lr,
+        "budget": decides.budget,
+        "steps": decides.steps,
         "seeds": [seed for _, seed in sets.get("recipe", next(iter(sets.values())))],
         "arms": {
             name: {"records": of[0].records, "draws": of[0].draws, "trainings": len(of)}
@@ -190,20 +228,26 @@ def found(by_arm: Mapping[str, Sequence[Mapping[str, Metric]]], comparison: Comp
                 difference, p_corrected=corrected[name, pair]
             )
     for metric in metrics.values():
-        cannot_tell = metric["learned"] is not None and metric["learned"] < LEARNED
         metric["differences"] = {
             pair: asdict(difference)
-            | {"verdict": CANNOT_TELL if cannot_tell else verdict(difference, metric["worth"])}
+            | {"verdict": verdict(difference, metric["worth"]) if _learned(metric) else CANNOT_TELL}
             for pair, difference in metric["differences"].items()
         }
     return metrics
+
+
+def _learned(metric: Mapping[str, Any]) -> bool:
+    """Whether random sets lie above the untrained encoder, as far as that was asked."""
+    return metric["learned"] is None or bool(metric["learned"] >= LEARNED)
 
 
 def _pair(arm: str) -> str:
     return f"{arm} - random"
 
 
-def _of_metric(by_arm: Values, comparison: CompareSection) -> dict[str, Any]:
+def _of_metric(
+    by_arm: Values, comparison: CompareSection, level: float | None = None
+) -> dict[str, Any]:
     from evaluation import interval
 
     first = next(iter(by_arm.values()))[0]
@@ -230,8 +274,9 @@ def _of_metric(by_arm: Values, comparison: CompareSection) -> dict[str, Any]:
         if arm != "random":
             over_items = _over_items(runs, by_arm["random"])
             metric["differences"][_pair(arm)] = way(
-                values[arm], values["random"], over_items, higher_is_better=higher
-            )
+                values[arm], values["random"], over_items, higher_is_better=higher,
+                level=level or interval.LEVEL,
+            )  # fmt: skip
     return metric
 
 
@@ -254,11 +299,119 @@ def _worth(values: Mapping[str, Sequence[float]], comparison: CompareSection) ->
     return 0.01 * abs(float(np.mean(values["random"])))
 
 
+# ------------------------------------------------------------------ rates and budgets
+
+
+def _decides(by_cell: ByCell, metric: str, ways: Mapping[str, bool | None]) -> Cell:
+    """Return the cell of the largest budget at the rate that is best there for random sets.
+
+    Raises:
+        DataError: no cell was trained to its end.
+    """
+    trained = [cell for cell, by_arm in by_cell.items() if not _diverged(by_arm)]
+    if not trained:
+        [said, *_] = [
+            run.diverged for of in by_cell.values() for runs in of.values() for run in runs
+        ]
+        raise DataError(f"[compare] grid: at no rate and budget do all trainings end: {said}")
+    if len(by_cell) == 1:
+        return trained[0]
+    way = -1 if ways[metric] is False else 1
+    largest = max(cell.budget for cell in trained)
+    return max(
+        (cell for cell in trained if cell.budget == largest),
+        key=lambda cell: (
+            way * _mean([run.metrics[metric].value for run in by_cell[cell]["random"]])
+        ),
+    )
+
+
+def _diverged(by_arm: Mapping[str, Sequence[Evaluated]]) -> bool:
+    return any(run.diverged is not None for runs in by_arm.values() for run in runs)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def cells_of(
+    by_cell: ByCell, decides: Cell, metrics: Mapping[str, Any], comparison: CompareSection
+) -> list[dict[str, Any]]:
+    """Return what each cell of a grid shows of the metric that answers; nothing of one cell alone.
+
+    Returns:
+        lr, budget, steps; state: "trained", "not trained enough" where random sets are not above
+        the untrained encoder, "diverged"; recipe and random: their means; difference, low, high
+        and verdict, by an interval that is corrected for the number of cells; decides: whether
+        the answer is this cell's; contradicts: whether the verdict is better or worse, and the
+        answer's another.
+    """
+    from evaluation.interval import LEVEL, verdict
+
+    name = comparison.metric or next(iter(metrics))
+    answer = metrics[name]["differences"].get(_pair("recipe"))
+    if len(by_cell) == 1 or answer is None:
+        return []
+    cells: list[dict[str, Any]] = []
+    for cell, by_arm in by_cell.items():
+        said = {**asdict(cell), "state": "diverged", "decides": cell == decides}
+        nothing = dict.fromkeys(("recipe", "random", "difference", "low", "high", "verdict"))
+        cells.append({**said, **nothing, "contradicts": False})
+        if _diverged(by_arm):
+            continue
+        of_arm = {arm: [run.metrics[name] for run in runs] for arm, runs in by_arm.items()}
+        metric = _of_metric(of_arm, comparison, LEVEL / len(by_cell))
+        difference = metric["differences"][_pair("recipe")]
+        learned = _learned(metric)
+        found = verdict(difference, metric["worth"]) if learned else CANNOT_TELL
+        cells[-1] |= {
+            "state": "trained" if learned else "not trained enough",
+            **{arm: _mean(metric["values"][arm]) for arm in ("recipe", "random")},
+            "difference": difference.value, "low": difference.low, "high": difference.high,
+            "verdict": found,
+            "contradicts": found in {"better", "worse"} - {answer["verdict"]} and cell != decides,
+        }  # fmt: skip
+    return cells
+
+
+def saved_of(
+    by_cell: ByCell, decides: Cell, metrics: Mapping[str, Any], comparison: CompareSection
+) -> dict[str, float | str] | None:
+    """Return how many times fewer steps the recipe needs for the score that random sets end with.
+
+    None where the budgets are one, or the random sets end with what is not trained enough.
+    """
+    from evaluation.steps_saved import steps_saved
+
+    name = comparison.metric or next(iter(metrics))
+    curve = [
+        cell for cell, by_arm in by_cell.items() if cell.lr == decides.lr and not _diverged(by_arm)
+    ]
+    if len(curve) < 2 or not _learned(metrics[name]) or not metrics[name]["differences"]:
+        return None
+    scores = {
+        arm: np.array([[run.metrics[name].value for run in by_cell[c][arm]] for c in curve]).T
+        for arm in ("recipe", "random")
+        if arm in by_cell[decides]
+    }
+    if "recipe" not in scores or not all(np.isfinite(of).all() for of in scores.values()):
+        return None
+    return steps_saved(
+        scores["recipe"], scores["random"], [cell.steps for cell in curve],
+        claim=comparison.claim, higher_is_better=metrics[name]["higher_is_better"],
+    ).to_dict()  # fmt: skip
+
+
 # ------------------------------------------------------------------ what is said
 
 
 def answered(
-    metrics: Mapping[str, Any], comparison: CompareSection, draws: int, steps: int
+    metrics: Mapping[str, Any],
+    comparison: CompareSection,
+    draws: int,
+    steps: int,
+    cells: Sequence[Mapping[str, Any]] = (),
+    saved: Mapping[str, float | str] | None = None,
 ) -> dict[str, Any] | None:
     """Say what one metric shows against random sets: the chosen one, or the first."""
     name = comparison.metric or next(iter(metrics))
@@ -276,6 +429,8 @@ def answered(
         "worth": metric["worth"],
         "seeds": len(metric["values"]["recipe"]),
         "random_sets": len(metric["values"]["random"]),
+        "cells": list(cells),
+        "steps_saved": None if saved is None else dict(saved),
     }
     return {**answer, "text": _text(answer, metric, difference, comparison, draws, steps)}
 
@@ -306,13 +461,18 @@ def _text(
     spread = f"sd {difference['sd']:.4f} between {'random sets' if of_set else 'parts'}" + (
         "" if items is None else f", {np.sqrt(items):.4f} over held-out items"
     )
+    at = "at this rate and budget"
+    if answer["cells"]:
+        at = f"at {_place(next(c for c in answer['cells'] if c['decides']))}"
     sentences = [
-        f"{verdict}, at this rate and budget: {answer['metric']} {recipe:.3f} against "
+        f"{verdict}, {at}: {answer['metric']} {recipe:.3f} against "
         f"{random:.3f}, difference {difference['value']:+.3f} [{difference['low']:+.3f}, "
         f"{difference['high']:+.3f}] ({over}; {spread}; {steps:,} steps each, "
         f"{draws:,} draws{'' if of_set else ' in all parts'}).",
         *_undecided(answer, metric, difference, comparison),
         *_others(metric),
+        *_elsewhere(answer["cells"]),
+        *_saved_text(answer["steps_saved"]),
         "The metric is that of [compare]."
         if comparison.metric
         else "The metric is the first of the first [[evaluate]], as [compare] names none.",
@@ -331,6 +491,45 @@ def _others(metric: Mapping[str, Any]) -> list[str]:
     return [f"{'; '.join(said)}. {corrected}"] if said else []
 
 
+def _elsewhere(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which cells of a grid contradict the one that answers, and which say nothing."""
+    if not cells:
+        return []
+    level = f"level 1 - 0.05 / {len(cells)}"
+    against = [
+        f"{_place(c)}: {c['verdict']}, {c['difference']:+.3f} [{c['low']:+.3f}, {c['high']:+.3f}]"
+        for c in cells
+        if c["contradicts"]
+    ]
+    said = "That is the largest budget of the rate that is best for random sets. " + (
+        f"Contradicted at {'; '.join(against)} ({level})."
+        if against
+        else f"No other of the {len(cells)} rates and budgets contradicts it ({level})."
+    )
+    for state in ("not trained enough", "diverged"):
+        steps_of: dict[float, list[str]] = {}
+        for cell in cells:
+            if cell["state"] == state:
+                steps_of.setdefault(cell["lr"], []).append(f"{cell['steps']:,}")
+        places = [f"lr {lr:.2g} and {' or '.join(of)} steps" for lr, of in steps_of.items()]
+        said += f" {state.capitalize()}: {'; '.join(places)}." if places else ""
+    return [said]
+
+
+def _place(cell: Mapping[str, Any]) -> str:
+    return f"lr {cell['lr']:.2g} and {cell['steps']:,} steps"
+
+
+def _saved_text(saved: Mapping[str, float | str] | None) -> list[str]:
+    if saved is None:
+        return []
+    value, low, high = (v if isinstance(v, str) else f"{v:.2f}" for v in saved.values())
+    return [
+        f"Random sets take {value} [{low}, {high}] times the steps in which the recipe has their "
+        "final score."
+    ]
+
+
 def _undecided(
     answer: Mapping[str, Any],
     metric: Mapping[str, Any],
@@ -342,7 +541,7 @@ def _undecided(
 
     if answer["verdict"] != CANNOT_TELL:
         return []
-    if metric["learned"] is not None and metric["learned"] < LEARNED:
+    if not _learned(metric):
         return [
             f"Random sets lie {metric['learned']:+.1f} sd above the untrained encoder, less than "
             f"{LEARNED:.0f}: this training learns nothing that the metric measures. Train longer, "
@@ -375,7 +574,9 @@ def _foresee(
     before = last["result"].get("evaluation") or {}
     differences = before.get("metrics", {}).get(metric, {}).get("differences", {})
     known = differences.get(_pair("recipe"))
-    if known is None or (before.get("claim"), before["steps"]) != (comparison.claim, steps):
+    if known is None or (before.get("claim"), before.get("grid", "one"), before["steps"]) != (
+        comparison.claim, comparison.grid, steps * before.get("budget", 1),
+    ):  # fmt: skip
         return False
     _say_foreseen(
         metric, comparison, known["sd"], known["over_items"], f"version {last['version']}", on_line

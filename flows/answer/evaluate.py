@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from contracts import methods
-from contracts.errors import ConfigError, ContractError, DataError, nearest
+from contracts.errors import ConfigError, ContractError, DataError, DivergedError, nearest
 from contracts.params import parse
 from contracts.report import Metric
 from contracts.uid import uid_of, uniform
@@ -444,10 +444,13 @@ class Evaluated:
     Attributes:
         metrics: by `<name>.<metric>`, in the order of the sections.
         unencoded: records whose vector is zero or not finite, by tower.
+        diverged: what the training of a cell ended with that was not finite; then there are no
+            metrics.
     """
 
     metrics: dict[str, Metric]
     unencoded: dict[str, int]
+    diverged: str | None = None
 
 
 def evaluated(task: Evaluation) -> Evaluated:
@@ -465,13 +468,28 @@ def evaluated(task: Evaluation) -> Evaluated:
     made_by = json.loads(json.dumps(made_by))
     found = store.find(key_of(made_by))
     if found is None:
-        measured = _measure(task, store, trained(task.training))
+        measured = _measured(task, store)
         part = f"{task.training.arm.file_name}-{task.training.seed}"
         rows = _rows_of(measured.metrics)
         item = tables.put(store, rows, pool=task.training.pool, table="evaluations", part=part)
-        found = store.publish_manifest(made_by, [item], {"unencoded": measured.unencoded})
+        recorded: dict[str, Any] = {"unencoded": measured.unencoded}
+        if measured.diverged is not None:
+            recorded["diverged"] = measured.diverged
+        found = store.publish_manifest(made_by, [item], recorded)
     rows = tables.read(store, found.parts[0])
-    return Evaluated(_metrics_of(rows), dict(found.recorded["unencoded"]))
+    diverged = found.recorded.get("diverged")
+    return Evaluated(_metrics_of(rows), dict(found.recorded["unencoded"]), diverged)
+
+
+def _measured(task: Evaluation, store: Store) -> Evaluated:
+    """Measure what a training leaves; in a grid one that diverges is an answer, not an error."""
+    try:
+        weights = trained(task.training)
+    except DivergedError as error:
+        if task.training.trunk is None:
+            raise
+        return Evaluated({}, {}, str(error))
+    return _measure(task, store, weights)
 
 
 _ROWS: Mapping[str, Any] = {

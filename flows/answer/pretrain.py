@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,17 @@ from storage import commit, seals, shards, tables
 from storage.store import Object, Store, key_of
 
 SAVE_EVERY = 200
+TIMED_STEPS = 10
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training: an arm, the section, a seed; `steps` 0 gives the initial weights."""
+    """One training: an arm, the section, a seed; `steps` 0 gives the initial weights.
+
+    Attributes:
+        trunk: the training in whose last state this one begins; the initial weights where None.
+        until: the training stops after so many of its steps, as others begin there.
+    """
 
     root: Path
     pool: str
@@ -33,6 +40,8 @@ class Training:
     seed: int
     recipe_dir: Path
     device: str | None = None
+    trunk: Training | None = None
+    until: int | None = None
 
     def made_by(self) -> dict[str, Any]:
         """Return what the weights depend on."""
@@ -64,6 +73,8 @@ class Training:
             "arm": self.arm.content if self.steps else UNTRAINED,
             "steps": self.steps,
             "seed": self.seed,
+            **({} if self.trunk is None else {"trunk": key_of(self.trunk.made_by())}),
+            **({} if self.until is None else {"until": self.until}),
         }
 
 
@@ -273,14 +284,66 @@ def trained(task: Training) -> Object:
             suffix="safetensors",
         )
     store.publish_manifest(made_by, [item], {"numerics": dict(numerics)})
-    (store.root / "training" / f"{key_of(made_by)}.safetensors").unlink(missing_ok=True)
+    _state(store, key_of(made_by)).unlink(missing_ok=True)
     commit.failpoint("pretrain.done")
     return item
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a training takes: seconds a step, bytes of its state and of its encoder."""
+
+    step_s: float
+    state_bytes: int
+    encoder_bytes: int
+
+
+def timed(task: Training) -> Cost:
+    """Try the first steps of a training; nothing of them is kept."""
+    store, until = Store(task.root), min(TIMED_STEPS, task.steps)
+    state = _state(store, "timed")
+    log = state.with_suffix(".jsonl")
+    try:
+        # One that was killed here may have left another training's.
+        state.unlink(missing_ok=True)
+        encoder, _ = _train(replace(task, trunk=None, until=until), store, state.stem)
+        per_s = json.loads(log.read_text().splitlines()[-1])["records_per_s"]
+        return Cost(task.section.batch / per_s, state.stat().st_size, len(encoder))
+    finally:
+        state.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
+
+
+def drop_states(task: Training) -> None:
+    """Delete the states that a training, and all that it began from, left to go on from."""
+    _state(Store(task.root), key_of(task.made_by())).unlink(missing_ok=True)
+    if task.trunk is not None:
+        drop_states(task.trunk)
+
+
+def _state(store: Store, key: str) -> Path:
+    return store.root / "training" / f"{key}.safetensors"
+
+
+def _stopped(task: Training, store: Store) -> Any:
+    """Return the state of a training where it stops; it is kept until it is dropped."""
+    key = key_of(task.made_by())
+    found = _saved(_state(store, key))
+    if found is None or found.step != task.until:
+        _train(task, store, key)
+        found = _saved(_state(store, key))
+    return found
+
+
+def _saved(state: Path) -> Any:
+    from pretraining.checkpoint import Checkpoint
+
+    return Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
+
+
 def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, Any]]:
     from pretraining.batches import batches
-    from pretraining.checkpoint import Checkpoint, exported
+    from pretraining.checkpoint import exported
     from pretraining.journal import Journal
     from pretraining.train import train
 
@@ -293,14 +356,18 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     if not task.steps:
         return exported(objective, description), {}
     assert rows is not None
-    state = store.root / "training" / f"{key}.safetensors"
-    resume = Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
+    state = _state(store, key)
+    resume, begin = _saved(state), None
+    if task.trunk is not None:
+        begin = _stopped(task.trunk, store)
+        if task.until is not None:  # A trunk goes on in the run that it is of.
+            resume, begin = resume or begin, None
     device = task.device or _device()
     with (
         closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples,
         training_log.opened(state.with_suffix(".jsonl"), resume.step if resume else 0) as write,
     ):
-        journal = Journal(write, steps=task.steps)
+        journal = Journal(write, steps=task.until or task.steps)
         done = train(
             objective,
             lambda start: journal.timed(
@@ -317,6 +384,8 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
             resume,
             device,
             journal,
+            lambda done: done == task.until,
+            begin,
             steps=task.steps,
             seed=task.seed,
             save_every=SAVE_EVERY,

@@ -246,6 +246,11 @@ class CompareSection:
             answer.
         parts: disjoint parts with "rule"; each arm is trained once in each.
         steps: optimizer steps of each training; those of [pretrain] where not given.
+        grid: "one": the rate of [pretrain] and these steps. "full": that rate, a third and a tenth
+            of it, each with the steps, twice and four times as many; whatever the schedule of
+            [pretrain], the rate is constant after the warm-up and falls linearly over the last
+            fifth. The answer is that of the largest budget at the rate which is best for random
+            sets.
         stratify_by: SQL; gives each record its stratum, for the arm "stratified".
     """
 
@@ -257,6 +262,7 @@ class CompareSection:
     random_sets: Count = 10
     parts: Annotated[int, Field(ge=2)] = 8
     steps: Count | None = None
+    grid: Literal["one", "full"] = "one"
     stratify_by: str | None = None
 
 

@@ -1,0 +1,130 @@
+"""The grid of rates and budgets: which training each of its cells is, and what all of them cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from flows.answer.evaluate import Evaluated, Evaluation, evaluated
+from flows.answer.pretrain import Training, drop_states, timed
+from flows.recipe.sections import PretrainSection
+from flows.workers import Workers
+from storage.store import Store, key_of
+
+Grid = Literal["one", "full"]
+
+RATES = (1, 3, 10)
+"""What the rate of [pretrain] is divided by."""
+BUDGETS = (1, 2, 4)
+"""What the steps are multiplied by. As powers of two they keep a branch's rate bit for bit."""
+TRUNK_RATIO = 0.8
+"""The share of a budget after which its branch leaves the trunk, and the rate falls."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One rate and budget.
+
+    Attributes:
+        lr: the full rate.
+        budget: how many times the steps of the comparison.
+        steps: of each training.
+    """
+
+    lr: float
+    budget: int
+    steps: int
+
+
+def rows(section: PretrainSection, steps: int, grid: Grid) -> tuple[tuple[Cell, ...], ...]:
+    """Return for each rate its cells, the smallest budget first."""
+    if grid == "one":
+        return ((Cell(section.lr, 1, steps),),)
+    return tuple(
+        tuple(Cell(section.lr / by, budget, budget * steps) for budget in BUDGETS) for by in RATES
+    )
+
+
+def training(plain: Training, cell: Cell, grid: Grid) -> Training:
+    """Return the training of a cell.
+
+    With "full" one trunk a rate is warmed up and goes on at the full rate; the branch of each
+    budget leaves it at 0.8 of its steps, and its rate falls linearly to nothing. So a branch ends
+    as if it had been trained alone, with "warmup_stable_decay".
+
+    Args:
+        plain: of the arm, with the section and the steps of the comparison.
+        cell: of the grid.
+        grid: which.
+    """
+    if grid == "one" or not plain.steps:
+        return plain
+    section = replace(
+        plain.section, lr=cell.lr, schedule="warmup_stable_decay", decay_ratio=1 - TRUNK_RATIO,
+        cycles=None, cooldown_ratio=None, constant_rate_ratio=None, end_rate_ratio=None,
+    )  # fmt: skip
+    warmup, longest = section.warmup_ratio, BUDGETS[-1]
+    constant = replace(
+        section, schedule="constant", decay_ratio=None, warmup_ratio=warmup / longest
+    )
+    trunk: Training | None = None
+    for budget in BUDGETS[: BUDGETS.index(cell.budget) + 1]:
+        trunk = replace(
+            plain, section=constant, steps=longest * plain.steps, trunk=trunk,
+            until=int(TRUNK_RATIO * budget * plain.steps),
+        )  # fmt: skip
+    branch = replace(section, warmup_ratio=warmup / cell.budget)
+    return replace(plain, section=branch, steps=cell.steps, trunk=trunk)
+
+
+def evaluated_in_turn(tasks: Sequence[Evaluation]) -> list[Evaluated]:
+    """Train and evaluate the cells of one rate in turn, then drop what they branched from."""
+    found = [evaluated(task) for task in tasks]
+    for task in tasks:
+        if task.training.trunk is not None:
+            drop_states(task.training)
+    return found
+
+
+def foretell(
+    store: Store,
+    rates: Sequence[Sequence[Training]],
+    workers: Workers,
+    on_line: Callable[[str], None],
+) -> None:
+    """Say how long the trainings that are not found will take, and how much disk.
+
+    Args:
+        store: where they are looked for.
+        rates: the trainings of all cells of one arm, set and rate, for each of them.
+        workers: that train; one of them tries a few steps.
+        on_line: told.
+    """
+    missing = [
+        [task for task in of if store.find(key_of(task.made_by())) is None]
+        for of in rates
+        if of[0].trunk is not None
+    ]
+    missing = [of for of in missing if of]
+    if not missing:
+        return
+    # The smallest rate stands last: where it diverges at once, every cell does.
+    cost = next(workers.map(timed, [missing[-1][0]]))
+    steps, trainings = sum(map(_steps, missing)), sum(map(len, missing))
+    minutes = steps * cost.step_s / workers.count / 60
+    # The states at the end of each part of the trunk, and one of what is under way.
+    states = min(workers.count, len(missing)) * (1 + max(map(len, missing)))
+    kept, meanwhile = trainings * cost.encoder_bytes / 1e6, states * cost.state_bytes / 1e6
+    on_line(
+        f"grid: {trainings:,} trainings, {steps:,} steps of {cost.step_s:.3g} s: about "
+        f"{minutes:,.1f} minutes with {workers.count} worker{'s' * (workers.count > 1)}, "
+        f"evaluation apart; about {kept:,.1f} MB of disk for encoders and, until they are trained, "
+        f"{meanwhile:,.1f} MB for states"
+    )
+
+
+def _steps(branches: Sequence[Training]) -> int:
+    """Return the steps of branches and of the trunk that they share."""
+    ends = [branch.trunk.until or 0 for branch in branches if branch.trunk is not None]
+    return max(ends) + sum(b.steps - end for b, end in zip(branches, ends, strict=True))
