@@ -122,19 +122,20 @@ def compare(
     ways = evaluate.metrics(recipe, sections)
     wanted = comparison.metric or next(iter(ways))
 
-    def training(arm: str, number: int, seed: int, cell: Cell) -> Training:
+    def task(arm: str, number: int, seed: int, cell: Cell) -> Evaluation:
         plain = Training(
             runtime.store.root, runtime.pool.name, made[arm][number], section,
             0 if arm == "untrained" else steps, seed, recipe.recipe_dir, runtime.device,
         )  # fmt: skip
-        return grid.training(plain, cell, comparison.grid)
+        training = grid.training(plain, cell, comparison.grid)
+        return Evaluation(training, sections, holdout.records, runtime.pool.parts)
 
     # The random sets come first: two of them tell what can be found.
     order = sorted(sets, key=lambda arm: arm != "random")
     # The initial weights are the same in every cell.
     every_cell = tuple(cell for cells in rates for cell in cells)
     work = [
-        (arm, cells, [training(arm, i, seed, cell) for cell in cells])
+        (arm, cells, [task(arm, i, seed, cell) for cell in cells])
         for arm in order
         for i, (_, seed) in enumerate(sets[arm])
         for cells in (rates if arm != "untrained" else (every_cell,))
@@ -142,13 +143,7 @@ def compare(
     foreseen = "random" not in sets or _foresee(runtime, wanted, comparison, steps, on_line)
     grid.foretell(runtime.store, [of for _, _, of in work], runtime.workers, on_line)
     by_cell: ByCell = {cell: {arm: [] for arm in sets} for cell in every_cell}
-    results = runtime.workers.map(
-        grid.evaluated_in_turn,
-        (
-            [Evaluation(one, sections, holdout.records, runtime.pool.parts) for one in of]
-            for _, _, of in work
-        ),
-    )
+    results = runtime.workers.map(grid.evaluated_in_turn, (of for _, _, of in work))
     with runtime.bar("training and evaluating", sum(len(of) for _, _, of in work)) as advance:
         for (arm, cells, of), measured in zip(work, results, strict=True):
             for cell, one in zip(cells, measured, strict=True):

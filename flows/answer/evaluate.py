@@ -85,6 +85,21 @@ class Evaluation:
     records: Object
     parts: tuple[tables.Part, ...]
 
+    def made_by(self) -> dict[str, Any]:
+        """Return what the metrics depend on."""
+        recipe_dir = self.training.recipe_dir
+        made_by = {
+            "method": "evaluate",
+            "version": 3,
+            "training": self.training.made_by(),
+            "records": self.records.sha256,
+            "sections": [asdict(section) for section in self.sections],
+            "sources": [
+                methods.source_hash(s.protocol, recipe_dir=recipe_dir) for s in self.sections
+            ],
+        }
+        return dict(json.loads(json.dumps(made_by)))
+
 
 def sections(recipe: Recipe) -> tuple[EvaluateSection, ...]:
     """Return the [[evaluate]] sections, checked against the protocols' declarations.
@@ -455,17 +470,7 @@ class Evaluated:
 
 def evaluated(task: Evaluation) -> Evaluated:
     """Train where that was not done, evaluate where that was not done."""
-    store = Store(task.training.root)
-    recipe_dir = task.training.recipe_dir
-    made_by = {
-        "method": "evaluate",
-        "version": 3,
-        "training": task.training.made_by(),
-        "records": task.records.sha256,
-        "sections": [asdict(section) for section in task.sections],
-        "sources": [methods.source_hash(s.protocol, recipe_dir=recipe_dir) for s in task.sections],
-    }
-    made_by = json.loads(json.dumps(made_by))
+    store, made_by = Store(task.training.root), task.made_by()
     found = store.find(key_of(made_by))
     if found is None:
         measured = _measured(task, store)

@@ -89,28 +89,30 @@ def evaluated_in_turn(tasks: Sequence[Evaluation]) -> list[Evaluated]:
 
 def foretell(
     store: Store,
-    rates: Sequence[Sequence[Training]],
+    rates: Sequence[Sequence[Evaluation]],
     workers: Workers,
     on_line: Callable[[str], None],
 ) -> None:
-    """Say how long the trainings that are not found will take, and how much disk.
+    """Say how long the trainings of a grid that are not found will take, and how much disk.
 
     Args:
         store: where they are looked for.
-        rates: the trainings of all cells of one arm, set and rate, for each of them.
-        workers: that train; one of them tries a few steps.
+        rates: of each set the cells of each rate, the smallest rate last.
+        workers: that train; one of them tries a few steps at that rate.
         on_line: told.
     """
-    missing = [
-        [task for task in of if store.find(key_of(task.made_by())) is None]
+    of_grid = [[task.training for task in of] for of in rates if of[0].training.trunk is not None]
+    done = {
+        key_of(task.training.made_by())
         for of in rates
-        if of[0].trunk is not None
-    ]
+        for task in of
+        if any(store.find(key_of(made.made_by())) for made in (task, task.training))
+    }
+    missing = [[one for one in of if key_of(one.made_by()) not in done] for of in of_grid]
     missing = [of for of in missing if of]
     if not missing:
         return
-    # The smallest rate stands last: where it diverges at once, every cell does.
-    cost = next(workers.map(timed, [missing[-1][0]]))
+    cost = next(workers.map(timed, [of_grid[-1][0]]))
     steps, trainings = sum(map(_steps, missing)), sum(map(len, missing))
     minutes = steps * cost.step_s / workers.count / 60
     # The states at the end of each part of the trunk, and one of what is under way.

@@ -137,6 +137,17 @@ def test_the_variance_over_items_is_that_of_the_paired_differences() -> None:
     assert median / mean == pytest.approx(np.pi / 2, rel=0.2)
 
 
+def test_an_interval_of_another_level_is_as_much_wider_as_students_t() -> None:
+    arm, base = np.random.default_rng(2).normal(size=(2, 7))
+    shown = paired(arm, base, level=0.01)
+    interval = stats.ttest_rel(arm, base).confidence_interval(0.99)
+    assert (shown.low, shown.high) == pytest.approx((interval.low, interval.high))
+    assert shown.p == paired(arm, base).p
+    wide, plain = prediction(arm, base, level=0.01), prediction(arm, base)
+    wider = stats.t.ppf(0.995, 6) / stats.t.ppf(0.975, 6)
+    assert wide.high - wide.value == pytest.approx(wider * (plain.high - plain.value))
+
+
 def test_a_paired_interval_is_students() -> None:
     # d = 0.1, 0.2, 0.3: mean 0.2, sd 0.1, t(0.975, 2) = 4.3027.
     found = paired([1.1, 1.3, 0.8], [1.0, 1.1, 0.5])

@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from contracts.errors import ConfigError
+from contracts.errors import ConfigError, DataError
 from contracts.methods import load
 from contracts.report import Metric
 from contracts.uid import uid_of, uniform
@@ -27,7 +27,8 @@ from embeddings.checkpoint import Checkpoint
 from evaluation.features import Features
 from evaluation.protocols.retrieval import retrieval
 from evaluation.protocols.zero_shot import zero_shot
-from flows.answer import compare, evaluate, pretrain, sets
+from evaluation.steps_saved import steps_saved
+from flows.answer import compare, evaluate, grid, pretrain, sets
 from flows.answer.arms import Arm
 from flows.recipe.sections import CompareSection, parsed
 from pretraining.batches import batches
@@ -94,8 +95,11 @@ class Samples:
         return {c: [self.rows[row][c] for row in rows] for c in ("image", "text")}
 
 
-def encoder(evidence: Evidence, objective: str, name: str, seed: int, tower: str) -> Any:
+def encoder(
+    evidence: Evidence, objective: str, name: str, seed: int, tower: str, **settings: Any
+) -> Any:
     """Train an arm by the trainer alone, and return one tower of what comes out."""
+    settings = {"steps": STEPS, "lr": 1e-3, **settings}
     encoders = {
         "clip": ("small_cnn", small.CNN, {"dim": 8}),
         "simclr": ("small_cnn", small.CNN, {}),
@@ -114,11 +118,12 @@ def encoder(evidence: Evidence, objective: str, name: str, seed: int, tower: str
 
         def batches_from(start: int) -> Any:
             return batches(
-                samples, codecs=made.codecs, batch=8, seed=seed, start=start, steps=STEPS
-            )
+                samples, codecs=made.codecs, batch=8, seed=seed, start=start,
+                steps=settings["steps"],
+            )  # fmt: skip
 
-        train(made, batches_from, steps=STEPS, lr=1e-3, seed=seed)
-    data = exported(made, {"steps": STEPS})
+        train(made, batches_from, seed=seed, **settings)
+    data = exported(made, {"steps": settings["steps"]})
     modules = rebuild(data, allow=[objective], recipe_dir=folder)
     return Checkpoint(modules, description_of(data), "cpu", tower=tower)
 
@@ -181,6 +186,55 @@ def check_values(evidence: Evidence, objective: str, metric: str, tower: str) ->
                 _KNOWN[key] = look(evidence, encoder(evidence, *key), tower)
             assert value == pytest.approx(_KNOWN[key], rel=1e-4), (name, seed)
     assert len({v for values in found.values() for v in values}) == 2 * len(found)
+
+
+def check_grid(evidence: Evidence) -> None:
+    """Each cell's means are those of trainings that went their whole way alone; one diverges."""
+    values: dict[tuple[float, int], dict[str, list[float]]] = {}
+    for by in (1, 3, 10):
+        for budget in (1, 2, 4):
+            values[1e-3 / by, budget] = {
+                name: [_alone(evidence, name, seed, 1e-3 / by, budget) for seed in seeds]
+                for name, seeds in (("recipe", SEEDS[:1]), ("random", SEEDS))
+                if (by, budget) != (1, 4)
+            }
+    cells = evidence.answer["answer"]["cells"]
+    assert [(c["lr"], c["budget"], c["steps"]) for c in cells] == [
+        (lr, budget, budget * STEPS) for lr, budget in values
+    ]
+    means = {cell: {n: np.mean(of) for n, of in arms.items()} for cell, arms in values.items()}
+    lr = max((1e-3 / 3, 1e-3 / 10), key=lambda lr: means[lr, 4]["random"])
+    for cell in cells:
+        found = means[cell["lr"], cell["budget"]]
+        assert cell["state"] == ("trained" if found else "diverged")
+        assert cell["decides"] == ((cell["lr"], cell["budget"]) == (lr, 4))
+        for arm in ("recipe", "random"):
+            assert cell[arm] == (pytest.approx(found[arm], rel=1e-4) if found else None)
+    of_run = evidence.answer
+    assert (of_run["lr"], of_run["budget"], of_run["steps"]) == (lr, 4, 4 * STEPS)
+    assert evidence.values("look.up")["random"] == pytest.approx(values[lr, 4]["random"], rel=1e-4)
+    text = of_run["answer"]["text"]
+    assert f"from random ones, at lr {lr:.2g} and 8 steps: look.up" in text
+    assert "No other of the 9 rates and budgets contradicts it" in text
+    assert "Diverged: lr 0.001 and 8 steps." in text
+    expected = steps_saved(
+        *[np.array([values[lr, b][arm] for b in (1, 2, 4)]).T for arm in ("recipe", "random")],
+        [2, 4, 8],
+    ).to_dict()  # fmt: skip
+    assert of_run["answer"]["steps_saved"] == {
+        k: v if isinstance(v, str) else pytest.approx(v, rel=1e-3) for k, v in expected.items()
+    }
+
+
+def _alone(evidence: Evidence, name: str, seed: int, lr: float, budget: int) -> float:
+    key = ("./mine.py:Fragile", f"{name} {lr} {budget}", seed, "text")
+    if key not in _KNOWN:
+        made = encoder(
+            evidence, key[0], name, seed, "text", lr=lr, steps=budget * STEPS,
+            schedule="warmup_stable_decay", warmup_ratio=0.1 / budget,
+        )  # fmt: skip
+        _KNOWN[key] = look(evidence, made, "text")
+    return _KNOWN[key]
 
 
 def check_differences(evidence: Evidence) -> None:
@@ -700,6 +754,8 @@ def check_refusals() -> None:
         ('stratify_by = "meta.colour"', "compare.stratify_by"),
         ('arms = ["recipe:none.toml"]', "compare.arms"),
         ('claim = "rule"\narms = ["all", "stratified"]\nstratify_by = "text"', "compare.arms"),
+        ('grid = "full"\narms = ["recipe", "untrained"]', "compare.grid"),
+        ('grid = "full"\nsteps = 1', "compare.grid"),
     ):  # fmt: skip
         wrong = _recipe(small.TEXTS.replace(f"arms = {small.ALL}", line))
         assert list(
@@ -733,6 +789,182 @@ def check_keys() -> None:
     assert same.made_by() == one.made_by()
     untrained = [replace(one, steps=0, section=replace(section, lr=lr)) for lr in (0.1, 0.2)]
     assert untrained[0].made_by() == untrained[1].made_by() != one.made_by()
+
+
+def check_rates() -> None:
+    """A cell is a branch of its rate's trunk; the trunk is warmed up as the smallest budget is."""
+    section = replace(_recipe(small.TEXTS).pretrain, schedule="infinite", cooldown_ratio=0.1)
+    arm = Arm("a", records=1, draws=1, content="x")
+    plain = pretrain.Training(_FOLDER, "web", arm, section, 10, 3, _FOLDER)
+    assert grid.rows(section, 10, "one") == ((grid.Cell(1e-3, 1, 10),),)
+    assert grid.training(plain, grid.Cell(1e-3, 1, 10), "one") is plain
+    rows = grid.rows(section, 10, "full")
+    assert [[(c.lr, c.budget, c.steps) for c in of] for of in rows] == [
+        [(lr, 1, 10), (lr, 2, 20), (lr, 4, 40)] for lr in (1e-3, 1e-3 / 3, 1e-4)
+    ]
+    trainings = {cell: grid.training(plain, cell, "full") for of in rows for cell in of}
+    for cell, branch in trainings.items():
+        of = branch.section
+        assert (of.schedule, of.lr, branch.steps) == ("warmup_stable_decay", cell.lr, cell.steps)
+        assert of.decay_ratio == pytest.approx(0.2)
+        assert of.cooldown_ratio is None
+        assert of.warmup_ratio * branch.steps == pytest.approx(1)
+        trunk, untils = branch.trunk, []
+        while trunk is not None:
+            of = trunk.section
+            assert (of.schedule, of.lr, trunk.steps) == ("constant", cell.lr, 40)
+            assert (of.warmup_ratio * 40, of.decay_ratio) == (pytest.approx(1), None)
+            untils.append(trunk.until)
+            trunk = trunk.trunk
+        assert untils == [8 * budget for budget in (4, 2, 1) if budget <= cell.budget]
+        assert (branch.arm, branch.seed, branch.until) == (arm, 3, None)
+    keys = {json.dumps(branch.made_by(), sort_keys=True) for branch in trainings.values()}
+    assert len(keys) == 9
+    # The branches of a rate share their trunk.
+    one, two, _ = (trainings[cell] for cell in rows[0])
+    assert one.trunk is not None
+    assert two.trunk is not None
+    assert two.trunk.trunk == one.trunk
+    assert one.trunk.made_by() != two.trunk.made_by() != trainings[rows[1][1]].trunk.made_by()
+    untrained = replace(plain, steps=0)
+    assert grid.training(untrained, rows[1][1], "full") is untrained
+
+
+RANDOM = (1.0, 1.1, 1.0, 1.1)
+
+
+def _cell(recipe: float, random: float = 0.0, way: bool = True) -> dict[str, list[Any]]:
+    """A cell: random sets at RANDOM + random, the recipe by so much above their mean."""
+    values = {
+        "recipe": [1.05 + random + recipe], "random": [value + random for value in RANDOM],
+        "untrained": [0.9 if way else 3.0] * 2,
+    }  # fmt: skip
+    return {
+        arm: [evaluate.Evaluated(run, {}) for run in _runs(*of, way=way)]
+        for arm, of in values.items()
+    }
+
+
+def _by_cell(way: bool = True, **changed: dict[str, list[Any]]) -> Any:
+    """A grid of which the second rate is best, or the third where less is better."""
+    rows = grid.rows(_recipe(small.TEXTS).pretrain, 10, "full")
+    random = {"a": 0.2, "b": 0.5, "c": 0.1}
+    return {
+        cell: changed.get(f"{rate}{cell.budget}", _cell(0.0, random[rate], way))
+        for rate, of in zip("abc", rows, strict=True)
+        for cell in of
+    }
+
+
+DIVERGED = {
+    "recipe": [evaluate.Evaluated({}, {}, "the loss is nan at step 3 of 9")], "random": [],
+}  # fmt: skip
+
+
+def _decided(by_cell: Any, way: bool = True) -> tuple[Any, Any, Any]:
+    """The cell that decides, what it found, and the cells by rate and budget."""
+    decides = compare._decides(by_cell, "m", {"m": way})
+    runs = {arm: [run.metrics for run in of] for arm, of in by_cell[decides].items()}
+    metrics = compare.found(runs, CompareSection(grid="full"))
+    cells = compare.cells_of(by_cell, decides, metrics, CompareSection(grid="full"))
+    return decides, metrics, dict(zip((a + b for a in "abc" for b in "124"), cells, strict=True))
+
+
+def check_cells() -> None:
+    """The cells' intervals are at level 1 - 0.05 / 9, and only beyond zero they contradict."""
+    by_cell = _by_cell(
+        b4=_cell(1.0, 0.5), a1=_cell(-0.3, 0.2), c4=_cell(-1.0, 0.1), a2=_cell(1.0, 0.2),
+        b1=_cell(-5.0, -0.1), a4=DIVERGED,
+    )  # fmt: skip
+    decides, metrics, cells = _decided(by_cell)
+    assert (decides.lr, decides.budget) == (1e-3 / 3, 4)
+    answer = metrics["m"]["differences"]["recipe - random"]
+    sd = 0.0577350 * math.sqrt(1.25)
+    assert answer["high"] - answer["value"] == pytest.approx(sd * stats.t.ppf(0.975, 3))
+    half = sd * stats.t.ppf(1 - 0.05 / 18, 3)
+    assert 0.3 < half < 1
+    for name, difference, verdict in (
+        ("a1", -0.3, "this protocol cannot tell"), ("a2", 1.0, "better"), ("c4", -1.0, "worse"),
+        ("b2", 0.0, "this protocol cannot tell"), ("b4", 1.0, "better"),
+    ):  # fmt: skip
+        assert cells[name]["difference"] == pytest.approx(difference)
+        assert cells[name]["high"] - cells[name]["low"] == pytest.approx(2 * half)
+        assert (cells[name]["verdict"], cells[name]["state"]) == (verdict, "trained")
+    assert [name for name, cell in cells.items() if cell["contradicts"]] == ["c4"]
+    assert [name for name, cell in cells.items() if cell["decides"]] == ["b4"]
+    # However far below: random sets do not lie 2 sd above the untrained encoder.
+    assert cells["b1"]["state"] == "not trained enough"
+    assert cells["b1"]["verdict"] == "this protocol cannot tell"
+    assert (cells["a4"]["state"], cells["a4"]["difference"]) == ("diverged", None)
+    comparison = CompareSection(grid="full")
+    said = compare.answered(metrics, comparison, 8, 40, list(cells.values()))
+    assert said is not None
+    assert said["cells"] == list(cells.values())
+    assert "equal size, at lr 0.00033 and 40 steps: m 2.550" in said["text"]
+    assert (
+        f"Contradicted at lr 0.0001 and 40 steps: worse, -1.000 [{-1 - half:+.3f}, "
+        f"{-1 + half:+.3f}] (level 1 - 0.05 / 9). Not trained enough: lr 0.00033 and 10 steps. "
+        "Diverged: lr 0.001 and 40 steps."
+    ) in said["text"]
+    # An answer that tells nothing is contradicted by whatever tells something.
+    _, _, cells = _decided(_by_cell(c4=_cell(-1.0, 0.1), a2=_cell(1.0, 0.2)))
+    assert [name for name, cell in cells.items() if cell["contradicts"]] == ["a2", "c4"]
+
+
+def check_deciding() -> None:
+    """The largest budget that is trained somewhere decides, at the best rate for random sets."""
+    for changed, way, expected in (
+        ({}, True, (1e-3 / 3, 4)), ({}, False, (1e-4, 4)), ({"b4": DIVERGED}, True, (1e-3, 4)),
+        ({"a4": DIVERGED, "b4": DIVERGED, "c4": DIVERGED}, True, (1e-3 / 3, 2)),
+    ):  # fmt: skip
+        found, _, _ = _decided(_by_cell(way, **changed), way)
+        assert (found.lr, found.budget) == expected
+    everywhere = {f"{rate}{budget}": DIVERGED for rate in "abc" for budget in (1, 2, 4)}
+    with pytest.raises(DataError, match="do all trainings end: the loss is nan at step 3 of 9"):
+        _decided(_by_cell(**everywhere))
+    alone = {grid.Cell(1e-3, 1, 10): _cell(1.0)}
+    assert compare._decides(alone, "m", {"m": None}) == grid.Cell(1e-3, 1, 10)
+
+
+def check_saved() -> None:
+    """Random's last score, 1.55, is half way between the recipe's at half and at all the steps."""
+    curve = {"b1": _cell(-0.2, 0.0), "b2": _cell(0.2, 0.2), "b4": _cell(0.1, 0.5)}
+    by_cell = _by_cell(**curve)
+    comparison = CompareSection(grid="full")
+
+    def saved(by_cell: Any, way: bool = True) -> Any:
+        decides, metrics, cells = _decided(by_cell, way)
+        found = compare.saved_of(by_cell, decides, metrics, comparison)
+        said = compare.answered(metrics, comparison, 8, 40, list(cells.values()), found)
+        assert said is not None
+        assert said["steps_saved"] == found
+        return found, said["text"]
+
+    # The recipe's means are 0.85, 1.45 and 1.65.
+    found, text = saved(by_cell)
+    assert found["value"] == pytest.approx(math.sqrt(2))
+    low, high = (v if isinstance(v, str) else f"{v:.2f}" for v in (found["low"], found["high"]))
+    assert f"Random sets take 1.41 [{low}, {high}] times the steps in which the recipe has" in text
+    assert saved(_by_cell(b4=_cell(-0.5, 0.5)))[0]["value"] == "< 1"
+    assert saved(_by_cell(b1=_cell(0.9)))[0]["value"] == "> 4"
+    # Less is better: the third rate decides, at 1.15, and the recipe has 0.65 at once.
+    assert saved(_by_cell(False, c1=_cell(-0.5, 0.1, False)), False)[0]["value"] == "> 4"
+    # A budget that diverged is passed over, and one budget alone is no curve.
+    assert saved(_by_cell(b1=DIVERGED, b2=_cell(0.9)))[0]["value"] == "> 2"
+    assert saved(_by_cell(b1=DIVERGED, b2=DIVERGED))[0] is None
+    # What learns nothing has no final score.
+    flat = {f"{rate}4": _cell(0.0, -0.1) for rate in "abc"}
+    found, text = saved(_by_cell(**flat))
+    assert found is None
+    assert "times the steps" not in text
+
+
+def check_foretold() -> None:
+    """Of branches that share a trunk its steps count once."""
+    section = _recipe(small.TEXTS).pretrain
+    plain = pretrain.Training(_FOLDER, "web", Arm("a"), section, 10, 3, _FOLDER)
+    row = [grid.training(plain, cell, "full") for cell in grid.rows(section, 10, "full")[0]]
+    assert [grid._steps(of) for of in (row[:1], row[1:2], row)] == [10, 20, 32 + 2 + 4 + 8]
 
 
 def check_rows() -> None:
@@ -772,7 +1004,8 @@ def check_saving() -> None:
 PLAIN: tuple[Callable[[], None], ...] = (
     check_verdicts, check_items, check_worth, check_several_questions, check_sentence,
     check_undecided, check_random_arm, check_halves_of_groups, check_groups_join,
-    check_sections, check_refusals, check_keys, check_rows, check_lines, check_saving,
+    check_sections, check_refusals, check_keys, check_rates, check_cells, check_deciding,
+    check_saved, check_foretold, check_rows, check_lines, check_saving,
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from random import Random
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from flows.answer import arms, compare, evaluate, pretrain, sets
+from flows.answer import arms, compare, evaluate, grid, pretrain, sets
 
 # Of this process's own time, so that a busy machine catches nothing; the checks take a tenth.
 LIMIT_S = 60.0
@@ -70,7 +70,9 @@ def planted(module: ModuleType, function: str, old: str, new: str) -> Mutant:
 
 def drawn(count: int, seed: int) -> list[Mutant]:
     """Return mutants drawn from all that the operators below make, in a fixed order."""
-    everything = [m for module in (arms, compare, evaluate, pretrain, sets) for m in _all(module)]
+    everything = [
+        m for module in (arms, compare, evaluate, grid, pretrain, sets) for m in _all(module)
+    ]
     return Random(seed).sample(everything, count)
 
 

@@ -40,6 +40,18 @@ class Bag(Objective):
         return {"loss": self.scale * (x_BD @ x_BD.T).square().mean()}
 
 
+class Fragile(Bag):
+    """The same, but for a weight that falls by the rate at each step, and then has no loss."""
+
+    def __init__(self, text_encoder):
+        super().__init__(text_encoder)
+        self.fallen = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch, moment):
+        loss = super().forward(batch, moment)["loss"] + self.fallen
+        return {"loss": loss * float("nan") if self.fallen < -0.0045 else loss}
+
+
 @protocol({"up": True, "down": False})
 def look(train: Train, test: Test):
     """A number that another weight, vector or label would change: up, and the same as less."""
@@ -106,6 +118,15 @@ TEXTS = (
     )
     + LOOK
     + HALVES
+)
+# At the full rate the trunk breaks after five of its six steps; there are three rates.
+GRID = (
+    HEAD.format(
+        arms=TWO,
+        source='path = "texts.jsonl"\nid = "id"',
+        pretrain=f'objective = "./mine.py:Fragile"\n{TINY_WORDS}',
+    ).replace("seeds = 2", 'seeds = 1\ngrid = "full"')
+    + LOOK
 )
 BARE_PAIRS = (
     HEAD.format(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.answer import arms, compare, evaluate, pretrain, sets
+from flows.answer import arms, compare, evaluate, grid, pretrain, sets
 from tests.flows.answer import facts, mutants, small
 from tests.flows.answer.facts import Evidence
 from tests.flows.answer.mutants import Mutant, planted
@@ -49,7 +49,25 @@ PLANTED: dict[str, tuple[Any, str, str, str]] = {
         compare, "_of_metric", 'by_arm["random"])', 'by_arm["random"][:1])',
     ),
     "what no training learns gets a verdict": (
-        compare, "found", 'metric["learned"] < LEARNED', 'metric["learned"] < -LEARNED',
+        compare, "_learned", ">= LEARNED", ">= -LEARNED",
+    ),
+    "the cells of a grid are not corrected for their number": (
+        compare, "cells_of", "LEVEL / len(by_cell)", "LEVEL",
+    ),
+    "the smallest budget answers": (
+        compare, "_decides", "max(cell.budget for", "min(cell.budget for",
+    ),
+    "the rate that is worst for random sets answers": (
+        compare, "_decides", "way = -1 if", "way = 1 if",
+    ),
+    "the steps of two budgets are swapped": (
+        compare, "saved_of", "cell.steps for cell in curve]", "cell.steps for cell in curve[::-1]]",
+    ),
+    "a branch leaves another rate's trunk": (
+        grid, "training", "section, schedule=\"constant\"", "plain.section, schedule=\"constant\"",
+    ),
+    "the cells of a rate are swapped": (
+        compare, "compare", "zip(cells, measured,", "zip(cells, measured[::-1],",
     ),
 }  # fmt: skip
 # A second each: in soak.
@@ -114,16 +132,19 @@ OF_PAIRS = {
     "classes stand in another order than their numbers",
     "texts are grouped by nothing",
 }
+OF_GRID = {"the cells of a rate are swapped"}
 
 
-def survives(mutant: Mutant, measured: Callable[[str], Any], *, pairs_first: bool = False) -> bool:
+def survives(mutant: Mutant, measured: Callable[[str], Any], name: str = "") -> bool:
     """Whether every check holds although a mutant is planted; the quickest are tried first."""
     runs: list[tuple[str, Callable[[Evidence], None]]] = [
-        (small.PAIRS, facts.check_both),
         (small.TEXTS, facts.check_texts),
+        (small.PAIRS, facts.check_both),
     ]
-    if not pairs_first:
+    if name in OF_PAIRS:
         runs.reverse()
+    if name in OF_GRID:
+        runs = [(small.GRID, facts.check_grid)]
     for recipe, _ in runs:
         measured(recipe)  # Made without the mutant.
     with mutant.planted():
@@ -143,11 +164,7 @@ def test_a_planted_mutant_of_the_answer_is_caught(
     # Unchanged code survives: it is the mutants that are caught.
     assert survives(planted(sets, "_fixed", "return kept", "return kept"), measured)
     wanted = {**PLANTED, **FURTHER} if SOAK else PLANTED
-    survivors = [
-        name
-        for name, how in wanted.items()
-        if survives(planted(*how), measured, pairs_first=name in OF_PAIRS)
-    ]
+    survivors = [name for name, how in wanted.items() if survives(planted(*how), measured, name)]
     caught = len(wanted) - len(survivors)
     record_property("says", f"{caught}/{len(wanted)} planted mutants of the answer caught")
     assert not survivors

@@ -527,6 +527,35 @@ def test_the_metric_of_the_answer_and_the_recipe_come_first(pictures):
     assert first[1:6] == ["0.540", "0.430", "0.530", "0.020", "+0.110[+0.046, +0.173]"]
 
 
+def test_the_cells_of_a_grid_and_the_steps_saved_are_shown(pictures):
+    cell = {
+        "lr": 0.001, "budget": 1, "steps": 1200, "state": "trained", "recipe": 0.25, "random": 0.5,
+        "difference": -0.25, "low": -0.375, "high": -0.125, "verdict": "worse", "decides": False,
+        "contradicts": True,
+    }  # fmt: skip
+    cells = [
+        cell,
+        {**cell, "lr": 0.00033, "state": "not trained enough", "contradicts": False},
+        {**cell, "steps": 4800, "verdict": "better", "decides": True, "contradicts": False},
+        {**dict.fromkeys(cell), "lr": 0.0001, "steps": 2400, "state": "diverged"},
+    ]
+    evaluation = _evaluation()
+    saved = {"value": 1.5, "low": "< 1", "high": "> 4"}
+    evaluation["answer"] |= {"cells": cells, "steps_saved": saved}
+    page = _page(_with_evaluation(pictures, evaluation))
+    rows = page.part("evaluation").rows()
+    assert [row for row in rows if row[0].startswith("0.00")] == [
+        ["0.001 contradicts", "1,200", "0.250", "0.500", "-0.250[-0.375, -0.125]", "▼ worse"],
+        ["0.00033", "1,200", "0.250", "0.500", "-0.250[-0.375, -0.125]", "not trained enough"],
+        ["0.001 decides", "4,800", "0.250", "0.500", "-0.250[-0.375, -0.125]", "▲ better"],
+        ["0.0001", "2,400", "", "", "", "diverged"],
+    ]
+    assert "Steps saved1.50 [< 1, > 4], random's by the recipe's" in page.text
+    plain = _page(_with_evaluation(pictures, _evaluation()))
+    assert "Steps saved" not in plain.text
+    assert "Rates and budgets" not in plain.text
+
+
 def test_the_deciding_difference_is_drawn_with_its_interval_zero_and_every_random_set(pictures):
     run = _with_evaluation(pictures, _evaluation())
     (first, _) = report._comparisons(run.result["evaluation"])
