@@ -24,6 +24,7 @@ from storage.store import Store
 ARMS = ("recipe", "random", "stratified", "all", "untrained")
 OF_PARTS = ("recipe", "random", "all", "untrained")
 CANNOT_TELL = "this protocol cannot tell"
+SAVED = ("value", "low", "high")
 LEARNED = 2.0
 """Sd between random sets by which they must lie above the untrained encoder."""
 
@@ -456,6 +457,7 @@ def _text(
     spread = f"sd {difference['sd']:.4f} between {'random sets' if of_set else 'parts'}" + (
         "" if items is None else f", {np.sqrt(items):.4f} over held-out items"
     )
+    saved = answer["steps_saved"]
     at = "at this rate and budget"
     if answer["cells"]:
         at = f"at {_place(next(c for c in answer['cells'] if c['decides']))}"
@@ -467,7 +469,7 @@ def _text(
         *_undecided(answer, metric, difference, comparison),
         *_others(metric),
         *_elsewhere(answer["cells"]),
-        *_saved_text(answer["steps_saved"]),
+        *([] if saved is None else [f"Steps saved for random's final score: {saved_text(saved)}."]),
         "The metric is that of [compare]."
         if comparison.metric
         else "The metric is the first of the first [[evaluate]], as [compare] names none.",
@@ -515,14 +517,12 @@ def _place(cell: Mapping[str, Any]) -> str:
     return f"lr {cell['lr']:.2g} and {cell['steps']:,} steps"
 
 
-def _saved_text(saved: Mapping[str, float | str] | None) -> list[str]:
-    if saved is None:
-        return []
-    value, low, high = (v if isinstance(v, str) else f"{v:.2f}" for v in saved.values())
-    return [
-        f"Random sets take {value} [{low}, {high}] times the steps in which the recipe has their "
-        "final score."
-    ]
+def saved_text(saved: Mapping[str, float | str]) -> str:
+    """Return steps saved and their interval as the answer has them, such as "1.41 [< 1, > 4]"."""
+    value, low, high = (
+        of if isinstance(of, str) else f"{of:.2f}" for of in (saved[k] for k in SAVED)
+    )
+    return f"{value} [{low}, {high}]"
 
 
 def _undecided(

@@ -77,6 +77,12 @@ class Winnow:
             raise ConfigError(f"there is no run {name!r}.{nearest(name, names)}")
         return RunView(self.store, ref, self._given)
 
+    def leaderboard(self) -> str:
+        """Return what each recipe's last version reached, beside random sets, as Markdown."""
+        from flows.look import leaderboard
+
+        return leaderboard.page(self.store)
+
     def _last_written(self, run: str) -> int:
         path = self.store.ref_path("run", run, self.store.versions("run", run)[-1])
         return path.stat().st_mtime_ns

@@ -944,7 +944,7 @@ def check_saved() -> None:
     found, text = saved(by_cell)
     assert found["value"] == pytest.approx(math.sqrt(2))
     low, high = (v if isinstance(v, str) else f"{v:.2f}" for v in (found["low"], found["high"]))
-    assert f"Random sets take 1.41 [{low}, {high}] times the steps in which the recipe has" in text
+    assert f"Steps saved for random's final score: 1.41 [{low}, {high}]." in text
     assert saved(_by_cell(b4=_cell(-0.5, 0.5)))[0]["value"] == "< 1"
     assert saved(_by_cell(b1=_cell(0.9)))[0]["value"] == "> 4"
     # Less is better: the third rate decides, at 1.15, and the recipe has 0.65 at once.
@@ -956,7 +956,7 @@ def check_saved() -> None:
     flat = {f"{rate}4": _cell(0.0, -0.1) for rate in "abc"}
     found, text = saved(_by_cell(**flat))
     assert found is None
-    assert "times the steps" not in text
+    assert "final score" not in text
 
 
 def check_foretold() -> None:
