@@ -43,7 +43,7 @@ class Bag(Objective):
 class Fragile(Bag):
     """The same, but for a weight that falls by the rate at each step, and then has no loss."""
 
-    def __init__(self, text_encoder):
+    def __init__(self, text_encoder: Annotated[Encoder, "text"]):
         super().__init__(text_encoder)
         self.fallen = torch.nn.Parameter(torch.zeros(()))
 
