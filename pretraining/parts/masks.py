@@ -25,7 +25,7 @@ def random_mask(batch: int, number: int, hidden: int, moment: Moment) -> Tensor:
 
     Reference: He et al. 2021, arXiv:2111.06377, section 3 (those of the least noise are kept).
     """
-    kept_BK = _rand(moment, batch, number).argsort(1)[:, : number - hidden]
+    kept_BK = moment.rand(batch, number).argsort(1)[:, : number - hidden]
     mask_BN = torch.ones(batch, number, dtype=torch.bool, device=kept_BK.device)
     return mask_BN.scatter(1, kept_BK, False)
 
@@ -41,17 +41,17 @@ def clustered_mask(batch: int, grid: tuple[int, int], hidden: int, moment: Momen
     Reference: Gong et al. 2022, arXiv:2110.09784, section 2.2.
     """
     height, width = grid
-    side_B = LEAST + (_rand(moment, batch) * (MOST - LEAST + 1)).long()
+    side_B = LEAST + (moment.rand(batch) * (MOST - LEAST + 1)).long()
     # The time at which a square is laid down, by its lower right corner; a token is covered at
     # the first of those of the squares that hold it.
-    laid_B1HW = _rand(moment, batch, 1, height + MOST - 1, width + MOST - 1)
+    laid_B1HW = moment.rand(batch, 1, height + MOST - 1, width + MOST - 1)
     covered_BN = laid_B1HW.new_empty(batch, height * width)
     for side in range(LEAST, MOST + 1):
         corners_B1HW = laid_B1HW[:, :, : height + side - 1, : width + side - 1]
         first_B1HW = -F.max_pool2d(-corners_B1HW, side, stride=1)
         covered_BN = torch.where(side_B[:, None] == side, first_B1HW.flatten(1), covered_BN)
     # Tokens of one square are covered at the same time: a shuffle decides among them.
-    shuffled_BN = _rand(moment, batch, height * width).argsort(1)
+    shuffled_BN = moment.rand(batch, height * width).argsort(1)
     order_BN = covered_BN.gather(1, shuffled_BN).argsort(dim=1, stable=True)
     chosen_BK = shuffled_BN.gather(1, order_BN[:, :hidden])
     return torch.zeros_like(covered_BN, dtype=torch.bool).scatter(1, chosen_BK, True)
@@ -60,7 +60,3 @@ def clustered_mask(batch: int, grid: tuple[int, int], hidden: int, moment: Momen
 def places(chosen_BN: Tensor) -> Tensor:
     """Return int64 (B, K), in rising order, where each row is true K times."""
     return chosen_BN.nonzero()[:, 1].view(len(chosen_BN), -1)
-
-
-def _rand(moment: Moment, *shape: int) -> Tensor:
-    return torch.rand(shape, generator=moment.rng, device=moment.rng.device)

@@ -17,15 +17,16 @@ from pretraining.checkpoint import Checkpoint, exported
 from pretraining.codecs import ImageCodec
 from pretraining.objective import Moment, Objective
 from pretraining.train import check, moment_at, train
-from tests.pretraining.made import batch_of, made
+from tests.pretraining.made import batch_of, encoder, fitting, made
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
-every_objective = pytest.mark.parametrize("name", names("pretraining.objectives"))
+FITTING = {name: fitting(name) for name in names("pretraining.objectives")}
+every_objective = pytest.mark.parametrize("name", FITTING)
 
 
-def small(name, encoder="small_cnn", **parameters):
-    return made(name, parameters, encoder)
+def small(name, first=None, **parameters):
+    return made(name, parameters, first or FITTING[name][0])
 
 
 def made_batches(objective):
@@ -77,17 +78,18 @@ def every_setting(objective):
     }
 
 
-@every_objective
-@pytest.mark.parametrize("encoder", ["small_cnn", "vit"])
+@pytest.mark.parametrize(
+    ("name", "first"), [(name, first) for name, fit in FITTING.items() for first in fit]
+)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_resuming_at_any_step_equals_never_stopping_bit_for_bit(name, optimizer, encoder):
-    """With the default settings, and with all others."""
+def test_resuming_at_any_step_equals_never_stopping_bit_for_bit(name, optimizer, first):
+    """With the default settings, and where the encoder tells its depth with all others."""
 
     def fresh():
-        return small(name, encoder)
+        return small(name, first)
 
     saved = []
-    more = every_setting(fresh()) if encoder == "vit" else {}
+    more = every_setting(fresh()) if hasattr(encoder(first), "stem") else {}
     more["optimizer"] = optimizer
     straight = trained(fresh(), lambda c: saved.append(c.to_bytes()), **more)
     assert len(saved) == STEPS
