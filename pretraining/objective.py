@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -115,6 +115,39 @@ class Column:
         return ValueCodec(name, shape, np.dtype(np.int64 if self.kind == "label" else np.float32))
 
 
+@dataclass(frozen=True)
+class WeightGroup:
+    """Weights that an objective may update apart, with an optimizer's state of their own.
+
+    Attributes:
+        weights: names of submodules or of weights.
+        lr: what the rate is multiplied by.
+    """
+
+    weights: tuple[str, ...]
+    lr: float = 1.0
+
+
+class Update(Protocol):
+    """What `take_step` may do to the weights (`pretraining.update`)."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradients to those that are there."""
+        ...
+
+    def step(self, groups: Sequence[str] | None = None) -> None:
+        """Change the weights by their gradients, those of these groups alone; clear these."""
+        ...
+
+    def snapshot(self) -> Mapping[str, Tensor]:
+        """Return copies of the weights and of what the optimizers remember, of no buffer."""
+        ...
+
+    def restore(self, snapshot: Mapping[str, Tensor]) -> None:
+        """Go back to a snapshot, bit for bit."""
+        ...
+
+
 class Objective(nn.Module):
     """The base of all objectives; knows nothing of optimizers, devices, epochs or files.
 
@@ -129,6 +162,8 @@ class Objective(nn.Module):
         columns: further columns of the batch, by name.
         exports: the submodules that outlive training; each has `dim` and `codec`.
         fixed: the roles that are never trained, such as a teacher.
+        parameter_groups: of weights that `take_step` updates apart; together they are all that is
+            trained. A weight in two of them has two states.
         inputs: the column of the batch that a role reads.
         codecs: of each column that a role reads.
         places: the submodule that is a role's encoder.
@@ -140,6 +175,7 @@ class Objective(nn.Module):
     columns: ClassVar[Mapping[str, Column]] = {}
     exports: ClassVar[tuple[str, ...]] = ("encoder",)
     fixed: ClassVar[tuple[str, ...]] = ()
+    parameter_groups: ClassVar[Mapping[str, WeightGroup]] = {}
     inputs: Mapping[str, str]
     codecs: Mapping[str, Codec]
     places: Mapping[str, str]
@@ -154,6 +190,17 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         """Return `loss`, and any further scalars to log, as tensors without dimensions."""
         raise NotImplementedError
+
+    def take_step(self, batch: Batch, moment: Moment, update: Update) -> dict[str, Tensor]:
+        """Take one step of training; return what `forward` returns.
+
+        One of one's own may look ahead, go back, and update some groups alone. It goes with no
+        divided batch.
+        """
+        outputs: dict[str, Tensor] = self(batch, moment)
+        update.backward(outputs["loss"])
+        update.step()
+        return outputs
 
     def after_step(self, moment: Moment) -> None:
         """Do what follows the optimizer's step: clamp a temperature, move a teacher."""

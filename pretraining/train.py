@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,14 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contracts.errors import ConfigError, DataError, DivergedError, Problem
+from contracts.errors import ConfigError, DataError, Problem
 from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of
 from contracts.uid import random_bits
 from pretraining import optim, schedules
 from pretraining.checkpoint import Checkpoint, refuse_non_finite, refuse_other_weights
-from pretraining.groups import Group, fix, groups
+from pretraining.groups import fix, groups
 from pretraining.objective import Batch, Moment, Objective
 from pretraining.schedules import Cycles, Schedule
+from pretraining.update import Update, refuse_divided
 
 Log = Callable[[int, Mapping[str, float]], None]
 # Of the trainer and the parts of objectives: another number where equal arguments give other
@@ -182,7 +182,10 @@ def train(
         objective, freeze=freeze, lr_multipliers=lr_multipliers, layer_decay=layer_decay
     )
     fix(objective, freeze)
-    update = optim.optimizer(optimizer, trained)
+    refuse_divided(objective, accumulate or 1)
+    update = Update(
+        objective, trained, optimizer=optimizer, clip_norm=clip_norm, parts=accumulate or 1
+    )
     losses = np.zeros(steps)
     done = 0 if state_before is None else _restore(state_before, objective, update, losses)
     batches = batches_from(done) if done < steps else iter(())
@@ -208,11 +211,11 @@ def train(
                 moment_at(done, steps, seed=seed, device=device, part=part)
                 for part in range(accumulate or 1)
             ]
-            where = f"step {done + 1} of {steps}"
-            outputs = _gradients(objective, batch, moments, device=device, where=where)
+            decay = schedules.weight_decay_at(progress, weight_decay, weight_decay_end)
+            update.begin(rate, decay, f"step {done + 1} of {steps}")
+            outputs = _stepped(objective, batch, moments, update, device)
             if clip_norm is not None:
-                outputs["gradient_norm"] = _clip(trained, clip_norm)
-            update.step(rate, schedules.weight_decay_at(progress, weight_decay, weight_decay_end))
+                outputs["gradient_norm"] = update.gradient_norm
             objective.after_step(moments[0])
             losses[done] = outputs["loss"]
             done += 1
@@ -254,6 +257,7 @@ def check(objective: Objective, batch: int, settings: Mapping[str, Any]) -> None
     )
     ask(groups, objective, **{name: settings.get(name) for name in names_of(groups)})
     ask(_refuse_uneven, batch, settings.get("accumulate") or 1)
+    ask(refuse_divided, objective, settings.get("accumulate") or 1)
     if problems:
         raise ConfigError(problems)
 
@@ -274,31 +278,32 @@ def moment_at(step: int, steps: int, *, seed: int, device: str = "cpu", part: in
     return Moment(step / steps, rng)
 
 
-def _gradients(
-    objective: Objective, batch: Batch, moments: Sequence[Moment], *, device: str, where: str
+def _stepped(
+    objective: Objective, batch: Batch, moments: Sequence[Moment], update: Update, device: str
 ) -> dict[str, float]:
-    """Leave the mean gradient of the batch's parts, one for each moment; return mean scalars."""
+    """Take a step, of the batch's parts together where there are several; return mean scalars."""
     parts = len(moments)
     for values in batch.values():
         _refuse_uneven(len(values), parts)
-    here = {
-        column: values.to(device, non_blocking=True).tensor_split(parts)
-        for column, values in batch.items()
-    }
+    here = {column: values.to(device, non_blocking=True) for column, values in batch.items()}
     on_cuda = torch.device(device).type == "cuda"
     scalars: dict[str, float] = {}
-    objective.zero_grad(set_to_none=True)
-    for part, moment in enumerate(moments):
-        with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
-            outputs = objective({column: values[part] for column, values in here.items()}, moment)
+
+    def add(outputs: Mapping[str, Tensor]) -> None:
         for name, value in outputs.items():
             scalars[name] = scalars.get(name, 0.0) + float(value.detach()) / parts
-        if not math.isfinite(scalars["loss"]):
-            raise DivergedError(
-                f"the loss is {scalars['loss']} at {where}: what was saved before is good. "
-                "Lower lr, or look for records with extreme values."
-            )
-        (outputs["loss"] / parts).backward()
+
+    with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
+        if parts == 1:
+            add(objective.take_step(here, moments[0], update))
+            return scalars
+    divided = {column: values.tensor_split(parts) for column, values in here.items()}
+    for part, moment in enumerate(moments):
+        with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
+            outputs = objective({column: of[part] for column, of in divided.items()}, moment)
+        update.backward(outputs["loss"])
+        add(outputs)
+    update.step()
     return scalars
 
 
@@ -309,14 +314,8 @@ def _refuse_uneven(records: int, parts: int) -> None:
         )
 
 
-def _clip(trained: Sequence[Group], norm: float) -> float:
-    """Scale the gradients down to a norm, that of all together; return what it was."""
-    weights = [weight for group in trained for weight in group.weights.values()]
-    return float(torch.nn.utils.clip_grad_norm_(weights, norm))
-
-
 def _restore(
-    resume: Checkpoint, objective: Objective, update: optim.Optimizer, losses: NDArray[np.float64]
+    resume: Checkpoint, objective: Objective, update: Update, losses: NDArray[np.float64]
 ) -> int:
     """Load the state into the objective, the optimizer and the losses; return the steps done."""
     weights = resume.group("weights")
