@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from contracts.params import Count, Positive, Ratio
 from pretraining.objective import Batch, Encoder, Moment, Objective
+from pretraining.parts.gather import all_ranks
 from pretraining.parts.heads import Tower
 from pretraining.parts.pixels import unit_pixels
 from pretraining.parts.views import random_resized_crop
@@ -56,8 +57,8 @@ class Clip(Objective):
         """Return the loss and the scale of the cosines."""
         images_BCHW = unit_pixels(batch["image"])
         views_BCHW = random_resized_crop(images_BCHW, moment, min_area_ratio=self.min_area_ratio)
-        image_BD = self.image_encoder(views_BCHW)
-        text_BD = self.text_encoder(batch["text"])
+        image_BD = all_ranks(self.image_encoder(views_BCHW))
+        text_BD = all_ranks(self.text_encoder(batch["text"]))
         scale = self.log_scale.exp()
         return {"loss": clip_loss(image_BD, text_BD, scale), "scale": scale.detach()}
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from contracts.params import Count, Positive, Ratio
 from pretraining.objective import Batch, Encoder, Moment, Objective
+from pretraining.parts.gather import all_ranks
 from pretraining.parts.heads import mlp
 from pretraining.parts.pixels import unit_pixels
 from pretraining.parts.views import random_blur, random_colours, random_resized_crop
@@ -54,7 +55,7 @@ class Simclr(Objective):
         """Return the loss."""
         images_BCHW = unit_pixels(batch["image"])
         views = torch.cat([self.view(images_BCHW, moment) for _ in range(2)])
-        first_BD, second_BD = self.projector(self.encoder(views)).chunk(2)
+        first_BD, second_BD = map(all_ranks, self.projector(self.encoder(views)).chunk(2))
         return {"loss": nt_xent_loss(first_BD, second_BD, temperature=self.temperature)}
 
     @torch.no_grad()
