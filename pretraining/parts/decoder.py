@@ -33,7 +33,9 @@ class Decoder(nn.Module):
     def __init__(self, dim: int, out: int, *, width: int, depth: int, heads: int) -> None:
         super().__init__()
         if width % heads or width % 4:
-            raise ConfigError(f"decoder: width {width} is no multiple of 4 and of heads, {heads}.")
+            raise ConfigError(
+                f"decoder_width: {width} is no multiple of 4 and of decoder_heads, {heads}."
+            )
         self.narrow = nn.Linear(dim, width)
         self.mask = nn.Parameter(torch.empty(width).uniform_(-0.035, 0.035))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))

@@ -52,5 +52,5 @@ def test_a_gradient_reaches_every_weight_and_every_token():
 
 @pytest.mark.parametrize(("width", "heads"), [(10, 2), (12, 5)])
 def test_a_width_that_does_not_divide_is_refused(width, heads):
-    with pytest.raises(ConfigError, match=f"width {width} is no multiple"):
+    with pytest.raises(ConfigError, match=f"decoder_width: {width} is no multiple"):
         Decoder(12, 7, width=width, depth=1, heads=heads)
