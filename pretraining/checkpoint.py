@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from contracts.errors import ConfigError, ContractError, DataError, DivergedError
 from pretraining.build import Description, Part, Role, assemble
@@ -105,7 +105,7 @@ def description_of(data: bytes) -> dict[str, Any]:
 
 def rebuild(
     data: bytes, *, allow: Collection[str] = (), recipe_dir: Path | None = None
-) -> dict[str, nn.Module]:
+) -> dict[str, Any]:
     """Return the exported modules by name, with their weights, in evaluation mode.
 
     The bytes are taken to be hostile: nothing in them is run, a module is laid out without
@@ -122,7 +122,7 @@ def rebuild(
             parameters, or has missing, surplus, misshapen or non-finite weights.
     """
     objective, tensors, _ = _laid_out(data, allow, recipe_dir)
-    modules = {}
+    modules: dict[str, Any] = {}
     for name in objective.exports:
         module = objective.get_submodule(name)
         laid_out = {
@@ -134,6 +134,33 @@ def rebuild(
         module.load_state_dict(laid_out, assign=True)
         modules[name] = module.eval()
     return modules
+
+
+def load_encoder(path: str | Path, *, tower: str | None = None) -> Any:
+    """Return an encoder that a training exported: a torch module in evaluation mode.
+
+    It has `dim` and `codec`: `pretraining.codecs.column(encoder.codec, values)` makes of pictures
+    (encoded bytes), texts or clips the batch that it takes, as the training saw them.
+
+    Args:
+        path: of the safetensors file, a run's `checkpoint`.
+        tower: what the encoder reads, `image` or `text`, where the file has several.
+
+    Raises:
+        ConfigError: the file has no such tower, or several and none is named.
+        DataError: as `rebuild`.
+    """
+    modules = {module.codec.reads: module for module in rebuild(Path(path).read_bytes()).values()}
+    if tower is None and len(modules) == 1:
+        return next(iter(modules.values()))
+    if tower not in modules:
+        known = " or ".join(f'tower="{name}"' for name in modules)
+        raise ConfigError(
+            f"{path}: give {known}."
+            if tower is None
+            else f"{path}: has no tower {tower!r}: {known}."
+        )
+    return modules[tower]
 
 
 def encoder_of(

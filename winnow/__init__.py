@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 __all__ = [
-    "Role", "Table", "fit", "groupwise", "ingest", "method", "open", "poolwise", "rowwise", "run",
-    "selector", "show",
+    "Role", "Table", "fit", "groupwise", "ingest", "load_encoder", "method", "open", "poolwise",
+    "pretrain", "rowwise", "run", "selector", "show",
 ]  # fmt: skip
 
 _PACKAGES = ("contracts", "curation", "embeddings", "storage", "pretraining", "evaluation", "flows")
@@ -123,6 +123,50 @@ def run(
     given = {step.name: step for step in methods}
     options = Options(workers=workers, until=until, at=at, given=given)
     return runs.run(read, opened, options)
+
+
+def load_encoder(path: str | Path, *, tower: str | None = None) -> Any:
+    """Return an encoder that a run trained: a torch module with `dim` and `codec`.
+
+    Args:
+        path: of the safetensors file, a run's `checkpoint`.
+        tower: `image` or `text`, where the file has both.
+    """
+    from pretraining import checkpoint
+
+    return checkpoint.load_encoder(path, tower=tower)
+
+
+def pretrain(
+    shards: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    objective: str,
+    seed: int = 0,
+    steps: int = 1000,
+    device: str | None = None,
+    **section: Any,
+) -> dict[str, Any]:
+    """Train on exported tars, as [pretrain] of a recipe does; resumed where it was stopped.
+
+    Args:
+        shards: folders of exports, a run's `export`.
+        out: the safetensors file that the encoder is written to. Beside it lie a log, and the
+            state while the training is not done.
+        objective: a file of `pretraining/objectives`, or a reference.
+        seed: of the weights, the order and the augmentation.
+        steps: of the optimizer.
+        device: found by itself where not given.
+        section: further keys of [pretrain], such as `encoder={"name": "vit"}`.
+
+    Returns:
+        `path`, `steps`, and `losses`, one of each step.
+    """
+    from flows.answer import from_python
+
+    folders = [shards] if isinstance(shards, (str, Path)) else shards
+    given = {"objective": objective, "seed": seed, "steps": steps, **section}
+    return from_python.pretrain([Path(f) for f in folders], Path(out), given, device)
 
 
 def show(records: Any, n: int = 24) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, Problem, nearest
 from contracts.params import names_of
-from flows.answer import columns, training_log
+from flows.answer import columns, stopping, training_log
 from flows.answer.arms import UNTRAINED, Arm
 from flows.recipe.sections import VECTOR, PretrainSection, Problems
 from flows.workers import one_thread
@@ -328,24 +328,22 @@ def _state(store: Store, key: str) -> Path:
 def _stopped(task: Training, store: Store) -> Any:
     """Return the state of a training where it stops; it is kept until it is dropped."""
     key = key_of(task.made_by())
-    found = _saved(_state(store, key))
+    found = saved(_state(store, key))
     if found is None or found.step != task.until:
         _train(task, store, key)
-        found = _saved(_state(store, key))
+        found = saved(_state(store, key))
     return found
 
 
-def _saved(state: Path) -> Any:
+def saved(state: Path) -> Any:
+    """Return the state of a training that lies in a file; None where there is none."""
     from pretraining.checkpoint import Checkpoint
 
     return Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
 
 
 def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, Any]]:
-    from pretraining.batches import batches
     from pretraining.checkpoint import exported
-    from pretraining.journal import Journal
-    from pretraining.train import train
 
     one_thread()
     section = task.section
@@ -357,45 +355,91 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
         return exported(objective, description), {}
     assert rows is not None
     state = _state(store, key)
-    resume, begin = _saved(state), None
+    resume, begin = saved(state), None
     if task.trunk is not None:
         begin = _stopped(task.trunk, store)
         if task.until is not None:  # A trunk goes on in the run that it is of.
             resume, begin = resume or begin, None
-    device = task.device or _device()
+    with closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples:
+        done = fit(
+            objective, samples, section, state,
+            columns=columns.codecs(section, objective, rows), steps=task.steps, seed=task.seed,
+            resume=resume, begin=begin, until=task.until, device=task.device,
+            temporary=store.temporary,
+        )  # fmt: skip
+    return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
+
+
+def fit(
+    objective: Any,
+    samples: Any,
+    section: PretrainSection,
+    state: Path,
+    *,
+    steps: int,
+    seed: int,
+    columns: Mapping[str, Any] | None = None,
+    resume: Any = None,
+    begin: Any = None,
+    until: int | None = None,
+    device: str | None = None,
+    temporary: Path | None = None,
+) -> Any:
+    """Train an objective on samples; return what `pretraining.train.train` returns.
+
+    Args:
+        objective: with its initial weights.
+        samples: as `pretraining.batches.Samples`.
+        section: [pretrain].
+        state: the file in which the training's state is kept; its log lies beside it.
+        steps: of the optimizer.
+        seed: of order and augmentation.
+        columns: codecs of columns beyond those that encoders read.
+        resume: the state to go on from.
+        begin: another training's state to begin from.
+        until: stop after so many steps.
+        device: found by itself where not given.
+        temporary: a folder for what is being written; that of the state where not given.
+
+    Raises:
+        KeyboardInterrupt: a stop was asked for; the state is kept.
+    """
+    from pretraining.batches import batches
+    from pretraining.journal import Journal
+    from pretraining.train import train
+
+    log = state.with_suffix(".jsonl")
     with (
-        closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples,
-        training_log.opened(state.with_suffix(".jsonl"), resume.step if resume else 0) as write,
+        training_log.opened(log, resume.step if resume else 0) as write,
+        stopping.asked() as stop,
     ):
-        journal = Journal(write, steps=task.until or task.steps)
+        journal = Journal(write, steps=until or steps)
         done = train(
             objective,
             lambda start: journal.timed(
                 batches(
-                    samples,
-                    codecs={**objective.codecs, **columns.codecs(section, objective, rows)},
-                    batch=section.batch,
-                    seed=task.seed,
-                    start=start,
-                    steps=task.steps,
+                    samples, codecs={**objective.codecs, **(columns or {})}, batch=section.batch,
+                    seed=seed, start=start, steps=steps,
                 )
             ),
-            lambda checkpoint: _save(store, state, seals.sealed(checkpoint.to_bytes())),
+            lambda checkpoint: _save(state, seals.sealed(checkpoint.to_bytes()), temporary),
             resume,
-            device,
+            device or _device(),
             journal,
-            lambda done: done == task.until,
+            lambda done: done == until or stop(),
             begin,
-            steps=task.steps,
-            seed=task.seed,
+            steps=steps,
+            seed=seed,
             save_every=SAVE_EVERY,
             **_settings(section),
-        )
-    return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
+        )  # fmt: skip
+    if done.checkpoint.step < (until or steps):
+        raise KeyboardInterrupt  # It was asked for; the state lies where a rerun finds it.
+    return done
 
 
-def _save(store: Store, path: Path, data: bytes) -> None:
-    commit.write(path, data, temporary=store.temporary)
+def _save(path: Path, data: bytes, temporary: Path | None) -> None:
+    commit.write(path, data, temporary=temporary)
     commit.failpoint("pretrain.saved")
 
 

@@ -996,7 +996,7 @@ def check_saving() -> None:
     log.unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WINNOW_FAILPOINT_LOG", str(log))
-        pretrain._save(Store(_FOLDER / "saving"), path, b"a state")
+        pretrain._save(path, b"a state", Store(_FOLDER / "saving").temporary)
     assert path.read_bytes() == b"a state"
     assert "pretrain.saved" in log.read_text()
 
