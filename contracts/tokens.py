@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from contracts.errors import ConfigError
@@ -55,8 +57,18 @@ class Vocabulary:
                 raise ConfigError(f"the vocabulary lacks what {left!r} and {right!r} are, or give.")
 
     @classmethod
+    def of_bytes(cls) -> Vocabulary:
+        """Return the vocabulary of single bytes, which needs no training."""
+        return cls((*SPECIALS, *BYTES), ())
+
+    @classmethod
     def of(cls, columns: Mapping[str, Sequence[Any]]) -> Vocabulary:
         """Return what the table of a fit holds, given by its columns `token` and `merge`."""
+        if "token" not in columns:
+            raise ConfigError(
+                f"a vocabulary has the column `token`, as that of byte_pair_encoding: there are "
+                f"only {sorted(columns)}."
+            )
         merges = columns.get("merge")
         return cls(
             tuple(columns["token"]),
@@ -73,17 +85,17 @@ class Vocabulary:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     @cached_property
-    def starts(self) -> tuple[bool, ...]:
-        """Whether each token begins a word; so does, whatever it is, one after a special token.
+    def starts(self) -> NDArray[np.bool_]:
+        """Which tokens begin a word; so does, whatever it is, one after a special token.
 
         In byte-level pair encoding a word begins at white space and at ASCII punctuation, so a
         run of a script without spaces is one.
         """
         if self.merges is None:
-            return tuple(not token.startswith(CONTINUED) for token in self.tokens)
+            return np.array([not token.startswith(CONTINUED) for token in self.tokens])
         ascii_bytes = "".join(map(chr, range(128)))
         written = dict(zip(_visible(ascii_bytes), ascii_bytes, strict=True))
-        return tuple(not written.get(token[0], "a").isalnum() for token in self.tokens)
+        return np.array([not written.get(token[0], "a").isalnum() for token in self.tokens])
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -23,7 +24,7 @@ from pretraining.objective import Encoder, Objective
 
 OBJECTIVES, ENCODERS = "pretraining.objectives", "pretraining.encoders"
 # What a role gets where nothing is named: the first of these that fits.
-DEFAULTS = ("small_cnn", "words", "vit")
+DEFAULTS = ("small_cnn", "words", "vit", "text_transformer")
 
 
 class Part(BaseModel):
@@ -55,7 +56,7 @@ class Role:
     """A positional parameter of an objective: an encoder that it asks for.
 
     Attributes:
-        protocol: whose methods the encoder must have.
+        protocol: whose methods the encoder must have, and its codec those of the `codec` there.
         reads: what it must read; None for anything.
     """
 
@@ -64,9 +65,11 @@ class Role:
 
     def misfit(self, encoder: Any) -> str | None:
         """Return why an encoder cannot have the role, None where it can."""
-        missing = sorted(m for m in _methods(self.protocol) if not hasattr(encoder, m))
-        if missing:
-            return f"has no {', '.join(missing)}, which {self.protocol.__name__} asks for"
+        codec = get_type_hints(self.protocol).get("codec", Codec)
+        for thing, protocol in ((encoder, self.protocol), (encoder.codec, codec)):
+            missing = sorted(m for m in _methods(protocol) if not hasattr(thing, m))
+            if missing:
+                return f"has no {', '.join(missing)}, which {protocol.__name__} asks for"
         reads = encoder.codec.reads
         if self.reads not in (None, reads):
             return f"reads {reads}, not {self.reads}"
@@ -235,13 +238,14 @@ def _columns(towers: Mapping[str, Encoder]) -> tuple[dict[str, str], dict[str, C
 
 
 def _methods(protocol: type) -> set[str]:
-    """Return the names of the methods that a Protocol asks for."""
+    """Return the names of the methods and properties that a Protocol asks for."""
     return {
         name
         for base in protocol.__mro__
         if getattr(base, "_is_protocol", False)
         for name, value in vars(base).items()
-        if inspect.isfunction(value) and (not name.startswith("_") or name == "__call__")
+        if isinstance(value, FunctionType | property)
+        and (not name.startswith("_") or name == "__call__")
     }
 
 

@@ -15,6 +15,7 @@ SMALL = {
     "small_cnn": {"width": 4},
     "vit": {"width": 16, "depth": 2, "heads": 2},
     "words": WORDS,
+    "text_transformer": {"width": 16, "depth": 1, "heads": 2, "max_tokens": 16},
     "vector": {"of": "notes.vector", "dim": 8},
 }
 DIM = 8
