@@ -1,0 +1,38 @@
+import math
+
+import pytest
+import torch
+
+from contracts.tokens import SEPARATOR, START
+from pretraining.train import moment_at
+from tests.pretraining.made import batch_of, made
+
+MOMENT = moment_at(0, 4, seed=0)
+
+
+@torch.no_grad()
+def test_a_model_that_knows_nothing_costs_the_logarithm_of_the_vocabulary():
+    objective = made("clm", {"tied": False})
+    objective.head.weight.zero_()
+    loss = objective(batch_of(objective), MOMENT)["loss"].item()
+    assert loss == pytest.approx(math.log(objective.encoder.codec.size), rel=1e-6)
+
+
+@torch.no_grad()
+def test_each_token_costs_what_those_before_it_say_of_it():
+    objective = made("clm").eval()
+    codec = objective.encoder.codec
+    texts = [[START, 40, 41, SEPARATOR], [START, 50, 51, 52, 53, 54]]
+    tokens = torch.zeros(2, codec.shape[0], dtype=torch.int64)
+    costs = []
+    for row, text in zip(tokens, texts, strict=True):
+        row[: len(text)] = torch.tensor(text)
+        for place in range(1, len(text)):
+            seen = torch.zeros_like(row)
+            seen[:place] = row[:place]
+            state = objective.encoder.tokens(seen[None])[0, place - 1]
+            logits = objective.encoder.encoder.embed.weight @ state + objective.head.bias
+            costs.append(-logits.log_softmax(0)[text[place]])
+    loss = objective({"text": tokens}, MOMENT)["loss"]
+    assert len(costs) == 3 + 5
+    assert loss.item() == pytest.approx(torch.stack(costs).mean().item(), rel=1e-5)
