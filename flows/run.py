@@ -350,6 +350,7 @@ def _pretrain(this: Run) -> None:
     if section is None:
         return
     assert this.verdict is not None
+    section = pretrain.with_tables(section, this.runtime)
     reporter, kept = this.options.reporter, this.verdict.kept
     reporter.stage("pretrain")
     comparison = recipe.compare or recipes.CompareSection(arms=("recipe",), seeds=1)

@@ -34,7 +34,7 @@ PAGES = {
 }
 README = PAGES["README.md"]
 # Pages whose recipes are run: here, but those of deduplication.md on a pool of their own.
-RECIPES = {"README.md": 3, "recipe.md": 1, "deduplication.md": 10}
+RECIPES = {"README.md": 3, "recipe.md": 2, "deduplication.md": 10}
 # What no test runs, and why.
 NOT_RUN = {
     "make demo": "takes minutes",
@@ -173,6 +173,15 @@ def test_the_recipe_with_everything_runs_and_answers(counter: Path):
     run = winnow.open(counter / ".winnow").run("shop")
     assert run.ref["result"]["evaluation"]["answer"]["metric"].endswith("recall@1")
     assert run.funnel()["rule"].to_list()[-1] == "not nearly the same"
+
+
+def test_the_recipe_of_a_language_model_trains_an_encoder_with_its_vocabulary(counter: Path):
+    from pretraining.checkpoint import rebuild
+
+    path = counter / "language.toml"
+    path.write_text(blocks("toml", PAGES["recipe.md"])[1], encoding="utf-8")
+    [encoder] = rebuild(Path(winnow.run(path)["checkpoint"]).read_bytes()).values()
+    assert 260 < encoder.codec.size <= 320
 
 
 def test_every_file_of_a_store_is_of_a_kind_that_its_page_names(counter: Path):

@@ -14,7 +14,8 @@ from contracts.errors import ConfigError, ContractError, Problem, nearest
 from contracts.params import names_of
 from flows.answer import columns, stopping, training_log
 from flows.answer.arms import UNTRAINED, Arm
-from flows.recipe.sections import VECTOR, PretrainSection, Problems
+from flows.measure.runtime import Runtime
+from flows.recipe.sections import VECTOR, PretrainSection, Problems, is_fit
 from flows.workers import one_thread
 from storage import commit, seals, shards, tables
 from storage.store import Object, Store, key_of
@@ -136,8 +137,10 @@ def weights(section: PretrainSection) -> dict[str, str]:
 
 
 def _identity(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a key says of a role: of weights what they are, not where they lie."""
-    found = {k: v for k, v in given.items() if k not in _FOUND}
+    """Return what a key says of a role: of weights and tables what they are, by a digest."""
+    found = {
+        k: key_of(v) if isinstance(v, Mapping) else v for k, v in given.items() if k not in _FOUND
+    }
     if "path" in given:
         found["weights"] = shards.file_sha256(Path(given["path"]))
     return found
@@ -237,6 +240,8 @@ def build(
                 if given.get("name") == VECTOR and "dim" not in own:
                     own["dim"] = (dims or {}).get(str(own.get("of")), 1)
                 name = given.get("name") or default(role, specs[role])
+                # A fit is not made yet where a section is only checked.
+                own = {k: None if is_fit(v) else v for k, v in own.items()}
                 parts[role] = Part(name=name, parameters=own)
     problems.raise_any()
     return built(
@@ -248,6 +253,23 @@ def build(
         weights=weights,
         recipe_dir=recipe_dir,
     )
+
+
+def with_tables(section: PretrainSection, runtime: Runtime) -> PretrainSection:
+    """Return the section with the table of a fit, column by column, in place of its name."""
+
+    def given(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            k: tables.read(runtime.store, runtime.models[v]).to_dict(as_series=False)
+            if is_fit(v)
+            else v
+            for k, v in value.items()
+        }
+
+    own = {name: given(value) for name, value in section.own.items()}
+    return replace(section, encoder=given(section.encoder), own=own)
 
 
 def towers(section: PretrainSection, recipe_dir: Path) -> dict[str, str]:
@@ -347,6 +369,7 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
 
     one_thread()
     section = task.section
+    assert not section.fits(), "with_tables puts tables there"
     rows = None if task.arm.rows is None else tables.read(store, task.arm.rows)
     dims = {} if rows is None else columns.dims(rows)
     objective = build(section, task.seed, task.recipe_dir, dims)

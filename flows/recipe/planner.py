@@ -110,6 +110,8 @@ class _Planner:
                 key = f"pretrain.columns.{name}" if name != text else "pretrain"
                 with self.problems.at(key):
                     self._need(Expression(text).paths, key)
+            for key, reference in recipe.pretrain.fits().items():
+                self._need_fit(reference, key)
         for i, section in enumerate(recipe.evaluate):
             # The labels of other protocols are the pool's own columns or notes, too.
             for key in ("cluster", "label", "groups"):

@@ -147,8 +147,9 @@ class PretrainSection:
         objective: a file of pretraining/objectives, or a reference to a class of one's own.
         encoder: the encoder of the objective's first role, a file of pretraining/encoders or a
             reference. A section gives it parameters, as [pretrain.<role>] does for any role:
-            `name`, the encoder's own, `weights` to begin with, "recipe:boot.toml", "run:boot@3" or
-            "file:x.safetensors", and `frozen`. An encoder of [embed] has its vectors computed once.
+            `name`, the encoder's own, of which a table is named "fit.<alias>", `weights` to begin
+            with, "recipe:boot.toml", "run:boot@3" or "file:x.safetensors", and `frozen`. An
+            encoder of [embed] has its vectors computed once.
         columns: further columns that the objective reads, each with an expression over notes.
         steps: optimizer steps; [compare] may set another number for the comparison.
         batch: records a step.
@@ -219,6 +220,21 @@ class PretrainSection:
             if isinstance(section, Mapping) and section.get("name") == VECTOR and "of" in section
         ]
         return {**(self.columns or {}), **{of: of for of in vectors}}
+
+    def fits(self) -> dict[str, str]:
+        """Return the fits whose tables encoders are made with, `fit.<alias>`, by their key."""
+        return {
+            f"pretrain.{role}.{key}": value
+            for role, section in {"encoder": self.encoder, **self.own}.items()
+            if isinstance(section, Mapping)
+            for key, value in section.items()
+            if is_fit(value)
+        }
+
+
+def is_fit(value: Any) -> bool:
+    """Whether a parameter of an encoder is the table of a fit, given by its name."""
+    return isinstance(value, str) and value.startswith("fit.")
 
 
 VECTOR = "vector"
