@@ -39,7 +39,7 @@ def test_clip_finds_captions_of_unseen_drawings_many_times_better_than_chance(da
     shards = Drawings(table.filter(~unseen))
     untoned = table.filter(unseen, ~pl.col("skin_tone"))
     tested = Drawings(untoned.unique("caption", keep="first", maintain_order=True).head(200))
-    objective = made("clip", {}, "small_cnn", {}, seed=0)
+    objective = made("clip", {}, "small_cnn", {}, text={}, seed=0)
 
     def batches_from(start):
         return batches(
