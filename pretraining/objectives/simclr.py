@@ -13,7 +13,7 @@ from pretraining.objective import Batch, Encoder, Moment, Objective
 from pretraining.parts.gather import all_ranks
 from pretraining.parts.heads import mlp
 from pretraining.parts.pixels import unit_pixels
-from pretraining.parts.views import random_blur, random_colours, random_resized_crop
+from pretraining.parts.views import random_view
 
 
 class Simclr(Objective):
@@ -54,23 +54,20 @@ class Simclr(Objective):
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         """Return the loss."""
         images_BCHW = unit_pixels(batch["image"])
-        views = torch.cat([self.view(images_BCHW, moment) for _ in range(2)])
-        first_BD, second_BD = map(all_ranks, self.projector(self.encoder(views)).chunk(2))
-        return {"loss": nt_xent_loss(first_BD, second_BD, temperature=self.temperature)}
-
-    @torch.no_grad()
-    def view(self, images_BCHW: Tensor, moment: Moment) -> Tensor:
-        """Return one random view of each image."""
-        with torch.autocast(images_BCHW.device.type, enabled=False):
-            images_BCHW = random_resized_crop(
+        views = [
+            random_view(
                 images_BCHW,
                 moment,
                 min_area_ratio=self.min_area_ratio,
-                max_aspect=4 / 3,
-                flip_ratio=0.5,
+                colour_strength=self.colour_strength,
+                blur_ratio=self.blur_ratio,
             )
-            images_BCHW = random_colours(images_BCHW, moment, strength=self.colour_strength)
-            return random_blur(images_BCHW, moment, blur_ratio=self.blur_ratio)
+            for _ in range(2)
+        ]
+        first_BD, second_BD = map(
+            all_ranks, self.projector(self.encoder(torch.cat(views))).chunk(2)
+        )
+        return {"loss": nt_xent_loss(first_BD, second_BD, temperature=self.temperature)}
 
 
 def nt_xent_loss(first_BD: Tensor, second_BD: Tensor, *, temperature: float) -> Tensor:

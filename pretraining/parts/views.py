@@ -16,24 +16,64 @@ from pretraining.objective import Moment
 LUMA = (0.299, 0.587, 0.114)
 
 
+@torch.no_grad()
+def random_view(
+    images_BCHW: Tensor,
+    moment: Moment,
+    *,
+    min_area_ratio: float,
+    max_area_ratio: float = 1.0,
+    side_px: int | None = None,
+    colour_strength: float,
+    blur_ratio: float = 0.0,
+) -> Tensor:
+    """Return one view of each image: a crop, mirrored half the time, other colours, a blur.
+
+    Args:
+        images_BCHW: the pictures.
+        moment: whose randomness it is.
+        min_area_ratio: the least share of a picture that the crop keeps.
+        max_area_ratio: the largest.
+        side_px: of the view; that of the picture where not given.
+        colour_strength: how far colours are changed; 0 leaves them.
+        blur_ratio: the share of views that are blurred.
+    Reference: Chen et al. 2020, arXiv:2002.05709, appendix A.
+    """
+    with torch.autocast(images_BCHW.device.type, enabled=False):
+        images_BCHW = random_resized_crop(
+            images_BCHW,
+            moment,
+            min_area_ratio=min_area_ratio,
+            max_area_ratio=max_area_ratio,
+            side_px=side_px,
+            max_aspect=4 / 3,
+            flip_ratio=0.5,
+        )
+        images_BCHW = random_colours(images_BCHW, moment, strength=colour_strength)
+        return random_blur(images_BCHW, moment, blur_ratio=blur_ratio)
+
+
 def random_resized_crop(
     images_BCHW: Tensor,
     moment: Moment,
     *,
     min_area_ratio: float,
+    max_area_ratio: float = 1.0,
+    side_px: int | None = None,
     max_aspect: float = 1.0,
     flip_ratio: float = 0.0,
 ) -> Tensor:
-    """Cut a random box out of each image, mirror it now and then, and scale it to full size.
+    """Cut a random box out of each image, mirror it now and then, and scale it.
 
-    The area is uniform in [min_area_ratio, 1] of the image, the logarithm of width : height
-    uniform between 1 : max_aspect and max_aspect : 1, a side longer than the image is cut to it,
-    the place is uniform.
+    The area is uniform in [min_area_ratio, max_area_ratio] of the image, the logarithm of
+    width : height uniform between 1 : max_aspect and max_aspect : 1, a side longer than the image
+    is cut to it, the place is uniform. The crop is as large as the image, or a square of side_px.
 
     Reference: Szegedy et al. 2015, arXiv:1409.4842, section 6.
     """
-    size = len(images_BCHW)
-    area_B = _uniform(size, moment, min_area_ratio, 1.0)
+    size, channels, height, width = images_BCHW.shape
+    height, width = side_px or height, side_px or width
+    area_B = _uniform(size, moment, min_area_ratio, max_area_ratio)
     stretch_B = _uniform(size, moment, -1.0, 1.0).mul(0.5 * math.log(max_aspect)).exp()
     width_B = (area_B.sqrt() * stretch_B).clamp(max=1.0)
     height_B = (area_B.sqrt() / stretch_B).clamp(max=1.0)
@@ -43,7 +83,7 @@ def random_resized_crop(
     box_B23[:, 1, 1] = height_B
     box_B23[:, 0, 2] = _uniform(size, moment, -1.0, 1.0) * (1 - width_B)
     box_B23[:, 1, 2] = _uniform(size, moment, -1.0, 1.0) * (1 - height_B)
-    grid_BHW2 = F.affine_grid(box_B23, list(images_BCHW.shape), align_corners=False)
+    grid_BHW2 = F.affine_grid(box_B23, [size, channels, height, width], align_corners=False)
     return F.grid_sample(images_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
 
 

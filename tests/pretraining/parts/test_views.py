@@ -11,6 +11,7 @@ from pretraining.parts.views import (
     random_blur,
     random_colours,
     random_resized_crop,
+    random_view,
 )
 
 
@@ -140,3 +141,30 @@ def test_blur_touches_about_its_share_and_never_a_flat_image():
     assert random_blur(images, moment(), blur_ratio=0.0) is images
     flat = torch.full((2, 3, 32, 32), 0.3)
     torch.testing.assert_close(random_blur(flat, moment(), blur_ratio=1.0), flat)
+
+
+def test_two_views_of_an_image_differ_and_stay_pixels():
+    images, drawn = torch.rand(4, 3, 32, 32, generator=moment(5).rng), moment()
+    for blur_ratio in (0.0, 1.0):
+        first, second = (
+            random_view(
+                images, drawn, min_area_ratio=0.2, colour_strength=0.5, blur_ratio=blur_ratio
+            )
+            for _ in range(2)
+        )
+        assert not torch.equal(first, second)
+        for view in (first, second):
+            assert view.shape == images.shape
+            assert view.min() >= 0
+            assert view.max() <= 1
+
+
+def test_a_view_may_be_smaller_and_of_a_small_part():
+    crops = random_resized_crop(
+        ramp(64), moment(), min_area_ratio=0.1, max_area_ratio=0.2, side_px=16
+    )
+    assert crops.shape == (64, 3, 16, 16)
+    # Half of the new side spans half of the box.
+    width = (crops[:, 0, 8, 12] - crops[:, 0, 8, 4]) * 2
+    assert (width**2).min() > 0.099
+    assert (width**2).max() < 0.201
