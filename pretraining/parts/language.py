@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pretraining.codecs import Codec
 from pretraining.objective import TokenEncoder
+from pretraining.parts.gather import all_ranks
 
 IGNORED = -100
 """The label of a token that is in no loss, as of `cross_entropy`."""
@@ -70,6 +71,9 @@ class LanguageHead(nn.Module):
 def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean of -log softmax(logits)[label] over labels that are not ignored, else 0.
 
+    Of several ranks each returns its sum over the mean number of labels a rank, so that the mean
+    over ranks is that over all labels. The parts of an accumulated batch weigh alike.
+
     Args:
         logits: (..., V).
         labels: int64 (...).
@@ -81,7 +85,8 @@ def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
             ignore_index=IGNORED,
             reduction="sum",
         )
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    number_1 = (labels != IGNORED).sum()[None].float()
+    return total / all_ranks(number_1).mean().clamp(min=1e-6)
 
 
 def masked(

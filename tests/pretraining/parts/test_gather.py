@@ -8,6 +8,7 @@ from torch import distributed
 
 from pretraining.objectives.clip import clip_loss
 from pretraining.parts.gather import all_ranks, own_rows
+from pretraining.parts.language import IGNORED, language_loss
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,6 +39,13 @@ def as_rank(rank, path):
         for found, gradient in zip(torch.autograd.grad(loss, [maps, scale]), wanted, strict=True):
             distributed.all_reduce(found)
             torch.testing.assert_close(found / 2, gradient, rtol=1e-5, atol=1e-6)
+        # Five labels, of which the first rank has two.
+        labels = torch.tensor([1, IGNORED, 0, 2, 2, 1])
+        logits = (items @ maps[0]).detach()
+        loss = language_loss(logits[3 * rank :][:3], labels[3 * rank :][:3])
+        distributed.all_reduce(loss)
+        wanted = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED)
+        torch.testing.assert_close(loss / 2, wanted)
     finally:
         distributed.destroy_process_group()
 
