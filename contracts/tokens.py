@@ -38,8 +38,8 @@ class Vocabulary:
         models are unsupervised multitask learners; WordPiece as in Devlin et al. 2018,
         arXiv:1810.04805.
     Raises:
-        ConfigError: the specials are not in front, a token is there twice, the unknown one, one
-            of the 256 bytes or a part of a merge is not there.
+        ConfigError: the specials are not in front, a token is empty or there twice, the unknown
+            one, one of the 256 bytes or a part of a merge is not there.
     """
 
     tokens: tuple[str, ...]
@@ -50,6 +50,8 @@ class Vocabulary:
         needed = {UNKNOWN} if self.merges is None else set(BYTES)
         if self.tokens[: len(SPECIALS)] != SPECIALS or len(known) < len(self.tokens):
             raise ConfigError(f"a vocabulary has {SPECIALS} in front, and no token twice.")
+        if not all(self.tokens):
+            raise ConfigError("the vocabulary has a token without a character.")
         if not needed <= known:
             raise ConfigError(f"the vocabulary lacks {sorted(needed - known)[:3]}.")
         for left, right in self._pairs:

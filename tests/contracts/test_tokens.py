@@ -71,6 +71,8 @@ def test_it_is_made_of_the_columns_of_a_table():
     [
         (("[PAD]", "a"), None, "in front"),
         ((*SPECIALS, UNKNOWN, "a", "a"), None, "no token twice"),
+        ((*SPECIALS, UNKNOWN, ""), None, "without a character"),
+        ((*SPECIALS, UNKNOWN, None), None, "without a character"),
         ((*SPECIALS, "a"), None, "lacks .'\\[UNK\\]'"),
         ((*SPECIALS, *BYTES[1:]), (), "lacks"),
         ((*SPECIALS, *BYTES, "ab"), ("a c",), "'a' and 'c'"),
