@@ -46,10 +46,9 @@ def recipes(folder: Path, shares: tuple[float, ...], *, full: bool) -> list[Path
         shares: of the records with a caption, one recipe each.
         full: whether the demo's recipe is answered over a grid too.
     """
-    demo = (folder / "demo.toml").read_text()
+    # Of all records the share 1 says enough.
+    demo = (folder / "demo.toml").read_text().replace('"random", "all",', '"random",')
     head, train = demo[: demo.index("[[select]]")], demo[demo.index("[pretrain]") :]
-    # Which records all of the pool has, the share 1 nearly says.
-    train = train.replace('"random", "all",', '"random",')
     made = {f"best_{share:.0%}"[:-1]: head + RULES.format(share=share) + train for share in shares}
     if full:
         made["demo_full"] = demo.replace("[compare]", '[compare]\ngrid = "full"')

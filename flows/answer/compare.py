@@ -107,15 +107,15 @@ def compare(
         comparison: [compare].
         sections: what is evaluated.
         holdout: on which records.
-        on_line: told what differences can be found, before they are.
+        on_line: told what a grid takes, and what differences can be found, before they are.
 
     Returns:
-        answer, claim, objective, seeds of the recipe's trainings; grid, and of its cell that
-        answers lr, budget and steps; arms: records and draws
-        of the first set of each, and how many trainings it has; metrics: values by
-        arm and training, the differences to the random sets with their intervals, and intervals
-        within the first training, which are bootstraps over items; unencoded: where an encoder
-        gave records no vector; passed_over, sealed: of the hold-out.
+        answer, claim, objective, seeds of the recipe's trainings; grid, and lr, budget and steps
+        of its cell that answers; arms: records and draws of the first set of each, and how many
+        trainings it has; metrics: of that cell the values by arm and training, the differences to
+        the random sets with their intervals, and intervals within the first training, which are
+        bootstraps over items; unencoded: where an encoder gave records no vector; passed_over,
+        sealed: of the hold-out.
     """
     steps = comparison.steps or section.steps
     recipe = runtime.plan.recipe
@@ -460,7 +460,8 @@ def _text(
     saved = answer["steps_saved"]
     at = "at this rate and budget"
     if answer["cells"]:
-        at = f"at {_place(next(c for c in answer['cells'] if c['decides']))}"
+        cell = next(cell for cell in answer["cells"] if cell["decides"])
+        at = f"at {_place(cell)}, the largest budget of the rate that is best for random sets"
     sentences = [
         f"{verdict}, {at}: {answer['metric']} {recipe:.3f} against "
         f"{random:.3f}, difference {difference['value']:+.3f} [{difference['low']:+.3f}, "
@@ -498,7 +499,7 @@ def _elsewhere(cells: Sequence[Mapping[str, Any]]) -> list[str]:
         for c in cells
         if c["contradicts"]
     ]
-    said = "That is the largest budget of the rate that is best for random sets. " + (
+    said = (
         f"Contradicted at {'; '.join(against)} ({level})."
         if against
         else f"No other of the {len(cells)} rates and budgets contradicts it ({level})."

@@ -48,6 +48,11 @@ class Entry:
         return dict(self.evaluation["answer"])
 
     @property
+    def steps(self) -> int:
+        """Of each training."""
+        return int(self.evaluation["steps"])
+
+    @property
     def score(self) -> float:
         """The recipe's mean of that metric."""
         return self.mean("recipe")
@@ -63,13 +68,18 @@ class Entry:
 
 
 def page(store: Store) -> str:
-    """Return the leaderboard as Markdown: a table for each pool and metric, the best score first.
+    """Return the leaderboard of a store as Markdown, see `text`."""
+    return text(entries(store))
 
-    Below each recipe stand the random sets that it was compared with. Of several recipes a second
-    table says how the score goes with the share of records that are kept.
+
+def text(known: Sequence[Entry]) -> str:
+    """Return entries as Markdown: a table for each pool and metric, the best score first.
+
+    Below each recipe stand the random sets that it was compared with. Of several recipes with the
+    same steps a second table says how the score goes with the share of records that are kept.
     """
     groups: dict[tuple[str, str], list[Entry]] = {}
-    for entry in entries(store):
+    for entry in known:
         groups.setdefault((entry.pool, entry.answer["metric"]), []).append(entry)
     lines = ["# Leaderboard", "", READ]
     for (pool, metric), found in sorted(groups.items()):
@@ -77,10 +87,11 @@ def page(store: Store) -> str:
         lines += ["", f"## {pool}: {metric} ({way} is better)", ""]
         best = sorted(found, key=lambda e: (-e.score if e.higher_is_better else e.score, e.recipe))
         lines += _table(HEAD, [row for entry in best for row in _rows(entry)])
-        if len(found) > 1:
-            by_share = sorted(found, key=lambda e: (e.share, e.recipe))
-            lines += ["", f"{metric} by the share of records kept:", ""]
-            lines += _table(SHARES, [_share(entry) for entry in by_share])
+        for steps in sorted({entry.steps for entry in found}):
+            alike = sorted((e for e in found if e.steps == steps), key=lambda e: e.share)
+            if len(alike) > 1:
+                lines += ["", f"{metric} after {steps:,} steps by the share of records kept:", ""]
+                lines += _table(SHARES, [_share(entry) for entry in alike])
     return "\n".join(lines) + "\n"
 
 
@@ -131,7 +142,7 @@ def _seconds(store: Store, key: str | None, steps: int) -> float | None:
 def _rows(entry: Entry) -> list[tuple[str, ...]]:
     arms, answer = entry.evaluation["arms"], entry.answer
     sizes = {
-        arm: [f"{n:,}" for n in (of["records"], of["draws"], entry.evaluation["steps"])]
+        arm: [f"{n:,}" for n in (of["records"], of["draws"], entry.steps)]
         for arm, of in arms.items()
     }
     saved = saved_text(answer["steps_saved"]) if answer.get("steps_saved") else ""

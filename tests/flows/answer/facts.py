@@ -214,7 +214,7 @@ def check_grid(evidence: Evidence) -> None:
     assert (of_run["lr"], of_run["budget"], of_run["steps"]) == (lr, 4, 4 * STEPS)
     assert evidence.values("look.up")["random"] == pytest.approx(values[lr, 4]["random"], rel=1e-4)
     text = of_run["answer"]["text"]
-    assert f"from random ones, at lr {lr:.2g} and 8 steps: look.up" in text
+    assert f"from random ones, at lr {lr:.2g} and 8 steps, the largest budget of the rate" in text
     assert "No other of the 9 rates and budgets contradicts it" in text
     assert "Diverged: lr 0.001 and 8 steps." in text
     expected = steps_saved(
@@ -900,7 +900,10 @@ def check_cells() -> None:
     said = compare.answered(metrics, comparison, 8, 40, list(cells.values()))
     assert said is not None
     assert said["cells"] == list(cells.values())
-    assert "equal size, at lr 0.00033 and 40 steps: m 2.550" in said["text"]
+    assert (
+        "equal size, at lr 0.00033 and 40 steps, the largest budget of the rate that is best for "
+        "random sets: m 2.550"
+    ) in said["text"]
     assert (
         f"Contradicted at lr 0.0001 and 40 steps: worse, -1.000 [{-1 - half:+.3f}, "
         f"{-1 + half:+.3f}] (level 1 - 0.05 / 9). Not trained enough: lr 0.00033 and 10 steps. "

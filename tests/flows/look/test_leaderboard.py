@@ -67,6 +67,14 @@ def test_the_score_is_told_by_the_share_of_records_that_are_kept(project: Any):
     ]
 
 
+def test_only_trainings_of_the_same_steps_are_compared_by_share(project: Any):
+    for entry in (found := leaderboard.entries(project.store)):
+        assert entry.steps == 2
+    [one, two] = found
+    longer = replace(two, evaluation={**two.evaluation, "steps": 8})
+    assert len(cells(leaderboard.text([one, longer]))) == len(cells(leaderboard.text(found))) - 4
+
+
 def test_the_seconds_are_those_of_the_training_s_log(project: Any):
     [entry] = [of for of in leaderboard.entries(project.store) if of.recipe == "less"]
     key = leaderboard._keys(project.store)[project.last("less").ref["checkpoint"]["path"]]
