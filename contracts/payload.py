@@ -36,11 +36,13 @@ class Kind:
         suffixes: of the files that its decoder reads, with their dot.
         inspect: decodes a payload once under limits, or raises Undecodable.
         suffix: what a shard calls a payload, by its first bytes; or raises Undecodable.
+        column: of the pool, which has a value where a record has such a payload.
     """
 
     suffixes: frozenset[str]
     inspect: Callable[[bytes], Inspected]
     suffix: Callable[[bytes], str]
+    column: str
 
 
 def _image(data: bytes) -> Inspected:
@@ -82,8 +84,9 @@ KINDS: Mapping[str, Kind] = {
         }),
         _image,
         _image_suffix,
+        "width",
     ),
-    "audio": Kind(frozenset({".wav", ".wave", ".flac"}), _audio, _audio_suffix),
+    "audio": Kind(frozenset({".wav", ".wave", ".flac"}), _audio, _audio_suffix, "sample_rate"),
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from scipy.stats import hypergeom
 
 from contracts.errors import DataError
 from contracts.uid import uniform
-from flows.answer.check import check_stages
+from flows.answer.check import check_payload, check_stages
 from flows.export import destination
 from flows.ingest import targets
 from flows.ingest.ingest import SourceSpec, ingest
@@ -106,6 +106,7 @@ def dry_run(
     outcome = None
     if pool is not None:
         check_types(planned, pool_schema(store, pool))
+        check_payload(recipe, pool.kind)
         survey = _survey(planned, store, pool, options)
         counts = survey.counts
         outcome = _of_all(survey)

@@ -13,7 +13,7 @@ import polars as pl
 from contracts import methods
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import arms, columns, compare, evaluate, grid, pretrain, sets
-from flows.answer.check import check_stages
+from flows.answer.check import check_payload, check_stages
 from flows.export import datacard, destination, ready_lines
 from flows.export import export as exporting
 from flows.ingest import targets
@@ -113,6 +113,8 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         if not options.reaches("embed"):
             return {"pool": pool.name, "version": pool.version, "records": pool.records}
         check_types(planned, pool_schema(store, pool))
+        if options.reaches("pretrain"):
+            check_payload(recipe, pool.kind)
         with Workers(options.workers, options.dask) as workers:
             runtime = run_reader(store, pool, planned, options, workers)
             this = Run(store=store, plan=planned, options=options, pool=pool, runtime=runtime)

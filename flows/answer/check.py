@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from contracts.errors import ConfigError, Problem
+from contracts.payload import KINDS
 from flows.answer import compare, evaluate, pretrain
 from flows.recipe.sections import Problems, Recipe
 from storage.store import Store
@@ -35,3 +37,29 @@ def check_stages(recipe: Recipe, store: Store, given: Mapping[str, Any]) -> None
         if encoders:
             compare.check(recipe, sections, store, given)
     problems.raise_any()
+
+
+def check_payload(recipe: Recipe, kind: str | None) -> None:
+    """Check that the encoders of a training read the payloads that the pool has.
+
+    Args:
+        recipe: with a [pretrain] or without.
+        kind: of the pool's payloads; None where it has none.
+
+    Raises:
+        ConfigError: with every role that reads another kind.
+    """
+    if recipe.pretrain is None or kind is None:
+        return
+    import torch
+
+    with torch.device("meta"):
+        built = pretrain.build(recipe.pretrain, 0, recipe.recipe_dir)
+    reads = {role: built.codecs[column].reads for role, column in built.inputs.items()}
+    problems = [
+        Problem(f"pretrain.{role}", f"reads {of}, and the pool has {kind}.")
+        for role, of in reads.items()
+        if of in KINDS and of != kind
+    ]
+    if problems:
+        raise ConfigError(problems)

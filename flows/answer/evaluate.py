@@ -19,6 +19,7 @@ from pydantic import Field
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, DataError, DivergedError, nearest
 from contracts.params import parse
+from contracts.payload import KINDS
 from contracts.report import Metric
 from contracts.uid import uid_of, uniform
 from curation._graph import components
@@ -302,9 +303,9 @@ def records(
     with `unseal`, and then alone.
 
     Returns:
-        A table uid, part, row, image and text (whether there is one), same_text (equal texts
-        share it), group (records of one group, near cluster or series share it), and of each
-        section that has them `label.<i>` and `groups.<i>`.
+        A table uid, part, row, image or audio and text (whether there is one), same_text (equal
+        texts share it), group (records of one group, near cluster or series share it), and of
+        each section that has them `label.<i>` and `groups.<i>`.
 
     Raises:
         DataError: nothing is held out, or a section can use nothing of it.
@@ -383,7 +384,8 @@ def _of_part(
         if text is not None
     }
     named = dict.fromkeys(p for e in asked.values() for p in e.paths)
-    flat = runtime.frame(list(dict.fromkeys(["width", "text", *named])), masks, part)
+    kind = runtime.pool.kind or "image"
+    flat = runtime.frame(list(dict.fromkeys([KINDS[kind].column, "text", *named])), masks, part)
     # Only a runtime in which nothing is held out has the clusters of what is held out.
     groups = everyone.frame(paths, masks, part)
     digests = [None if t is None else uid_of("text", t) for t in flat["text"]]
@@ -392,7 +394,7 @@ def _of_part(
         part=pl.lit(part, dtype=pl.UInt32),
         row=pl.Series(np.flatnonzero(masks[part]), dtype=pl.UInt32),
         # A picture has a width: it was decoded when it was read in.
-        image=pl.col("width").is_not_null(),
+        **{kind: pl.col(KINDS[kind].column).is_not_null()},
         text=pl.col("text").is_not_null(),
         same_text=pl.Series(digests, dtype=pl.UInt64),
         **{f"group.{p}": groups[p].cast(pl.String) for p in paths},
@@ -416,12 +418,15 @@ def _groups(rows: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
     return rows.select("uid").join(groups, on="uid", how="left", maintain_order="left")["group"]
 
 
+_ONE = {"image": "an image", "audio": "audio", "text": "a text"}
+
+
 def usable(
     section: EvaluateSection, i: int, rows: pl.DataFrame, recipe_dir: Path
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Return which records have what the i-th section compares, and how many lack what first."""
     needed = {
-        f"without {'an image' if tower == 'image' else 'a text'}": rows[tower]
+        f"without {_ONE[tower]}": rows[tower]
         for tower in sorted(_towers(section, recipe_dir))
         # Of classes the texts are made from labels.
         if not (tower == "text" and inputs.Classes in _inputs(section, recipe_dir))

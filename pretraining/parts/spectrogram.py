@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -43,7 +42,6 @@ class SpectrogramCodec:
     mean: float
     deviation: float
     reads: ClassVar[str] = "audio"
-    stream: ClassVar[None] = None
     dtype: ClassVar[np.dtype[Any]] = np.dtype(np.float32)
 
     @property
@@ -51,13 +49,12 @@ class SpectrogramCodec:
         """Of one spectrogram."""
         return 1, self.mels, self.frames
 
-    def encode(self, raw: bytes | str | Mapping[str, Any]) -> NDArray[np.float32]:
+    def encode(self, raw: bytes) -> NDArray[np.float32]:
         """Return the spectrogram of a clip of WAV or FLAC.
 
         Raises:
             Undecodable: as `audio.samples`.
         """
-        assert isinstance(raw, bytes)
         seconds = (self.frames - 1) * HOP_S + WINDOW_S
         values, rate = audio.samples(raw, seconds + _BEYOND_S)
         values = resampled(values, rate, self.sample_rate)

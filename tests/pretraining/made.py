@@ -16,6 +16,7 @@ SMALL = {
     "vit": {"width": 16, "depth": 2, "heads": 2},
     "words": WORDS,
     "text_transformer": {"width": 16, "depth": 1, "heads": 2, "max_tokens": 16},
+    "spectrogram_transformer": {"width": 16, "depth": 2, "heads": 2, "mels": 24, "frames": 32},
     "vector": {"of": "notes.vector", "dim": 8},
 }
 DIM = 8
