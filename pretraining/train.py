@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from pretraining.objective import Batch, Moment, Objective
 from pretraining.schedules import Cycles, Schedule
 from pretraining.update import Update, refuse_divided
 
+Precision = Literal["float32", "bfloat16"]
 Log = Callable[[int, Mapping[str, float]], None]
 # Of the trainer and the parts of objectives: another number where equal arguments give other
 # weights, so that nothing that was trained before is taken for what is trained now.
@@ -73,13 +75,13 @@ def train(
     freeze: Sequence[str] | None = None,
     lr_multipliers: Mapping[str, Positive] | None = None,
     layer_decay: Share | None = None,
+    precision: Precision | None = None,
 ) -> Trained:
     """Train an objective; on one machine type the result is a function of the arguments alone.
 
     All randomness of step s comes from a generator seeded by (seed, s), and on a CPU a resumed
     run computes with as many threads as the run before it, so a run that was stopped at any step
-    and resumed ends with the same bits. On CUDA the forward pass runs under bfloat16 autocast,
-    and equal bits are not promised.
+    and resumed ends with the same bits. On CUDA equal bits are not promised.
 
     With `accumulate` the mean gradient of the batch's parts, each with randomness of its own by
     (seed, s, part), makes one step. It is that of the whole batch, but for rounding, where the
@@ -121,12 +123,14 @@ def train(
         freeze: prefixes of weights that are not trained (`pretraining.groups`).
         lr_multipliers: what the rate is multiplied by, by prefix of the weights.
         layer_decay: the share of the rate that a layer has of that of the layer above it.
+        precision: of products and convolutions, by autocast; weights, losses and the optimizer stay
+            in float32. Where not given bfloat16 on CUDA, else float32.
     Reference: Pascanu et al. 2013, arXiv:1211.5063, algorithm 1 (`clip_norm`).
 
     Raises:
         ConfigError: a setting does not fit the schedule, the objective or the batch, or the
-            checkpoint is of a run with other parameters or on another device, or `begin` is of
-            another objective or beyond the steps.
+            checkpoint is of a run with other parameters, on another device or of another
+            precision, or `begin` is of another objective or beyond the steps.
         DivergedError: a loss or a weight is not finite; what was saved before stays good.
         DataError: the batches end too early.
     """
@@ -160,13 +164,13 @@ def train(
         **{key: value for key, value in further.items() if value is not None},
     }
     kind = torch.device(device).type
-    numerics = {
+    numerics: dict[str, Any] = {
         "device": kind,
-        "dtype": "bfloat16" if kind == "cuda" else "float32",
+        "dtype": precision or ("bfloat16" if kind == "cuda" else "float32"),
         "threads": torch.get_num_threads(),
     }
     if begin is not None:
-        _refuse_other_run(begin, run, numerics, keys=("made", "device"))
+        _refuse_other_run(begin, run, numerics, keys=("made", "device", "dtype"))
         if begin.step >= steps:
             raise ConfigError(f"a training of {steps} steps cannot begin at step {begin.step}.")
         run["begin"] = {"step": begin.step, "run": begin.metadata["run"]}
@@ -213,7 +217,7 @@ def train(
             ]
             decay = schedules.weight_decay_at(progress, weight_decay, weight_decay_end)
             update.begin(rate, decay, f"step {done + 1} of {steps}")
-            outputs = _stepped(objective, batch, moments, update, device)
+            outputs = _stepped(objective, batch, moments, update, device, numerics["dtype"])
             if clip_norm is not None:
                 outputs["gradient_norm"] = update.gradient_norm
             objective.after_step(moments[0])
@@ -279,27 +283,34 @@ def moment_at(step: int, steps: int, *, seed: int, device: str = "cpu", part: in
 
 
 def _stepped(
-    objective: Objective, batch: Batch, moments: Sequence[Moment], update: Update, device: str
+    objective: Objective,
+    batch: Batch,
+    moments: Sequence[Moment],
+    update: Update,
+    device: str,
+    dtype: Precision,
 ) -> dict[str, float]:
     """Take a step, of the batch's parts together where there are several; return mean scalars."""
     parts = len(moments)
     for values in batch.values():
         _refuse_uneven(len(values), parts)
     here = {column: values.to(device, non_blocking=True) for column, values in batch.items()}
-    on_cuda = torch.device(device).type == "cuda"
+    autocast = partial(
+        torch.autocast, torch.device(device).type, torch.bfloat16, enabled=dtype == "bfloat16"
+    )
     scalars: dict[str, float] = {}
 
     def add(outputs: Mapping[str, Tensor]) -> None:
         for name, value in outputs.items():
             scalars[name] = scalars.get(name, 0.0) + float(value.detach()) / parts
 
-    with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
+    with autocast():
         if parts == 1:
             add(objective.take_step(here, moments[0], update))
             return scalars
     divided = {column: values.tensor_split(parts) for column, values in here.items()}
     for part, moment in enumerate(moments):
-        with torch.autocast("cuda", torch.bfloat16) if on_cuda else nullcontext():
+        with autocast():
             outputs = objective({column: of[part] for column, of in divided.items()}, moment)
         update.backward(outputs["loss"])
         add(outputs)
@@ -344,8 +355,9 @@ def _refuse_other_run(
     keys: Collection[str] | None = None,
 ) -> None:
     """Refuse a state of a run that differs in a key, or in one of these."""
-    there = {**resume.metadata["run"], "device": resume.metadata["numerics"]["device"]}
-    here = {**run, "device": numerics["device"]}
+    of_machine = ("device", "dtype")
+    there = {**resume.metadata["run"], **{k: resume.metadata["numerics"][k] for k in of_machine}}
+    here = {**run, **{k: numerics[k] for k in of_machine}}
     differ = [
         f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
         for key in {**here, **there}

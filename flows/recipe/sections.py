@@ -181,6 +181,8 @@ class PretrainSection:
             several the longest holds.
         layer_decay: each layer has this share of the rate of the layer above it; for encoders of
             blocks, as vit is.
+        precision: of products and convolutions; weights, losses and the optimizer stay in float32.
+            Where not given bfloat16 on CUDA, else float32.
         seed: of the initial weights, the order and the augmentation; a comparison counts up
             from it.
         own: the objective's parameters, and the sections of its roles.
@@ -209,6 +211,7 @@ class PretrainSection:
     freeze: Sequence[str] | None = None
     lr_multipliers: Mapping[str, Positive] | None = None
     layer_decay: Share | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
     seed: Seed = 0
     own: Mapping[str, Any]
 

@@ -363,6 +363,29 @@ def test_a_resumed_run_computes_with_as_many_threads_as_before_and_says_so():
     assert torch.get_num_threads() == 2
 
 
+@every_objective
+def test_in_bfloat16_it_learns_nearly_the_same_and_is_resumed_bit_for_bit(name):
+    saved, settings = [], {"precision": "bfloat16", "lr": 0.001}
+    exact = trained(small(name), lr=0.001)
+    rough = trained(small(name), saved.append, **settings)
+    assert rough.checkpoint.metadata["numerics"]["dtype"] == "bfloat16"
+    assert rough.losses.tolist() != exact.losses.tolist()
+    assert rough.losses == pytest.approx(exact.losses, rel=0.05)
+    resumed = trained(small(name), resume=saved[3], **settings)
+    assert resumed.checkpoint.to_bytes() == rough.checkpoint.to_bytes()
+    assert all(t.dtype != torch.bfloat16 for t in saved[3].tensors.values())
+
+
+def test_a_state_of_another_precision_is_refused_and_float32_is_what_a_cpu_does_anyway():
+    saved = []
+    trained(small("simclr"), saved.append)
+    resumed = trained(small("simclr"), resume=saved[3], precision="float32")
+    assert resumed.checkpoint.to_bytes() == saved[-1].to_bytes()
+    for given in ({"resume": saved[3]}, {"begin": saved[3]}):
+        with pytest.raises(ConfigError, match="dtype is 'float32' there, 'bfloat16' here"):
+            trained(small("simclr"), precision="bfloat16", **given)
+
+
 def weights_of(result):
     return {n: w.detach().clone() for n, w in result.objective.state_dict().items()}
 
