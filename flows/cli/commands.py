@@ -369,7 +369,9 @@ def show(
         ),
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 20,
-    images: Annotated[Path | None, typer.Option(help="Write the pictures to this folder.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Write pictures or clips to this folder.")
+    ] = None,
     store: StorePath = None,
     as_json: Json = False,
 ) -> None:

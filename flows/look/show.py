@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from contracts.errors import ConfigError, nearest
+from contracts.payload import KINDS
 from contracts.uid import hex_uid
 from flows.ingest import quarantine
 from flows.look import find
@@ -96,7 +97,7 @@ def records_as_rows(
         quarantined: a reason code; what of it is out of the pool. The empty text: each code with
             its count and examples, and what no record was made of.
         n: how many.
-        images: a folder to write the records' pictures to, as JPEG.
+        images: a folder to write the records' pictures to, as JPEG, or their clips as they are.
 
     Raises:
         ConfigError: nothing has the name, or the condition does not fit the columns.
@@ -140,14 +141,21 @@ def records_as_rows(
         frame = _hits(frame, reader, pool.columns, where)
     rows = frame.head(n).collect()
     if images is not None:
-        from contracts import encode
-
-        found = pool.images(rows["uid"].to_list())
-        for uid, data in found.iter_rows():
-            if data is not None:
-                commit.write(images / f"{hex_uid(uid)}.jpg", encode.jpeg(data))
+        for group in pool.reader.payloads(rows["uid"], gone="null"):
+            for uid, data in group.select("uid", "payload").drop_nulls().iter_rows():
+                suffix, shown = _file(str(pool.reader.pool.kind), data)
+                commit.write(images / f"{hex_uid(uid)}.{suffix}", shown)
     hidden = ("digest", "record", "location")
     return [readable({k: v for k, v in row.items() if k not in hidden}) for row in rows.to_dicts()]
+
+
+def _file(kind: str, data: bytes) -> tuple[str, bytes]:
+    """Return the suffix and the bytes of a payload as a file that a person opens."""
+    if kind == "image":
+        from contracts import encode
+
+        return "jpg", encode.jpeg(data)
+    return KINDS[kind].suffix(data), data
 
 
 def _hits(frame: pl.LazyFrame, reader: PoolReader, columns: list[str], where: str) -> pl.LazyFrame:

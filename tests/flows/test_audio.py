@@ -241,7 +241,9 @@ def test_records_of_audio_are_shown_explained_and_reported(ran: Any):
         images=ran.recipe_dir / "seen",
     )  # fmt: skip
     assert sorted(row["source_id"] for row in rows) == ["4.flac", "5.flac"]
-    assert not (ran.recipe_dir / "seen").exists()
+    written = {path.suffix: path.read_bytes() for path in (ran.recipe_dir / "seen").iterdir()}
+    assert written[".flac"] in {_clip(4, "FLAC"), _clip(5, "FLAC")}
+    assert len(list((ran.recipe_dir / "seen").iterdir())) == 2
     dropped = run.dropped().collect()["source_id"][0]
     [answer] = why(run, dropped)
     assert answer["dropped_by"] == "one of each clip"
