@@ -31,12 +31,13 @@ from evaluation.steps_saved import steps_saved
 from flows.answer import compare, evaluate, grid, pretrain, sets
 from flows.answer.arms import Arm
 from flows.recipe.sections import CompareSection, parsed
+from flows.workers import Workers
 from pretraining.batches import batches
 from pretraining.build import Part, build, roles_of
 from pretraining.checkpoint import description_of, exported, rebuild
 from pretraining.train import train
 from storage import shards
-from storage.store import Store
+from storage.store import Object, Store
 from tests.flows.answer import small
 
 # Removed when the tests end.
@@ -963,11 +964,43 @@ def check_saved() -> None:
 
 
 def check_foretold() -> None:
-    """Of branches that share a trunk its steps count once."""
+    """Of branches that share a trunk its steps count once; what is found is not counted."""
     section = _recipe(small.TEXTS).pretrain
     plain = pretrain.Training(_FOLDER, "web", Arm("a"), section, 10, 3, _FOLDER)
-    row = [grid.training(plain, cell, "full") for cell in grid.rows(section, 10, "full")[0]]
+    rates = [
+        [
+            evaluate.Evaluation(grid.training(plain, cell, "full"), (), Object("", 0, 0, "a"), ())
+            for cell in of
+        ]
+        for of in grid.rows(section, 10, "full")
+    ]
+    row = [task.training for task in rates[0]]
     assert [grid._steps(of) for of in (row[:1], row[1:2], row)] == [10, 20, 32 + 2 + 4 + 8]
+    store, said, tried = Store(_FOLDER / "foretold"), [], []
+
+    def timed(task: pretrain.Training) -> pretrain.Cost:
+        tried.append(task)
+        return pretrain.Cost(step_s=3.0, state_bytes=10**11, encoder_bytes=10**12)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "timed", timed)
+        grid.foretell(store, rates, Workers(), said.append)
+        for task in (rates[0][1], rates[1][0].training, rates[1][2]):
+            store.publish_manifest(task.made_by(), [])
+        grid.foretell(store, rates[:2], Workers(), said.append)
+        alone = replace(rates[0][0], training=plain)
+        grid.foretell(store, [[alone], [rates[0][1]]], Workers(), said.append)
+    assert said == [
+        "grid: 9 trainings, 138 steps of 3 s: about 6.9 minutes with 1 worker, evaluation apart; "
+        "about 9,000,000.0 MB of disk for encoders and, until they are trained, 400,000.0 MB for "
+        "states",
+        # Budgets 1 and 4 of the first rate, 2 of the second.
+        "grid: 3 trainings, 62 steps of 3 s: about 3.1 minutes with 1 worker, evaluation apart; "
+        "about 3,000,000.0 MB of disk for encoders and, until they are trained, 300,000.0 MB for "
+        "states",
+    ]
+    # The smallest rate is tried: what diverges there at once does so everywhere.
+    assert [task.section.lr for task in tried] == [1e-4, 1e-3 / 3]
 
 
 def check_rows() -> None:

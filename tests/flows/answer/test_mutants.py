@@ -88,8 +88,7 @@ FURTHER: dict[str, tuple[Any, str, str, str]] = {
         pretrain, "Training.made_by", '"seed": self.seed', '"seed": 0',
     ),
     "an arm sees its records in the order of another seed": (
-        pretrain, "_train", "batch=section.batch,\n                    seed=task.seed",
-        "batch=section.batch,\n                    seed=0",
+        pretrain, "_train", "steps=task.steps, seed=task.seed", "steps=task.steps, seed=0",
     ),
     "the untrained arm is trained": (
         compare, "compare", '0 if arm == "untrained" else steps', "steps",
