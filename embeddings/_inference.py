@@ -102,7 +102,7 @@ def encode_items(
         parts.append(([row for row, _ in batch], out_BD[: len(batch)]))
 
     with inference(device, dtype):
-        for batch in _batched(prepared(column, prepare, ahead=2 * size), size):
+        for batch in batched(prepared(column, prepare, ahead=2 * size), size):
             run(batch)
         # Fetched last: until here the device need not wait for anyone.
         fetched = ((rows, out.cpu().numpy()) for rows, out in parts)
@@ -156,7 +156,7 @@ def encode_texts(
     with inference(device, dtype):
         by_length = sorted(range(len(ids)), key=lengths.__getitem__)
         for length, group in groupby(by_length, key=lengths.__getitem__):
-            for batch in _batched(group, size):
+            for batch in batched(group, size):
                 ids_BL = np.zeros((size, length), dtype=np.int64)
                 mask_BL = np.zeros((size, length), dtype=bool)
                 for place, text in enumerate(batch + [batch[0]] * (size - len(batch))):
@@ -170,7 +170,8 @@ def encode_texts(
         return unit_column(len(texts), dimension, fetched)
 
 
-def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield lists of so many values, the last of what is left."""
     batch = []
     for value in values:
         batch.append(value)

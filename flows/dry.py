@@ -21,7 +21,7 @@ from flows.export import destination
 from flows.ingest import targets
 from flows.ingest.ingest import SourceSpec, ingest
 from flows.ingest.sources import source_spec
-from flows.measure.encoders import towers
+from flows.measure import encoders
 from flows.measure.runtime import Runtime
 from flows.measure.targets import pool_of, pools_of
 from flows.options import Options
@@ -96,7 +96,7 @@ def dry_run(
         ConfigError: the recipe is wrong, with every problem.
         DataError: there is nothing to look at.
     """
-    recipe, folders = targets.named(bootstrap.resolved(recipe, store, towers), store)
+    recipe, folders = targets.named(bootstrap.resolved(recipe, store, encoders), store)
     planned = plan(recipe, options.given)
     check_stages(recipe, store, options.given)
     destination.check(store, recipe)

@@ -19,7 +19,7 @@ from flows.export import export as exporting
 from flows.ingest import targets
 from flows.ingest.sources import ingest_sources
 from flows.look import report, views
-from flows.measure.encoders import towers
+from flows.measure import encoders
 from flows.measure.runtime import Runtime
 from flows.options import STAGES, Options
 from flows.recipe import bootstrap
@@ -86,7 +86,7 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
         raise ConfigError(f"--until {options.until}: is no stage.{nearest(options.until, STAGES)}")
     problems = recipes.Problems()
     with problems.at():
-        recipe, folders = targets.named(bootstrap.resolved(recipe, store, towers), store)
+        recipe, folders = targets.named(bootstrap.resolved(recipe, store, encoders), store)
         planned = plan(recipe, options.given)
     with problems.at():
         check_stages(recipe, store, options.given)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from contracts.errors import ConfigError, ContractError, DataError, DivergedError
 from pretraining.build import Description, Part, Role, assemble
@@ -80,7 +80,7 @@ def exported(objective: Objective, description: Mapping[str, Any]) -> bytes:
             "make it with pretraining.build.build."
         )
     tensors = _exports(objective)
-    for name in objective.exports:
+    for name in (*objective.exports, *objective.heads):
         module = objective.get_submodule(name)
         hidden = {key for key, _ in module.named_buffers()} - set(module.state_dict())
         if hidden:
@@ -125,15 +125,35 @@ def rebuild(
     modules: dict[str, Any] = {}
     for name in objective.exports:
         module = objective.get_submodule(name)
-        laid_out = {
-            key: torch.empty_strided(bare.shape, bare.stride(), dtype=bare.dtype).copy_(
-                tensors[f"{name}/{key}"]
-            )
-            for key, bare in module.state_dict().items()
-        }
-        module.load_state_dict(laid_out, assign=True)
+        _fill(module, name, tensors)
         modules[name] = module.eval()
     return modules
+
+
+def predictor(
+    data: bytes, *, allow: Collection[str] = (), recipe_dir: Path | None = None
+) -> Objective:
+    """Return the objective of an exported file, for its `predict`, in evaluation mode.
+
+    Args:
+        data: what `exported` returned.
+        allow: as of `rebuild`.
+        recipe_dir: as of `rebuild`.
+
+    Raises:
+        ConfigError: it predicts nothing, or reads more than payload and text.
+        DataError: as `rebuild`.
+    """
+    objective, tensors, _ = _laid_out(data, allow, recipe_dir)
+    name = type(objective).__name__
+    if not objective.predicts:
+        raise ConfigError(f"{name} predicts nothing: it has no `predicts`.")
+    notes = [c.reads for c in objective.codecs.values() if c.reads.startswith("column.")]
+    if notes:
+        raise ConfigError(f"{name} reads {notes}, which are no payload: it cannot predict.")
+    for part in (*objective.exports, *objective.heads):
+        _fill(objective.get_submodule(part), part, tensors)
+    return objective.eval()
 
 
 def load_encoder(path: str | Path, *, tower: str | None = None) -> Any:
@@ -228,6 +248,17 @@ def _laid_out(
     return objective, tensors, description
 
 
+def _fill(module: nn.Module, name: str, tensors: Tensors) -> None:
+    """Give a module that is laid out without memory the weights that a file has under its name."""
+    laid_out = {
+        key: torch.empty_strided(bare.shape, bare.stride(), dtype=bare.dtype).copy_(
+            tensors[f"{name}/{key}"]
+        )
+        for key, bare in module.state_dict().items()
+    }
+    module.load_state_dict(laid_out, assign=True)
+
+
 def _description(metadata: Mapping[str, Any]) -> Description:
     """Return how an objective was made; the first files said the side of pictures apart."""
     made = Description.model_validate(metadata.get("made"))
@@ -270,7 +301,7 @@ def refuse_non_finite(tensors: Tensors, what: str) -> None:
 def _exports(objective: Objective) -> dict[str, Tensor]:
     return {
         f"{name}/{key}": tensor.detach()
-        for name in objective.exports
+        for name in (*objective.exports, *objective.heads)
         for key, tensor in objective.get_submodule(name).state_dict().items()
     }
 

@@ -162,6 +162,8 @@ class Objective(nn.Module):
         columns: further columns of the batch, by name.
         exports: the submodules that outlive training; each has `dim` and `codec`.
         fixed: the roles that are never trained, such as a teacher.
+        heads: further submodules that outlive training, for `predict`.
+        predicts: what `predict` returns: numbers, labels (whole numbers), or vectors.
         parameter_groups: of weights that `take_step` updates apart; together they are all that is
             trained. A weight in two of them has two states.
         inputs: the column of the batch that a role reads.
@@ -175,6 +177,8 @@ class Objective(nn.Module):
     columns: ClassVar[Mapping[str, Column]] = {}
     exports: ClassVar[tuple[str, ...]] = ("encoder",)
     fixed: ClassVar[tuple[str, ...]] = ()
+    heads: ClassVar[tuple[str, ...]] = ()
+    predicts: ClassVar[Mapping[str, Literal["number", "label", "vector"]]] = {}
     parameter_groups: ClassVar[Mapping[str, WeightGroup]] = {}
     inputs: Mapping[str, str]
     codecs: Mapping[str, Codec]
@@ -201,6 +205,14 @@ class Objective(nn.Module):
         update.backward(outputs["loss"])
         update.step()
         return outputs
+
+    def predict(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what is to be said of each record, (B,) or (B, D), by the name of its column.
+
+        It uses nothing but `exports` and `heads`, draws nothing, and no record's value depends
+        on another record.
+        """
+        raise NotImplementedError
 
     def after_step(self, moment: Moment) -> None:
         """Do what follows the optimizer's step: clamp a temperature, move a teacher."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from contracts.errors import DataError
 from contracts.uid import uid_of, uniform
-from flows.measure.encoders import towers
+from flows.measure import encoders
 from flows.measure.runtime import Runtime
 from flows.pool_reader import Mask
 from flows.recipe import bootstrap, sections
@@ -141,7 +141,7 @@ def other_plan(recipe: Recipe, arm: str, store: Store, given: Mapping[str, Any])
         found, raw=raw, pool=recipe.pool, holdout=recipe.holdout, sources=(), canaries=None,
         export=None, pretrain=None, evaluate=(), compare=None,
     )  # fmt: skip
-    alone = bootstrap.resolved(alone, store, towers)
+    alone = bootstrap.resolved(alone, store, encoders)
     planned = plan(replace(alone, holdout=None), given)
     return replace(planned, recipe=alone)
 

@@ -36,6 +36,19 @@ def scorer(node: Node, slot: str, device: str | None) -> Any:
     return _built(method, _frozen(parameters), device)
 
 
+def predictions(
+    path: Path, *, allow: Sequence[str], code_dir: Path
+) -> tuple[list[str], dict[str, str]]:
+    """Return what a trained objective reads to predict, and what it predicts, by its kind.
+
+    Raises:
+        ConfigError: it predicts nothing.
+        DataError: the file is damaged, or none of this trainer.
+    """
+    objective = _predictor(path, path.read_bytes(), allow, code_dir)
+    return sorted({c.reads for c in objective.codecs.values()}), dict(objective.predicts)
+
+
 def towers(
     path: Path, tower: Any, *, allow: Sequence[str], code_dir: Path, where: str
 ) -> list[str]:
@@ -80,9 +93,10 @@ def _frozen(parameters: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 @lru_cache(maxsize=4)
 def _exported(
     path: Path, _state: tuple[int, int], device: str | None, recipe_dir: Path | None,
-    *, tower: Any, allow: tuple[str, ...],
+    *, allow: tuple[str, ...], tower: Any = None, predict: bool = False,
 ) -> Any:  # fmt: skip
-    """Return the encoder of an exported file, built for each state of it."""
+    """Return the encoder of an exported file, or what predicts, built for each state of it."""
+    from embeddings._prediction import Prediction
     from embeddings.checkpoint import Checkpoint
     from pretraining.checkpoint import description_of
 
@@ -90,7 +104,18 @@ def _exported(
     # One's own code decides about the vectors too.
     code = [methods.source_hash(name, recipe_dir=recipe_dir) for name in allow]
     description = {**description_of(data), "code": code}
+    if predict:
+        return Prediction(_predictor(path, data, allow, recipe_dir), description, device)
     return Checkpoint(_modules(path, data, allow, recipe_dir), description, device, tower=tower)
+
+
+def _predictor(path: Path, data: bytes, allow: Sequence[str], recipe_dir: Path | None) -> Any:
+    from pretraining.checkpoint import predictor
+
+    try:
+        return predictor(data, allow=allow, recipe_dir=recipe_dir)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _modules(

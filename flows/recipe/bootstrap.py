@@ -25,6 +25,8 @@ from storage.runs import load_run
 from storage.store import Object, Store
 
 METHOD = "checkpoint"
+PREDICT = "predict"
+"""The step of [annotate] that runs what a training exported for predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +49,23 @@ class BootstrapSection:
 OWN = ("encoder", "reads", *names_of(BootstrapSection))
 
 
-class Towers(Protocol):
-    """What looks into weights: `flows.measure.encoders.towers`."""
+class Weights(Protocol):
+    """What looks into weights: the module `flows.measure.encoders`."""
 
-    def __call__(
+    def towers(
         self, path: Path, tower: Any, *, allow: Sequence[str], code_dir: Path, where: str
     ) -> list[str]:
         """Return which of `image` and `text` an exported encoder reads."""
         ...
 
+    def predictions(
+        self, path: Path, *, allow: Sequence[str], code_dir: Path
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return what a trained objective reads to predict, and what it predicts."""
+        ...
 
-def resolved(recipe: Recipe, store: Store, towers: Towers) -> Recipe:
+
+def resolved(recipe: Recipe, store: Store, weights: Weights) -> Recipe:
     """Return a recipe whose bootstrap encoders are found, with the hold-out that it inherits.
 
     What is wrong with a section is added to the recipe's problems, under its key.
@@ -71,20 +79,31 @@ def resolved(recipe: Recipe, store: Store, towers: Towers) -> Recipe:
         if section.get("encoder", alias) != METHOD:
             continue
         with problems.at(f"embed.{alias}"):
-            embed[alias], trained = _found(section, f"embed.{alias}", recipe, store, towers)
+            embed[alias], trained = _found(section, f"embed.{alias}", recipe, store, weights)
             if trained is not None:
                 recipe = _with_holdout(recipe, trained, f"embed.{alias}.recipe")
     recipe = replace(recipe, embed=embed)
+    annotate = dict(recipe.annotate)
+    for alias, section in recipe.annotate.items():
+        if section.get("step", alias) != PREDICT:
+            continue
+        where = f"annotate.{alias}"
+        with problems.at(where):
+            annotate[alias], trained = _predicting(section, where, recipe, store, weights)
+            if trained is not None:
+                recipe = _with_holdout(recipe, trained, f"{where}.weights")
+    recipe = replace(recipe, annotate=annotate)
     if recipe.pretrain is not None:
         given = {"encoder": recipe.pretrain.encoder, **recipe.pretrain.own}
         for role, section in given.items():
             if not isinstance(section, Mapping) or "weights" not in section:
                 continue
-            with problems.at(f"pretrain.{role}.weights"):
-                found, trained = _weights(section["weights"], role, recipe, store)
+            where = f"pretrain.{role}.weights"
+            with problems.at(where):
+                found, trained = _weights(section["weights"], where, recipe, store)
                 given[role] = {**section, **found}
                 if trained is not None:
-                    recipe = _with_holdout(recipe, trained, f"pretrain.{role}.weights")
+                    recipe = _with_holdout(recipe, trained, where)
         assert recipe.pretrain is not None
         encoder = given.pop("encoder")
         recipe = replace(recipe, pretrain=replace(recipe.pretrain, encoder=encoder, own=given))
@@ -129,6 +148,7 @@ def refuse_trained(store: Store, recipe: Recipe, held_out: pl.Series) -> None:
 def _trained_before(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
     """Return what names the weights of an earlier training, resolved, by its key."""
     found = {f"embed.{a}.recipe": s for a, s in recipe.embed.items() if "reads" in s}
+    found |= {f"annotate.{a}.weights": s for a, s in recipe.annotate.items() if "reads" in s}
     if recipe.pretrain is not None:
         given = {"encoder": recipe.pretrain.encoder, **recipe.pretrain.own}
         for role, section in given.items():
@@ -138,10 +158,9 @@ def _trained_before(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
 
 
 def _weights(
-    given: Any, role: str, recipe: Recipe, store: Store
+    given: Any, where: str, recipe: Recipe, store: Store
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
-    """Return where the weights of a role lie, and the run that trained them."""
-    where = f"pretrain.{role}.weights"
+    """Return where weights lie, and the run that trained them."""
     kind, _, name = str(given).partition(":")
     if kind not in ("recipe", "run", "file") or not name:
         raise _refused(
@@ -161,6 +180,30 @@ def _weights(
     return found, trained
 
 
+def _predicting(
+    section: Mapping[str, Any], where: str, recipe: Recipe, store: Store, weights: Weights
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
+    """Return a section of predictions with what was found, and the run that trained them."""
+    legal = ("step", "weights", "only", "image", "text", "audio", "path", "run", "allow", "reads",
+             "writes")  # fmt: skip
+    unknown = [key for key in section if key not in legal]
+    if unknown:
+        raise _refused(f"{where}.{unknown[0]}", f"unknown key.{nearest(unknown[0], legal[:6])}")
+    if "weights" not in section:
+        raise _refused(f"{where}.weights", 'is required, such as "recipe:boot.toml".')
+    found, trained = _weights(section["weights"], f"{where}.weights", recipe, store)
+    allow = found.get("allow", section.get("allow", ()))
+    code_dir_ = code_dir(named(section), recipe.recipe_dir)
+    reads, writes = weights.predictions(Path(found["path"]), allow=allow, code_dir=code_dir_)
+    return {**section, **found, "step": PREDICT, "reads": reads, "writes": writes}, trained
+
+
+def named(section: Mapping[str, Any]) -> dict[str, str]:
+    """Return `weights` as [embed] says it: `recipe`, `run` or `path`."""
+    kind, _, name = str(section["weights"]).partition(":")
+    return {kind: name}
+
+
 def _checkpoint_of(trained: Mapping[str, Any], store: Store) -> Path:
     # Runs of before said where the weights lie, not which object they are.
     known = trained.get("checkpoint")
@@ -168,7 +211,7 @@ def _checkpoint_of(trained: Mapping[str, Any], store: Store) -> Path:
 
 
 def _found(
-    section: Mapping[str, Any], where: str, recipe: Recipe, store: Store, towers: Towers
+    section: Mapping[str, Any], where: str, recipe: Recipe, store: Store, weights: Weights
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """Return the section with what was found, and the run that trained the encoder."""
     legal = (*OWN, "only", "tower", "image", "text")
@@ -195,7 +238,7 @@ def _found(
         allow = list(section.get("allow", ()))
     if not path.is_file():
         raise _refused(f"{where}.path", f"there is no {path}.")
-    reads = towers(
+    reads = weights.towers(
         path,
         section.get("tower"),
         allow=allow,

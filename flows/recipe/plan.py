@@ -138,7 +138,7 @@ class Plan:
             section, _, alias = node.table.partition(".")
             content.setdefault(section, {})[alias] = _described(node, self.recipe.recipe_dir)
             if node.kind == "embed" and node.file is not None:
-                content[section][alias] |= self.recipe.embed[alias]
+                content[section][alias] |= getattr(self.recipe, section)[alias]
         content["select"] = [
             {"name": rule.name, "where": rule.where.text}
             if rule.where is not None

@@ -152,6 +152,8 @@ class _Planner:
                 node = self._file(table, alias, section)
             elif kind == "embed":
                 node = self._encoder(table, alias, section)
+            elif kind == "annotate" and section.get("step", alias) == bootstrap.PREDICT:
+                node = self._checkpoint(table, alias, section)
             else:
                 node = self._method(kind, table, alias, section)
             self.nodes[table] = node
@@ -248,14 +250,19 @@ class _Planner:
             bound = "recipe" if role in section else "default"
             self.bindings.append((table, role, expression.text, bound))
             self._need(expression.paths, f"{table}.{role}")
-        code_dir = bootstrap.code_dir(section, self.recipe.recipe_dir)
+        predicts = "writes" in section
+        named = bootstrap.named(section) if predicts else section
+        code_dir = bootstrap.code_dir(named, self.recipe.recipe_dir)
+        columns = tuple(roles) if len(roles) > 1 else ("vector",)
+        parameters: dict[str, Any] = {"allow": tuple(section.get("allow", ()))}
+        parameters |= {"predict": True} if predicts else {"tower": section.get("tower")}
         return Node(
             table=table,
             alias=alias,
             kind="embed",
             method=Method("embeddings", bootstrap.METHOD, code_dir),
-            writes=dict.fromkeys(roles if len(roles) > 1 else ("vector",)),
-            parameters={"tower": section.get("tower"), "allow": tuple(section.get("allow", ()))},
+            writes=dict.fromkeys(section["writes"] if predicts else columns),
+            parameters=parameters,
             roles=roles,
             gate=self._gate(section, table),
             file=Path(section["path"]),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from contracts.errors import ConfigError, DataError, nearest
-from flows.measure.encoders import towers
+from flows.measure import encoders
 from flows.options import Options
 from flows.recipe import bootstrap
 from flows.recipe.planner import plan
@@ -30,7 +30,7 @@ def refit(recipe: Recipe, store: Store, alias: str, options: Options) -> dict[st
         ConfigError: the recipe has no such fit or embedding.
         DataError: there is no pool.
     """
-    recipe = bootstrap.resolved(recipe, store, towers)
+    recipe = bootstrap.resolved(recipe, store, encoders)
     planned = plan(recipe, options.given)
     fits = [n for n in planned.nodes.values() if n.kind in ("fit", "embed")]
     node = next((n for n in fits if n.alias == alias), None)

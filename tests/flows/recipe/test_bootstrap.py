@@ -13,7 +13,7 @@ import pytest
 
 from contracts.errors import ConfigError, DataError
 from flows.look.views import RunView
-from flows.measure.encoders import towers
+from flows.measure import encoders
 from flows.options import Options
 from flows.recipe import bootstrap
 from flows.recipe.sections import parsed
@@ -239,4 +239,4 @@ def test_a_dry_run_resolves_as_a_run_does(project: Any):
     foreseen = dry_run(recipe, project.store, Options(), 40)
     assert "embed.own" in foreseen["tables"]
     empty = Store(project.recipe_dir / "empty")
-    assert bootstrap.resolved(recipe, empty, towers).problems
+    assert bootstrap.resolved(recipe, empty, encoders).problems
