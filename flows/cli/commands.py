@@ -286,15 +286,30 @@ def refit(
 
 @app.command()
 def forget(
-    source: Annotated[str, typer.Option(help="The source to start anew.")],
+    source: Annotated[str | None, typer.Option(help="The source to start anew.")] = None,
     pool: Annotated[str | None, typer.Option(help="Where several pools have it.")] = None,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Trained encoders that no version needs.")
+    ] = False,
     store: StorePath = None,
     as_json: Json = False,
 ) -> None:
-    """Take a source out of a pool, so that the next ingest reads it anew."""
+    """Take a source out of a pool, so that the next ingest reads it anew; or drop encoders."""
     from flows.upkeep.forget import forget as forgetting
 
+    if (source is None) != checkpoints or (checkpoints and pool is not None):
+        raise ConfigError("forget: give --source NAME, or --checkpoints alone.")
     opened = _store(store, Path.cwd())
+    if source is None:
+        from flows.upkeep.checkpoints import drop
+
+        with opened.lease():
+            dropped = drop(opened)
+        if as_json:
+            out_json(dropped)
+            return
+        out(f"{dropped['dropped']:,} encoders are gone, {dropped['bytes'] / 1e6:,.1f} MB.")
+        return
     with opened.lease():
         result = forgetting(opened, source, pool)
     if as_json:
@@ -472,6 +487,9 @@ def upgrade(store: StorePath = None, as_json: Json = False) -> None:
 @app.command()
 def ls(
     files: Annotated[bool, typer.Option(help="The Parquet files of each table.")] = False,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="Trained encoders, and which version needs them.")
+    ] = False,
     outside: Annotated[
         bool, typer.Option("--outside", help="What the store needs that does not lie in it.")
     ] = False,
@@ -494,6 +512,10 @@ def ls(
         if moved:
             beyond.moved(opened, moved)
         items = beyond.outside(opened)
+    elif checkpoints:
+        from flows.upkeep.checkpoints import listed
+
+        items = listed(opened)
     else:
         items = render.listing(opened, files=files)
     if as_json:
