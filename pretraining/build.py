@@ -184,6 +184,11 @@ def assemble(
                 name = description.encoders[role].name
                 message = f"{name} {misfit}: {role} of {objective.__name__} cannot be it."
                 problems.append(Problem(f"pretrain.{role}", message))
+        first = next(iter(objective.aligned), "")
+        for role in objective.aligned[1:]:
+            if towers[role].codec != towers[first].codec:
+                message = f"reads otherwise than {first}: give both the same vocabulary and length."
+                problems.append(Problem(f"pretrain.{role}", message))
         if problems:
             raise ConfigError(problems)
         made: Objective = objective(*towers.values(), **parameters)

@@ -164,6 +164,7 @@ class Objective(nn.Module):
         fixed: the roles that are never trained, such as a teacher.
         heads: further submodules that outlive training, for `predict`.
         predicts: what `predict` returns: numbers, labels (whole numbers), or vectors.
+        aligned: roles whose positions must agree, so that their codecs must be equal.
         parameter_groups: of weights that `take_step` updates apart; together they are all that is
             trained. A weight in two of them has two states.
         inputs: the column of the batch that a role reads.
@@ -179,6 +180,7 @@ class Objective(nn.Module):
     fixed: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[tuple[str, ...]] = ()
     predicts: ClassVar[Mapping[str, Literal["number", "label", "vector"]]] = {}
+    aligned: ClassVar[tuple[str, ...]] = ()
     parameter_groups: ClassVar[Mapping[str, WeightGroup]] = {}
     inputs: Mapping[str, str]
     codecs: Mapping[str, Codec]

@@ -85,8 +85,12 @@ def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
             ignore_index=IGNORED,
             reduction="sum",
         )
-    number_1 = (labels != IGNORED).sum()[None].float()
-    return total / all_ranks(number_1).mean().clamp(min=1e-6)
+    return over_ranks(total, (labels != IGNORED).sum())
+
+
+def over_ranks(total: Tensor, number: Tensor) -> Tensor:
+    """Return a rank's sum over the mean number of terms a rank; 0 where there is none."""
+    return total / all_ranks(number[None].float()).mean().clamp(min=1e-6)
 
 
 def masked(
