@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from contracts.errors import ConfigError
 from contracts.params import Count
-from contracts.tokens import PADDING, Vocabulary
-from pretraining.parts.transformer import Trunk
+from contracts.tokens import Vocabulary
+from pretraining.parts.transformer import TextTrunk
 from pretraining.parts.vocabulary import VocabularyCodec
 
 
-class TextTransformer(Trunk):
+class TextTransformer(TextTrunk):
     """Embed tokens, mix them in blocks, and average: int64 (B, N) to (B, dim).
 
     Embeddings are scaled by the root of the width, so that they can be small as rows of a head
@@ -39,7 +39,6 @@ class TextTransformer(Trunk):
     """
 
     embedding: Embedding
-    position: nn.Parameter
 
     def __init__(
         self,
@@ -69,18 +68,6 @@ class TextTransformer(Trunk):
     def embed(self) -> Embedding:
         """The table of embeddings."""
         return self.embedding
-
-    def grid(self, tokens_BN: Tensor) -> tuple[int]:
-        """Return N."""
-        return (tokens_BN.shape[1],)
-
-    def positions_of(self, tokens_BN: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the learned positions, (N, dim)."""
-        return self.position
-
-    def present(self, tokens_BN: Tensor) -> Tensor:
-        """Return which tokens are not padding."""
-        return tokens_BN != PADDING
 
 
 class Embedding(nn.Module):

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from contracts.errors import ConfigError
 from contracts.params import Count
-from pretraining.parts.transformer import Trunk
+from contracts.tokens import PADDING
+from pretraining.parts.transformer import TextTrunk
 
-PADDING, START, FIRST_WORD = 0, 1, 2
+START, FIRST_WORD = PADDING + 1, PADDING + 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class WordCodec:
         return tokens_N
 
 
-class Words(Trunk):
+class Words(TextTrunk):
     """Embed the words of a text by their hash, mix them, and average: int64 (B, N) to (B, dim).
 
     A word is a run of letters, marks and digits after NFKC and case folding, or one symbol, or
@@ -72,7 +73,6 @@ class Words(Trunk):
     """
 
     embedding: nn.Parameter
-    position: nn.Parameter
 
     def __init__(
         self,
@@ -101,18 +101,6 @@ class Words(Trunk):
     def embed(self) -> Lookup:
         """The rows of the table of embeddings."""
         return Lookup(self.embedding)
-
-    def grid(self, tokens_BN: Tensor) -> tuple[int]:
-        """Return N."""
-        return (tokens_BN.shape[1],)
-
-    def positions_of(self, tokens_BN: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the learned positions, (N, dim)."""
-        return self.position
-
-    def present(self, tokens_BN: Tensor) -> Tensor:
-        """Return which tokens are not padding."""
-        return tokens_BN != PADDING
 
 
 class Lookup(nn.Module):

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from contracts.tokens import PADDING
+
 
 class Block(nn.Module):
     """Self-attention, then a two-layer perceptron, each normalised before and added after.
@@ -185,6 +187,28 @@ class Trunk(nn.Module):
         attend = attend.expand(-1, number, -1)
         first = attend.any(1, keepdim=True).expand(-1, self.class_tokens, -1)
         return F.pad(torch.cat([first, attend], dim=1), (self.class_tokens, 0), value=True)
+
+
+class TextTrunk(Trunk):
+    """The trunk under encoders of texts: int64 (B, N), padded, with learned positions.
+
+    Attributes:
+        position: (N, dim).
+    """
+
+    position: nn.Parameter
+
+    def grid(self, tokens_BN: Tensor) -> tuple[int]:
+        """Return N."""
+        return (tokens_BN.shape[1],)
+
+    def positions_of(self, tokens_BN: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the learned positions, (N, dim)."""
+        return self.position
+
+    def present(self, tokens_BN: Tensor) -> Tensor:
+        """Return which tokens are not padding."""
+        return tokens_BN != PADDING
 
 
 def grid_positions(grid: tuple[int, ...], width: int, device: torch.device) -> Tensor:
