@@ -191,9 +191,10 @@ def assemble(
                 problems.append(Problem(f"pretrain.{role}", message))
         if problems:
             raise ConfigError(problems)
+        # Before the objective is made, as it may copy an encoder.
+        for role, tensors in (weights or {}).items():
+            _load(towers[role], tensors, role)
         made: Objective = objective(*towers.values(), **parameters)
-    for role, tensors in (weights or {}).items():
-        _load(towers[role], tensors, role)
     made.inputs, made.codecs = _columns(towers)
     made.places = {
         role: path

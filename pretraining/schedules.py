@@ -27,7 +27,7 @@ def cosine(progress: float, *, warmup_ratio: Ratio) -> float:
     """
     if progress < warmup_ratio:
         return progress / warmup_ratio
-    return _between(1.0, 0.0, (progress - warmup_ratio) / (1 - warmup_ratio))
+    return half_cosine(1.0, 0.0, (progress - warmup_ratio) / (1 - warmup_ratio))
 
 
 def constant(progress: float, *, warmup_ratio: Ratio) -> float:
@@ -100,9 +100,14 @@ def infinite(
     if progress < warmup_ratio:
         return progress / warmup_ratio
     if progress < cooled:
-        return _between(1.0, constant_rate_ratio, (progress - warmup_ratio) / cooldown_ratio)
+        return half_cosine(1.0, constant_rate_ratio, (progress - warmup_ratio) / cooldown_ratio)
     annealed = max(0.0, (progress - (1 - decay_ratio)) / decay_ratio)
     return float(constant_rate_ratio * (end_rate_ratio / constant_rate_ratio) ** annealed)
+
+
+def half_cosine(start: float, end: float, progress: float) -> float:
+    """Return the value on half a cosine from start to end."""
+    return end + (start - end) * (0.5 * (1 + math.cos(math.pi * progress)))
 
 
 SCHEDULES: Mapping[str, Callable[..., float]] = {
@@ -159,12 +164,7 @@ def weight_decay_at(progress: float, weight_decay: float, end: float | None) -> 
         end: the last; None where it stays.
     Reference: Caron et al. 2021, arXiv:2104.14294, section 3.2.
     """
-    return weight_decay if end is None else _between(weight_decay, end, progress)
-
-
-def _between(start: float, end: float, progress: float) -> float:
-    """Return the value on half a cosine from start to end."""
-    return end + (start - end) * (0.5 * (1 + math.cos(math.pi * progress)))
+    return weight_decay if end is None else half_cosine(weight_decay, end, progress)
 
 
 def _schedules_with(parameter: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretraining.codecs import Codec
@@ -16,6 +18,38 @@ def mlp(dim: int, hidden: int, out: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Linear(hidden, out),
     )
+
+
+class PrototypeHead(nn.Module):
+    """The cosines of a projected vector with learned prototypes: (B, dim) to (B, prototypes).
+
+    Three layers, a vector of length 1, and a linear map whose rows have length 1 as well.
+
+    Args:
+        dim: of the vectors.
+        prototypes: numbers of the result.
+        hidden: width of the layers.
+        bottleneck: numbers of a prototype.
+    Reference: Caron et al. 2021, arXiv:2104.14294, section 3.2 and appendix C.
+    """
+
+    def __init__(
+        self, dim: int, prototypes: int, *, hidden: int, bottleneck: int, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for wide in (dim, hidden):
+            norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
+            layers += [nn.Linear(wide, hidden, bias=not batch_norm), *norm, nn.GELU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden, bottleneck))
+        self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck).uniform_(-1, 1))
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """Return the cosines."""
+        projected_BP = self.layers(x_BD)
+        with torch.autocast(x_BD.device.type, enabled=False):
+            unit_BP = F.normalize(projected_BP.float(), dim=1)
+            return unit_BP @ F.normalize(self.prototypes, dim=1).T
 
 
 class Tower(nn.Module):

@@ -53,6 +53,60 @@ def random_view(
         return random_blur(images_BCHW, moment, blur_ratio=blur_ratio)
 
 
+@torch.no_grad()
+def multi_crop(
+    images_BCHW: Tensor,
+    moment: Moment,
+    *,
+    local_crops: int,
+    local_px: int,
+    split_area_ratio: float,
+    min_area_ratio: float,
+    colour_strength: float,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return two views of each image that show much of it, and small ones that show little.
+
+    The first of the two is always blurred, the second a tenth of the time, and a fifth of the
+    time solarised; half of the local ones are blurred.
+
+    Args:
+        images_BCHW: the pictures.
+        moment: whose randomness it is.
+        local_crops: how many local views of each image.
+        local_px: their side; the global ones are as large as the image.
+        split_area_ratio: the least share of a picture that a global view keeps, and the largest
+            that a local one does.
+        min_area_ratio: the least share that a local one keeps.
+        colour_strength: how far colours are changed; 0 leaves them.
+    Reference: Caron et al. 2020, arXiv:2006.09882, section 3.2; blur and solarisation as in
+        Grill et al. 2020, arXiv:2006.07733, appendix B.
+    """
+    first_BCHW, second_BCHW = (
+        random_view(
+            images_BCHW,
+            moment,
+            min_area_ratio=split_area_ratio,
+            colour_strength=colour_strength,
+            blur_ratio=blur_ratio,
+        )
+        for blur_ratio in (1.0, 0.1)
+    )
+    second_BCHW = random_solarise(second_BCHW, moment, solarise_ratio=0.2)
+    local = [
+        random_view(
+            images_BCHW,
+            moment,
+            min_area_ratio=min_area_ratio,
+            max_area_ratio=split_area_ratio,
+            side_px=local_px,
+            colour_strength=colour_strength,
+            blur_ratio=0.5,
+        )
+        for _ in range(local_crops)
+    ]
+    return [first_BCHW, second_BCHW], local
+
+
 def random_resized_crop(
     images_BCHW: Tensor,
     moment: Moment,
@@ -172,6 +226,15 @@ def random_blur(images_BCHW: Tensor, moment: Moment, *, blur_ratio: float) -> Te
     result_BCHW = images_BCHW.clone()
     result_BCHW[blurred_B] = planes_1GHW.view(-1, channels, height, width)
     return result_BCHW
+
+
+def random_solarise(images_BCHW: Tensor, moment: Moment, *, solarise_ratio: float) -> Tensor:
+    """Turn the bright values of some images into dark ones: x into 1 - x where it is above 1/2.
+
+    Reference: Grill et al. 2020, arXiv:2006.07733, appendix B.
+    """
+    chosen_B111 = _chosen(len(images_BCHW), moment, solarise_ratio)[:, None, None, None]
+    return torch.where(chosen_B111 & (images_BCHW > 0.5), 1 - images_BCHW, images_BCHW)
 
 
 def _uniform(size: int, moment: Moment, low: float, high: float) -> Tensor:

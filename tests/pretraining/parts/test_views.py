@@ -8,9 +8,11 @@ from pretraining.parts.pixels import unit_pixels
 from pretraining.parts.views import (
     LUMA,
     colour_matrix,
+    multi_crop,
     random_blur,
     random_colours,
     random_resized_crop,
+    random_solarise,
     random_view,
 )
 
@@ -168,3 +170,25 @@ def test_a_view_may_be_smaller_and_of_a_small_part():
     width = (crops[:, 0, 8, 12] - crops[:, 0, 8, 4]) * 2
     assert (width**2).min() > 0.099
     assert (width**2).max() < 0.201
+
+
+def test_solarised_is_what_is_bright_in_about_its_share():
+    images = torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1).expand(2000, 3, 1, 1)
+    views = random_solarise(images, moment(), solarise_ratio=0.2)[:, :, 0, 0]
+    turned = views[:, 2] < 0.5
+    assert turned.float().mean().item() == pytest.approx(0.2, abs=0.03)
+    assert views[turned][0].tolist() == pytest.approx([0.2, 0.5, 0.1])
+    assert torch.equal(views[~turned], images[~turned, :, 0, 0])
+
+
+def test_of_many_crops_two_show_much_and_the_others_are_small_and_show_little():
+    large, small = multi_crop(
+        ramp(64), moment(), local_crops=3, local_px=16, split_area_ratio=0.4, min_area_ratio=0.1,
+        colour_strength=0.0,
+    )  # fmt: skip
+    assert [view.shape for view in large] == [(64, 3, 32, 32)] * 2
+    assert [view.shape for view in small] == [(64, 3, 16, 16)] * 3
+    # On a ramp the spread of brightness tells the box's sides; grey ones mix the channels.
+    least = large[0].std((2, 3)).mean(0)[:2].min()
+    most = torch.stack(small).std((3, 4)).mean((0, 1))[:2].max()
+    assert least > 1.3 * most
