@@ -89,6 +89,11 @@ def batches(
     return _ahead(records, _Draws(samples, seed), batch, start, steps, threads)
 
 
+def uids_of(samples: Samples, *, batch: int, seed: int, step: int) -> NDArray[np.uint64]:
+    """Return the uids of the records of a step, counted from 0, in the order of its rows."""
+    return samples.uids[_Draws(samples, seed).between(step * batch, batch)]
+
+
 def _ahead(
     records: _Records, draws: _Draws, batch: int, start: int, steps: int, threads: int
 ) -> Iterator[dict[str, Tensor]]:

@@ -21,7 +21,7 @@ from pretraining.objective import Objective
 
 FORMAT = 1
 KEY = "winnow"
-Kind = Literal["training", "encoder"]
+Kind = Literal["training", "step", "encoder"]
 Tensors = Mapping[str, Tensor]
 
 
@@ -32,10 +32,13 @@ class Checkpoint:
     Attributes:
         metadata: `step`, how many steps are done; `run`, what a resumed run must agree in;
             `numerics`, on what it was computed.
+        kind: `step` is that in front of a step that is not finite, with its batch and the weights
+            that are never trained.
     """
 
     tensors: Tensors
     metadata: Mapping[str, Any]
+    kind: Kind = "training"
 
     @property
     def step(self) -> int:
@@ -49,17 +52,17 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         """Return the same bytes for the same state."""
-        return _pack(self.tensors, {"kind": "training", **self.metadata})
+        return _pack(self.tensors, {"kind": self.kind, **self.metadata})
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Checkpoint:
+    def from_bytes(cls, data: bytes, kind: Kind = "training") -> Checkpoint:
         """Read what `to_bytes` wrote.
 
         Raises:
             DataError: the bytes are damaged, or something else.
         """
-        tensors, metadata = _unpack(data, "training")
-        return cls(tensors, metadata)
+        tensors, metadata = _unpack(data, kind)
+        return cls(tensors, metadata, kind)
 
 
 def exported(objective: Objective, description: Mapping[str, Any]) -> bytes:
@@ -233,10 +236,7 @@ def _laid_out(
     tensors, metadata = _unpack(data, "encoder")
     try:
         description = _description(metadata)
-        foreign = {part.name for part in (description.objective, *description.encoders.values())}
-        refused = sorted(name for name in foreign if ":" in name and name not in allow)
-        if refused:
-            raise DataError(f"the checkpoint names foreign code, {refused}: allow it explicitly.")
+        refuse_foreign(description, allow)
         with torch.device("meta"):
             objective = assemble(description, recipe_dir=recipe_dir)
     except (ValidationError, ConfigError) as error:
@@ -272,6 +272,14 @@ def _description(metadata: Mapping[str, Any]) -> Description:
         for role, part in made.encoders.items()
     }
     return made.model_copy(update={"encoders": with_side})
+
+
+def refuse_foreign(description: Description, allow: Collection[str]) -> None:
+    """Raise DataError where a file names code outside of this project that is not allowed."""
+    foreign = {part.name for part in (description.objective, *description.encoders.values())}
+    refused = sorted(name for name in foreign if ":" in name and name not in allow)
+    if refused:
+        raise DataError(f"the checkpoint names foreign code, {refused}: allow it explicitly.")
 
 
 def refuse_other_weights(expected: Tensors, found: Tensors, what: str) -> None:

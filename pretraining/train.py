@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contracts.errors import ConfigError, DataError, Problem
+from contracts.errors import ConfigError, DataError, DivergedError, Problem
 from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of
 from contracts.uid import random_bits
 from pretraining import optim, schedules
@@ -55,6 +55,7 @@ def train(
     log: Log | None = None,
     stop: Callable[[int], bool] | None = None,
     begin: Checkpoint | None = None,
+    failed: Callable[[Checkpoint], str] | None = None,
     *,
     steps: Count,
     lr: Positive,
@@ -97,12 +98,14 @@ def train(
         resume: the state to go on from.
         device: `cpu` or `cuda`.
         log: is told the number of steps done, and the loss, the rate, what else the objective
-            returns, and with `clip_norm` the norm before it, `gradient_norm`.
+            returns, and the norm of the gradients before they are clipped, `gradient_norm`.
         stop: is asked after every step, with the number done; true saves and ends the training
             there.
         begin: a state of another training of this objective, to begin from: its weights, its
             optimizer and its losses, at its step. Whatever follows from the step and the progress
             is this training's own.
+        failed: is handed the state in front of a step that is not finite, with its batch, for
+            `pretraining.replay`; what it returns stands in the error.
         steps: in all, not from `resume` on.
         lr: the full rate; step s uses the schedule's share at progress (s + 1/2) / steps.
         schedule: what follows the linear warm-up, a function of `pretraining.schedules`.
@@ -131,7 +134,8 @@ def train(
         ConfigError: a setting does not fit the schedule, the objective or the batch, or the
             checkpoint is of a run with other parameters, on another device or of another
             precision, or `begin` is of another objective or beyond the steps.
-        DivergedError: a loss or a weight is not finite; what was saved before stays good.
+        DivergedError: a loss, a gradient or a weight is not finite; what was saved before stays
+            good.
         DataError: the batches end too early.
     """
     of_schedule = {
@@ -196,13 +200,21 @@ def train(
 
     def state() -> Checkpoint:
         tensors = {
-            **{f"weights/{name}": value for name, value in _state(objective).items()},
+            **{f"weights/{name}": value for name, value in trained_state(objective).items()},
             **{f"optimizer/{name}": value for name, value in update.state.items()},
             "losses": torch.from_numpy(losses[:done]),
         }
         refuse_non_finite(tensors, f"training, after step {done} of {steps}")
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         return Checkpoint(copies, {"step": done, "run": run, "numerics": numerics})
+
+    def failing(batch: Batch) -> Checkpoint:
+        tensors = {
+            **{f"weights/{name}": value for name, value in objective.state_dict().items()},
+            **{f"optimizer/{name}": value for name, value in update.state.items()},
+            **{f"batch/{column}": values for column, values in batch.items()},
+        }
+        return Checkpoint(tensors, {"step": done, "run": run, "numerics": numerics}, "step")
 
     with _threads(int(numerics["threads"])):
         while done < steps:
@@ -217,9 +229,14 @@ def train(
             ]
             decay = schedules.weight_decay_at(progress, weight_decay, weight_decay_end)
             update.begin(rate, decay, f"step {done + 1} of {steps}")
-            outputs = _stepped(objective, batch, moments, update, device, numerics["dtype"])
-            if clip_norm is not None:
-                outputs["gradient_norm"] = update.gradient_norm
+            try:
+                outputs = _stepped(objective, batch, moments, update, device, numerics["dtype"])
+            except DivergedError as error:
+                if failed is None:
+                    raise
+                update.undo()
+                raise DivergedError(f"{error} {failed(failing(batch))}") from error
+            outputs["gradient_norm"] = update.gradient_norm
             objective.after_step(moments[0])
             losses[done] = outputs["loss"]
             done += 1
@@ -330,7 +347,7 @@ def _restore(
 ) -> int:
     """Load the state into the objective, the optimizer and the losses; return the steps done."""
     weights = resume.group("weights")
-    here = _state(objective)
+    here = trained_state(objective)
     refuse_other_weights(here, weights, "the checkpoint to resume from")
     for name, value in here.items():
         value.copy_(weights[name])
@@ -342,7 +359,7 @@ def _restore(
     return resume.step
 
 
-def _state(objective: Objective) -> dict[str, Tensor]:
+def trained_state(objective: Objective) -> dict[str, Tensor]:
     """Return what training changes: all but the frozen roles."""
     frozen = tuple(f"{path}." for path in objective.frozen)
     return {n: t for n, t in objective.state_dict().items() if not n.startswith(frozen)}

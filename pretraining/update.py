@@ -21,7 +21,7 @@ class Update:
 
     Attributes:
         state: all that the optimizers remember, by name; changed in place.
-        gradient_norm: of the last step, before it was clipped; NaN where nothing is clipped.
+        gradient_norm: of the last step, before it was clipped.
     """
 
     def __init__(
@@ -55,10 +55,18 @@ class Update:
         self._rate = self._weight_decay = 0.0
         self._where = ""
 
+    @torch.no_grad()
     def begin(self, rate: float, weight_decay: float, where: str) -> None:
         """Begin a step at this rate; `where` says which, for an error."""
         self._rate, self._weight_decay, self._where = rate, weight_decay, where
         self._objective.zero_grad(set_to_none=True)
+        self._before = {n: t.detach().clone() for n, t in self._changed_early().items()}
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        """Go back to where the step began, which was found not to be finite."""
+        for name, tensor in self._changed_early().items():
+            tensor.copy_(self._before[name])
 
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradients to those that are there.
@@ -66,12 +74,7 @@ class Update:
         Raises:
             DivergedError: the loss is not finite.
         """
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"the loss is {value} at {self._where}: what was saved before is good. "
-                "Lower lr, or look for records with extreme values."
-            )
+        self._refuse_non_finite("loss", float(loss.detach()))
         (loss / self._parts).backward()  # type: ignore[no-untyped-call]
 
     def step(self, groups: Sequence[str] | None = None) -> None:
@@ -83,6 +86,7 @@ class Update:
 
         Raises:
             ContractError: there is no such group.
+            DivergedError: a gradient is not finite; no weight is changed.
         """
         unknown = set(groups or ()) - set(self._optimizers)
         if unknown:
@@ -90,9 +94,12 @@ class Update:
                 f"{type(self._objective).__name__} has no parameter_groups {sorted(unknown)}, only "
                 f"{sorted(self._optimizers)}."
             )
+        having = [weight for weight in self._weights.values() if weight.grad is not None]
+        norm = gradient_norm(having)
+        self.gradient_norm = float(norm)
+        self._refuse_non_finite("norm of the gradients", self.gradient_norm)
         if self._clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_(list(self._weights.values()), self._clip_norm)
-            self.gradient_norm = float(norm)
+            nn.utils.clip_grads_with_norm_(having, self._clip_norm, norm)
         for name, optimizer in self._optimizers.items():
             if groups is None or name in groups:
                 optimizer.step(self._rate, self._weight_decay)
@@ -108,6 +115,22 @@ class Update:
         """Go back to a snapshot, bit for bit."""
         for name, tensor in self._all().items():
             tensor.copy_(snapshot[name])
+
+    def _refuse_non_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the {what} is {value} at {self._where}: what was saved before is good. "
+                "Lower lr, or look for records with extreme values."
+            )
+
+    def _changed_early(self) -> dict[str, Tensor]:
+        """Return what a step changes before it is known to be finite.
+
+        That is statistics of the forward pass; of an objective that takes its steps itself, which
+        may be several, everything.
+        """
+        buffers = {f"buffers/{name}": value for name, value in self._objective.named_buffers()}
+        return {**buffers, **(self._all() if takes_its_steps(self._objective) else {})}
 
     def _all(self) -> dict[str, Tensor]:
         weights = {f"weights/{name}": weight for name, weight in self._weights.items()}
@@ -142,12 +165,22 @@ def parameter_groups(objective: Objective, trained: Sequence[Group]) -> dict[str
     return named
 
 
+def gradient_norm(weights: Sequence[nn.Parameter]) -> Tensor:
+    """Return the norm of the gradients of all weights together, of those that have one."""
+    return nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+
+
+def takes_its_steps(objective: Objective) -> bool:
+    """Whether an objective has a `take_step` of its own."""
+    return type(objective).take_step is not Objective.take_step
+
+
 def refuse_divided(objective: Objective, parts: int) -> None:
     """Refuse to divide the batches of an objective that takes its steps itself.
 
     Raises:
         ConfigError: it has a `take_step` of its own.
     """
-    if parts > 1 and type(objective).take_step is not Objective.take_step:
+    if parts > 1 and takes_its_steps(objective):
         message = f"{type(objective).__name__} takes its steps itself, of whole batches."
         raise ConfigError([Problem("pretrain.accumulate", message)])

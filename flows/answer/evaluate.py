@@ -498,7 +498,8 @@ def _measured(task: Evaluation, store: Store) -> Evaluated:
     except DivergedError as error:
         if task.training.trunk is None:
             raise
-        return Evaluated({}, {}, str(error))
+        # Without where the step is kept: an answer is the same in every store.
+        return Evaluated({}, {}, str(error.__cause__ or error))
     return _measure(task, store, weights)
 
 

@@ -51,5 +51,5 @@ def pretrain(
             resume=training.saved(state), device=device,
         )  # fmt: skip
     commit.write(out, exported(done.objective.cpu(), {"steps": section.steps, "arm": "shards"}))
-    state.unlink()
+    training.drop(state)
     return {"path": str(out), "steps": section.steps, "losses": done.losses.tolist()}

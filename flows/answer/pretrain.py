@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, Problem, nearest
 from contracts.params import names_of
+from contracts.uid import hex_uid
 from flows.answer import columns, stopping, training_log
 from flows.answer.arms import UNTRAINED, Arm
 from flows.measure.runtime import Runtime
@@ -306,7 +308,7 @@ def trained(task: Training) -> Object:
             suffix="safetensors",
         )
     store.publish_manifest(made_by, [item], {"numerics": dict(numerics)})
-    _state(store, key_of(made_by)).unlink(missing_ok=True)
+    drop(_state(store, key_of(made_by)))
     commit.failpoint("pretrain.done")
     return item
 
@@ -327,24 +329,34 @@ def timed(task: Training) -> Cost:
     log = state.with_suffix(".jsonl")
     try:
         # One that was killed here may have left another training's.
-        state.unlink(missing_ok=True)
+        drop(state)
         encoder, _ = _train(replace(task, trunk=None, until=until), store, state.stem)
         per_s = json.loads(log.read_text().splitlines()[-1])["records_per_s"]
         return Cost(task.section.batch / per_s, state.stat().st_size, len(encoder))
     finally:
-        state.unlink(missing_ok=True)
+        drop(state)
         log.unlink(missing_ok=True)
 
 
 def drop_states(task: Training) -> None:
     """Delete the states that a training, and all that it began from, left to go on from."""
-    _state(Store(task.root), key_of(task.made_by())).unlink(missing_ok=True)
+    drop(_state(Store(task.root), key_of(task.made_by())))
     if task.trunk is not None:
         drop_states(task.trunk)
 
 
+def drop(state: Path) -> None:
+    """Delete the state of a training, and the step in which it was not finite."""
+    for path in (state, _step(state)):
+        path.unlink(missing_ok=True)
+
+
 def _state(store: Store, key: str) -> Path:
     return store.root / "training" / f"{key}.safetensors"
+
+
+def _step(state: Path) -> Path:
+    return state.with_suffix(".step.safetensors")
 
 
 def _stopped(task: Training, store: Store) -> Any:
@@ -414,7 +426,8 @@ def fit(
         objective: with its initial weights.
         samples: as `pretraining.batches.Samples`.
         section: [pretrain].
-        state: the file in which the training's state is kept; its log lies beside it.
+        state: the file in which the training's state is kept; beside it lie its log and, where a
+            step is not finite, what `replay` takes.
         steps: of the optimizer.
         seed: of order and augmentation.
         columns: codecs of columns beyond those that encoders read.
@@ -427,9 +440,16 @@ def fit(
     Raises:
         KeyboardInterrupt: a stop was asked for; the state is kept.
     """
-    from pretraining.batches import batches
+    from pretraining.batches import batches, uids_of
     from pretraining.journal import Journal
     from pretraining.train import train
+
+    def failed(step: Any) -> str:
+        uids = uids_of(samples, batch=section.batch, seed=seed, step=step.step)
+        records = {"records": [hex_uid(int(uid)) for uid in uids]}
+        kept = replace(step, metadata={**step.metadata, **records})
+        commit.write(_step(state), seals.sealed(kept.to_bytes()), temporary=temporary)
+        return f"This step again: winnow replay {shlex.quote(str(_step(state)))}"
 
     log = state.with_suffix(".jsonl")
     with (
@@ -447,10 +467,11 @@ def fit(
             ),
             lambda checkpoint: _save(state, seals.sealed(checkpoint.to_bytes()), temporary),
             resume,
-            device or _device(),
+            device or device_here(),
             journal,
             lambda done: done == until or stop(),
             begin,
+            failed,
             steps=steps,
             seed=seed,
             save_every=SAVE_EVERY,
@@ -466,7 +487,8 @@ def _save(path: Path, data: bytes, temporary: Path | None) -> None:
     commit.failpoint("pretrain.saved")
 
 
-def _device() -> str:
+def device_here() -> str:
+    """Return the device that is taken where none is named."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -426,6 +426,22 @@ def _no_hits(where: str | None, dropped: str | None, quarantined: str | None) ->
 
 
 @app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(help="The step that a training left.")],
+    device: Device = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="A reference in it, ./own.py:Mine, that may be run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run again the step in which a training was not finite, and say what is wrong with it."""
+    from flows.answer import replay as replays
+
+    seen = replays.replay(path, device, allow or ())
+    out_json(seen) if as_json else out(replays.text(seen))
+
+
+@app.command()
 def report(
     name: Annotated[str | None, typer.Argument(help="The run; the last one by default.")] = None,
     version: Annotated[int | None, typer.Option(help="The last by default.")] = None,

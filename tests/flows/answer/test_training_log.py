@@ -36,7 +36,8 @@ def test_a_training_leaves_its_log_and_nothing_changes_without_it(
     assert steps_in(path) == [10, 20, 25]
     line = json.loads(path.read_text().splitlines()[0])
     assert set(line) == {
-        "step", "loss", "lr", "records_per_s", "waiting_ratio", "peak_memory_bytes",
+        "step", "loss", "lr", "gradient_norm", "records_per_s", "waiting_ratio",
+        "peak_memory_bytes",
     }  # fmt: skip
     assert 0 <= line["waiting_ratio"] <= 1
     assert line["records_per_s"] > 0
