@@ -5,8 +5,8 @@
 FOLDER keeps pools and stores, so that a second call finds what was trained. The minutes of each are
 said before it begins, by what the last run took.
 
-emoji: `winnow demo`'s pool (drawings with captions; dirt in published shares), `clip`: the raw pool
-    deduplicated, balanced, and by all of the demo's rules, against random sets of the last one's size.
+emoji: `winnow demo`'s pool (drawings with captions; dirt in published shares), `clip`: the raw
+    pool, deduplicated, balanced, and by all of the demo's rules, against random sets as large.
 cifar: 3,000 pictures of CIFAR-10 and near-duplicates of them, 30 % of the pool, `simclr`:
     deduplicated, against random sets of that size.
 """
