@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -315,12 +316,13 @@ def test_a_value_that_repeats_a_hundred_thousand_times_counts_once(rule: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
-def test_a_million_hashes_are_clustered(rule: str):
-    words = planted(1_000_000, 1, 3)[:, 0]
+def test_hundreds_of_thousands_of_hashes_are_clustered(rule: str):
+    count = 1_000_000 if os.environ.get("WINNOW_SOAK") else 300_000
+    words = planted(count, 1, 3)[:, 0]
     words[:100_000] = words[0]
     clusters = hamming_clusters(frame(words), rule=rule)
     assert clusters["size"].max() == 100_000
-    assert (clusters["size"].tail(900_000) >= 2).mean() > 0.999
+    assert (clusters["size"].tail(count - 100_000) >= 2).mean() > 0.999
     assert clusters["distance"].max() <= 6
 
 
