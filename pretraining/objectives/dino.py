@@ -31,7 +31,8 @@ class Dino(Objective):
         hidden: width of the head's layers.
         bottleneck: numbers of a prototype.
         batch_norm: whether the head's layers are batch-normalised. The paper's are not; but a
-            small fresh encoder gives all records nearly one vector, and learns little without.
+            small fresh encoder gives all records nearly one vector, and a short training does not
+            draw them apart.
         student_temperature: of the student's softmax.
         first_temperature: of the teacher's softmax at the start.
         teacher_temperature: that it rises to, linearly.
