@@ -18,6 +18,7 @@ SMALL = {
     "text_transformer": {"width": 16, "depth": 1, "heads": 2, "max_tokens": 16},
     "spectrogram_transformer": {"width": 16, "depth": 2, "heads": 2, "mels": 24, "frames": 32},
     "vector": {"of": "notes.vector", "dim": 8},
+    "pretrained_distillation": {"classes": 8},
 }
 DIM = 8
 TEXTS = ["a red square", "two blue circles", "no", "灰色の猫"]
@@ -56,7 +57,7 @@ def made(
         else:
             name = next(n for n in SMALL if asked[role].misfit(encoder(n)) is None)
             parts[role] = Part(name=name, parameters=SMALL[name])
-    return build(objective, parameters or {}, parts, seed=seed, **given)
+    return build(objective, parameters or SMALL.get(objective, {}), parts, seed=seed, **given)
 
 
 def columns_of(objective: Any) -> dict[str, Any]:
