@@ -100,6 +100,16 @@ class Vocabulary:
         return np.array([not written.get(token[0], "a").isalnum() for token in self.tokens])
 
     @cached_property
+    def bytes_of(self) -> NDArray[np.float32]:
+        """How many bytes of a text each token stands for; NaN in WordPiece, which loses some."""
+        if self.merges is None:
+            return np.full(len(self.tokens), np.nan, dtype=np.float32)
+        # Each byte is written as one character.
+        lengths = np.array([len(token) for token in self.tokens], dtype=np.float32)
+        lengths[: len(SPECIALS)] = 0
+        return lengths
+
+    @cached_property
     def _tokenizer(self) -> Tokenizer:
         ids = {token: place for place, token in enumerate(self.tokens)}
         if self.merges is None:

@@ -107,6 +107,7 @@ def build(
     seed: int,
     frozen: Sequence[str] = (),
     weights: Mapping[str, Mapping[str, Tensor]] | None = None,
+    heads: Mapping[str, Mapping[str, Tensor]] | None = None,
     recipe_dir: Path | None = None,
 ) -> Objective:
     """Return the objective with fresh weights, a function of the arguments alone.
@@ -119,6 +120,7 @@ def build(
         seed: of the initial weights.
         frozen: roles that are not trained.
         weights: by role the weights that an encoder begins with, in place of fresh ones.
+        heads: likewise those of the submodule that `heads_of` names for the role.
         recipe_dir: the folder to which a reference is relative.
 
     Raises:
@@ -135,13 +137,14 @@ def build(
         seed=seed,
         frozen=list(frozen),
     )
-    return assemble(description, weights=weights, recipe_dir=recipe_dir)
+    return assemble(description, weights=weights, heads=heads, recipe_dir=recipe_dir)
 
 
 def assemble(
     description: Description,
     *,
     weights: Mapping[str, Mapping[str, Tensor]] | None = None,
+    heads: Mapping[str, Mapping[str, Tensor]] | None = None,
     recipe_dir: Path | None = None,
 ) -> Objective:
     """Return the objective that a description describes, with fresh weights or those given.
@@ -202,7 +205,11 @@ def assemble(
         for role, tower in towers.items()
         if module is tower
     }
-    made.frozen = tuple(made.places[r] for r in roles if r in (*made.fixed, *description.frozen))
+    for role, tensors in (heads or {}).items():
+        _load(made.get_submodule(made.heads_of[role]), tensors, role)
+    still = [r for r in roles if r in (*made.fixed, *description.frozen)]
+    with_heads = [made.heads_of[r] for r in still if r in made.heads_of]
+    made.frozen = (*(made.places[r] for r in still), *with_heads)
     made.description = Description(
         objective=Part(name=description.objective.name, parameters=parameters),
         encoders={r: Part(name=description.encoders[r].name, parameters=own[r]) for r in roles},
@@ -256,6 +263,8 @@ def _methods(protocol: type) -> set[str]:
 
 
 def _load(tower: Any, tensors: Mapping[str, Tensor], role: str) -> None:
+    if any(tensor.is_meta for tensor in tower.state_dict().values()):
+        return  # Laid out without memory: there is nothing to fill.
     try:
         tower.load_state_dict(tensors)
     except RuntimeError as error:

@@ -229,6 +229,27 @@ def encoder_of(
     return description.encoders[chosen[0]], found
 
 
+def head_of(
+    data: bytes, *, allow: Collection[str] = (), recipe_dir: Path | None = None
+) -> dict[str, Tensor]:
+    """Return the weights of the only head that an exported file has beside its encoders.
+
+    Args:
+        data: what `exported` returned.
+        allow: as of `rebuild`.
+        recipe_dir: as of `rebuild`.
+
+    Raises:
+        ConfigError: it has no head, or several.
+        DataError: as `rebuild`.
+    """
+    objective, tensors, _ = _laid_out(data, allow, recipe_dir)
+    if len(objective.heads) != 1:
+        raise ConfigError(f"the file has the heads {list(objective.heads)}, where one is needed.")
+    head = f"{objective.heads[0]}/"
+    return {k.removeprefix(head): v for k, v in tensors.items() if k.startswith(head)}
+
+
 def _laid_out(
     data: bytes, allow: Collection[str], recipe_dir: Path | None
 ) -> tuple[Objective, dict[str, Tensor], Description]:

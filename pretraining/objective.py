@@ -163,6 +163,8 @@ class Objective(nn.Module):
         exports: the submodules that outlive training; each has `dim` and `codec`.
         fixed: the roles that are never trained, such as a teacher.
         heads: further submodules that outlive training, for `predict`.
+        heads_of: by role the submodule that begins with the head of the file that the role's
+            `weights` are of; as the role, it is trained or fixed.
         predicts: what `predict` returns: numbers, labels (whole numbers), or vectors.
         aligned: roles whose positions must agree, so that their codecs must be equal.
         parameter_groups: of weights that `take_step` updates apart; together they are all that is
@@ -179,6 +181,7 @@ class Objective(nn.Module):
     exports: ClassVar[tuple[str, ...]] = ("encoder",)
     fixed: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[tuple[str, ...]] = ()
+    heads_of: ClassVar[Mapping[str, str]] = {}
     predicts: ClassVar[Mapping[str, Literal["number", "label", "vector"]]] = {}
     aligned: ClassVar[tuple[str, ...]] = ()
     parameter_groups: ClassVar[Mapping[str, WeightGroup]] = {}

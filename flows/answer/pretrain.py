@@ -219,11 +219,11 @@ def build(
     """
     from pretraining.build import Part, default, roles_of
     from pretraining.build import build as built
-    from pretraining.checkpoint import encoder_of
+    from pretraining.checkpoint import encoder_of, head_of
 
     objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
     specs, sections = roles_of(objective), roles(section, recipe_dir)
-    parts, weights, problems = {}, {}, Problems()
+    parts, weights, heads, problems = {}, {}, {}, Problems()
     for role, given in sections.items():
         own = {k: v for k, v in given.items() if k not in (*_FOUND, "name", "weights", "frozen")}
         with problems.at(f"pretrain.{role}"):
@@ -234,10 +234,12 @@ def build(
                     raise ConfigError(f"takes class and parameters from its weights: not {[*own]}.")
                 if "path" not in given:
                     continue  # What is wrong with them was said when they were looked for.
+                data, allow = Path(given["path"]).read_bytes(), given.get("allow", ())
                 parts[role], weights[role] = encoder_of(
-                    Path(given["path"]).read_bytes(), role, specs[role],
-                    allow=given.get("allow", ()), recipe_dir=recipe_dir,
-                )  # fmt: skip
+                    data, role, specs[role], allow=allow, recipe_dir=recipe_dir
+                )
+                if role in objective.heads_of:
+                    heads[role] = head_of(data, allow=allow, recipe_dir=recipe_dir)
             elif "name" in given or own:
                 if given.get("name") == VECTOR and "dim" not in own:
                     own["dim"] = (dims or {}).get(str(own.get("of")), 1)
@@ -253,6 +255,7 @@ def build(
         seed=seed,
         frozen=[role for role, given in sections.items() if given.get("frozen")],
         weights=weights,
+        heads=heads,
         recipe_dir=recipe_dir,
     )
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from pretraining.objective import Batch, Moment, Objective
 from pretraining.parts.language import (
-    IGNORED,
+    TOLD,
     Causal,
     LanguageEncoder,
     LanguageHead,
     language_loss,
+    next_tokens,
+    told,
 )
 
 
@@ -32,14 +33,12 @@ class Clm(Objective):
     Predicts:
         loss: the mean of -log p over the text's tokens, in nats.
         tokens: how many these are; a text that was cut has fewer than it would have.
+        bytes: how many bytes of the text they stand for; null where the vocabulary loses some.
     Cost: the encoder once, and for each token V x dim multiplications.
     """
 
     heads: ClassVar[tuple[str, ...]] = ("head",)
-    predicts: ClassVar[Mapping[str, Literal["number", "label", "vector"]]] = {
-        "loss": "number",
-        "tokens": "number",
-    }
+    predicts: ClassVar[Mapping[str, Literal["number", "label", "vector"]]] = TOLD
 
     def __init__(self, encoder: LanguageEncoder, *, tied: bool = True) -> None:
         super().__init__()
@@ -48,21 +47,9 @@ class Clm(Objective):
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the loss."""
-        return {"loss": language_loss(*self._told(batch))}
+        tokens_BN = batch[self.inputs["encoder"]]
+        return {"loss": language_loss(*next_tokens(self.encoder, self.head, tokens_BN))}
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean of -log p over a text's tokens, in nats, and how many they are."""
-        logits_BNV, labels_BN = self._told(batch)
-        loss_BN = F.cross_entropy(
-            logits_BNV.float().transpose(1, 2), labels_BN, ignore_index=IGNORED, reduction="none"
-        )
-        tokens_B = (labels_BN != IGNORED).sum(1)
-        return {"loss": loss_BN.sum(1) / tokens_B.clamp(min=1), "tokens": tokens_B}
-
-    def _told(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the logits of every next token, and which it is."""
-        tokens_BN = batch[self.inputs["encoder"]]
-        encoder = self.encoder.encoder
-        states_BND = self.encoder.tokens(tokens_BN)[:, encoder.class_tokens : -1]
-        labels_BN = tokens_BN[:, 1:].masked_fill(tokens_BN[:, 1:] == encoder.codec.padding, IGNORED)
-        return self.head(states_BND, encoder), labels_BN
+        """Return what `told` says of each text."""
+        return told(self.encoder, self.head, batch[self.inputs["encoder"]])

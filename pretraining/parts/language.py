@@ -5,7 +5,8 @@ V: tokens of the vocabulary.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ class TokenCodec(Codec, Protocol):
         size: how many tokens there are.
         specials: the ids below it are no text: padding, mask, separator among them.
         starts: of each token whether it begins a word; one after a special token does too.
+        bytes_of: how many bytes of a text each token stands for, NaN where that is not known.
     """
 
     @property
@@ -42,6 +44,8 @@ class TokenCodec(Codec, Protocol):
     def mask(self) -> int: ...  # noqa: D102
     @property
     def starts(self) -> NDArray[np.bool_]: ...  # noqa: D102
+    @property
+    def bytes_of(self) -> NDArray[np.float32]: ...  # noqa: D102
 
 
 class LanguageEncoder(TokenEncoder, Protocol):
@@ -165,3 +169,41 @@ class Causal(nn.Module):
     def forward(self, tokens_BN: Tensor) -> Tensor:
         """Return (B, dim)."""
         return self.encoder.pool(self.tokens(tokens_BN), tokens_BN)
+
+
+def next_tokens(encoder: Causal, head: LanguageHead, tokens_BN: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of every next token, (B, N - 1, V), and which it is; padding is ignored."""
+    inner = encoder.encoder
+    states_BND = encoder.tokens(tokens_BN)[:, inner.class_tokens : -1]
+    labels_BN = tokens_BN[:, 1:].masked_fill(tokens_BN[:, 1:] == inner.codec.padding, IGNORED)
+    return head(states_BND, inner), labels_BN
+
+
+TOLD: Mapping[str, Literal["number", "label", "vector"]] = {
+    "loss": "number", "tokens": "number", "bytes": "number",
+}  # fmt: skip
+"""What `told` returns, as an objective's `predicts`."""
+
+
+def told(encoder: Causal, head: LanguageHead, tokens_BN: Tensor) -> dict[str, Tensor]:
+    """Return what a language model says of texts, each (B,).
+
+    Returns:
+        loss: the mean of -log p over the tokens that are told, in nats; the separator is one.
+        tokens: how many these are; a text that was cut has fewer than it would have.
+        bytes: how many bytes of the text these stand for; NaN where the vocabulary loses some.
+    """
+    logits_BNV, labels_BN = next_tokens(encoder, head, tokens_BN)
+    codec = encoder.codec
+    loss_BN = F.cross_entropy(
+        logits_BNV.float().transpose(1, 2), labels_BN, ignore_index=IGNORED, reduction="none"
+    )
+    real_BN = labels_BN != IGNORED
+    bytes_V = torch.from_numpy(codec.bytes_of).to(labels_BN.device)
+    bytes_BN = bytes_V[labels_BN.clamp(min=0)].masked_fill(~real_BN, 0)
+    tokens_B = real_BN.sum(1)
+    return {
+        "loss": loss_BN.sum(1) / tokens_B.clamp(min=1),
+        "tokens": tokens_B,
+        "bytes": bytes_BN.sum(1),
+    }

@@ -42,6 +42,11 @@ class VocabularyCodec:
         """Return of each token whether it begins a word."""
         return self.vocabulary.starts
 
+    @property
+    def bytes_of(self) -> NDArray[np.float32]:
+        """Return how many bytes of a text each token stands for, NaN where that is not known."""
+        return self.vocabulary.bytes_of
+
     def encode(self, raw: str) -> NDArray[Any]:
         """Return the tokens of a text."""
         tokens_N = np.full(self.max_tokens, PADDING, dtype=np.int64)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,3 +83,11 @@ def test_it_is_made_of_the_columns_of_a_table():
 def test_what_is_no_vocabulary_is_refused(tokens, merges, message):
     with pytest.raises(ConfigError, match=message):
         Vocabulary(tokens, merges)
+
+
+def test_the_bytes_that_tokens_stand_for_are_those_of_the_text_unless_the_vocabulary_loses_some():
+    for text in ("plain", "a  b\n", "灰色の猫 é 🙂", ""):
+        for vocabulary in (Vocabulary.of_bytes(), PAIRS):
+            assert vocabulary.bytes_of[vocabulary.encode(text)].sum() == len(text.encode())
+    assert not PAIRS.bytes_of[: len(SPECIALS)].any()
+    assert np.isnan(PIECES.bytes_of).all()

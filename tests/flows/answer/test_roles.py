@@ -12,8 +12,9 @@ import torch
 from contracts.errors import ConfigError, ContractError, DataError
 from flows.answer import pretrain
 from flows.recipe import sections
-from pretraining.checkpoint import description_of, rebuild
+from pretraining.checkpoint import description_of, exported, rebuild
 from tests.flows.answer import small
+from tests.pretraining.made import made
 
 HEAD = (
     'name = "web"\n[[source]]\npath = "pictures"\n[holdout]\nratio = 0.4\n'
@@ -216,3 +217,22 @@ def test_a_role_called_like_a_key_is_a_mistake_of_the_objective(project: Any):
     section = sections.parsed(raw, recipe_dir=project.recipe_dir, name="web").pretrain
     with pytest.raises(ContractError, match="may not be called"):
         pretrain.roles(section, project.recipe_dir)
+
+
+def test_a_teacher_of_texts_begins_with_its_head(tmp_path: Path):
+    model = made("clm")
+    with torch.no_grad():
+        model.head.bias.fill_(0.5)
+    (tmp_path / "small.safetensors").write_bytes(exported(model, {}))
+    path = str(tmp_path / "small.safetensors")
+    raw = {
+        "objective": "salt",
+        "student": {"name": "text_transformer", "width": 8, "heads": 2, "max_tokens": 16},
+        "teacher": {"weights": "file:small.safetensors", "path": path},
+    }
+    section = sections.parsed({"pretrain": raw}, recipe_dir=tmp_path, name="web").pretrain
+    assert section is not None
+    objective = pretrain.build(section, 0, tmp_path)
+    assert torch.equal(objective.teacher_head.bias, model.head.bias)
+    assert not objective.head.bias.any()
+    assert objective.frozen == ("teacher.encoder", "teacher_head")

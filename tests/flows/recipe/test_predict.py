@@ -13,6 +13,7 @@ import torch
 from contracts.errors import ConfigError
 from pretraining.checkpoint import predictor
 from pretraining.codecs import column
+from pretraining.parts.language import next_tokens
 from tests.flows.answer import small
 
 TEXTS = (
@@ -71,18 +72,20 @@ def test_the_loss_of_a_language_model_is_a_note_that_rules_read(project: Any, wa
     project.run(TEXTS, "boot", until="pretrain")
     found = project.run(SECOND, "second", until="select")
     view = project.last("second")
-    notes = view.runtime.frame(["text", "language.loss", "language.tokens"])
+    notes = view.runtime.frame(["text", "language.loss", "language.tokens", "language.bytes"])
     weights = Path(project.view.run("boot").result["checkpoint"]).read_bytes()
     model = predictor(weights)
     codec = model.codecs["text"]
     some = notes.filter(notes["text"].is_not_null()).head(5)
     with torch.no_grad():
-        logits = model._told({"text": column(codec, some["text"].to_list())})[0]
+        tokens = column(codec, some["text"].to_list())
+        logits, _ = next_tokens(model.encoder, model.head, tokens)
     for row, scores, text in zip(some.iter_rows(named=True), logits, some["text"], strict=True):
         ids = codec.encode(text)
         told = [(n, i) for n, i in enumerate(ids[1:]) if i != codec.padding]
         losses = [-torch.log_softmax(scores[n], 0)[i].item() for n, i in told]
         assert row["language.tokens"] == len(told)
+        assert row["language.bytes"] == len(text.encode())
         assert row["language.loss"] == pytest.approx(np.mean(losses), rel=1e-4)
     assert project.last("second").recipe["holdout"] == project.last("boot").recipe["holdout"]
     assert found["kept"] > 0

@@ -36,3 +36,18 @@ def test_each_token_costs_what_those_before_it_say_of_it():
     loss = objective({"text": tokens}, MOMENT)["loss"]
     assert len(costs) == 3 + 5
     assert loss.item() == pytest.approx(torch.stack(costs).mean().item(), rel=1e-5)
+
+
+@torch.no_grad()
+def test_it_says_of_each_text_the_loss_the_tokens_and_the_bytes_that_these_stand_for():
+    objective = made("clm").eval()
+    codec = objective.encoder.codec
+    long = "é" * 30
+    texts = ["ab", "灰", long]
+    tokens = torch.stack([torch.from_numpy(codec.encode(text)) for text in texts])
+    found = objective.predict({"text": tokens})
+    # Of 16 places one is the start, and a text that is cut has no separator.
+    assert found["tokens"].tolist() == [3, 4, 15]
+    assert found["bytes"].tolist() == [2, 3, 15]
+    losses = [objective({"text": row[None]}, MOMENT)["loss"] for row in tokens]
+    torch.testing.assert_close(found["loss"], torch.stack(losses))

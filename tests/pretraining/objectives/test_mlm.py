@@ -52,5 +52,5 @@ def test_more_than_all_cannot_be_replaced_or_stay():
 def test_an_encoder_of_hashed_words_is_no_language_encoder():
     [role] = roles_of(Mlm).values()
     assert role.misfit(TextTransformer(width=8, depth=1, heads=2)) is None
-    missing = "mask, padding, separator, size, specials, starts"
+    missing = "bytes_of, mask, padding, separator, size, specials, starts"
     assert role.misfit(Words(width=8, heads=2)) == f"has no {missing}, which TokenCodec asks for"
