@@ -30,8 +30,11 @@ Vectors = Annotated[ArrayLike, "the vectors of one tower, of both halves"]
 TestGroups = Annotated[ArrayLike, "what `groups` says of each record of Test"]
 Clusters = Annotated[ArrayLike, "the cluster of each record of the pool that has a label"]
 Labels = Annotated[ArrayLike, "the label of each record of Vectors, or of Clusters"]
+Nats = Annotated[ArrayLike, "what each text costs under the language model, -log p in nats"]
+Bytes = Annotated[ArrayLike, "how many bytes of it were told, NaN where that is not known"]
 INPUTS: tuple[Any, ...] = (
     Train, Test, Labelled, Classes, Images, Texts, Groups, Vectors, TestGroups, Clusters, Labels,
+    Nats, Bytes,
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -41,6 +41,9 @@ STREAM = "evaluate"
 HALVES: frozenset[Any] = frozenset({inputs.Train, inputs.Test})
 OF_ONE_TOWER: frozenset[Any] = HALVES | {inputs.Vectors}
 OF_IMAGES: frozenset[Any] = frozenset({inputs.Labelled, inputs.Images})
+OF_PREDICTIONS: frozenset[Any] = frozenset({inputs.Nats, inputs.Bytes})
+TOLD = ("loss", "tokens", "bytes")
+"""The predictions of an objective that `OF_PREDICTIONS` are made of."""
 OF_TEXTS: frozenset[Any] = frozenset({inputs.Classes, inputs.Texts})
 LABELS: frozenset[Any] = HALVES | {inputs.Labelled, inputs.Labels}
 Vectors = NDArray[np.float32]
@@ -225,6 +228,13 @@ def check(recipe: Recipe, wanted: Sequence[EvaluateSection], objective: Any) -> 
                     "evaluate",
                     f"{section.name} compares vectors of the {tower} tower, which "
                     f"{type(objective).__name__} does not export.{nearest(tower, exported)}",
+                )
+            absent = [name for name in TOLD if name not in objective.predicts]
+            if OF_PREDICTIONS & set(_inputs(section, recipe.recipe_dir)) and absent:
+                problems.add(
+                    "pretrain.objective",
+                    f"{section.name} reads {absent}, which {type(objective).__name__} does not "
+                    "predict: clm does.",
                 )
     problems.raise_any()
 
@@ -425,9 +435,10 @@ def usable(
     section: EvaluateSection, i: int, rows: pl.DataFrame, recipe_dir: Path
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Return which records have what the i-th section compares, and how many lack what first."""
+    predicted = {"text"} if OF_PREDICTIONS & set(_inputs(section, recipe_dir)) else set()
     needed = {
         f"without {_ONE[tower]}": rows[tower]
-        for tower in sorted(_towers(section, recipe_dir))
+        for tower in sorted(_towers(section, recipe_dir) | predicted)
         # Of classes the texts are made from labels.
         if not (tower == "text" and inputs.Classes in _inputs(section, recipe_dir))
     }
@@ -536,11 +547,12 @@ def _measure(task: Evaluation, store: Store, weights: Object) -> Evaluated:
         tower: Tower(task, store, weights, tower, rows)
         for tower in sorted({t for s in task.sections for t in _towers(s, recipe_dir)})
     }
+    predictions = Predictions(task, store, weights, rows)
     metrics: dict[str, Metric] = {}
     for i, section in enumerate(task.sections):
         found, _ = usable(section, i, rows, recipe_dir)
         method = load(section.protocol, recipe_dir)
-        arguments = _arguments(section, i, rows, found, towers)
+        arguments = _arguments(section, i, rows, found, towers, predictions)
         measured = method(*[arguments[asked]() for asked in method.inputs], **section.parameters)
         metrics |= {f"{section.name}.{metric}": of for metric, of in measured.items()}
     lost = {name: tower.unencoded for name, tower in towers.items() if tower.unencoded}
@@ -549,7 +561,7 @@ def _measure(task: Evaluation, store: Store, weights: Object) -> Evaluated:
 
 def _arguments(
     section: EvaluateSection, i: int, rows: pl.DataFrame, found: NDArray[np.bool_],
-    towers: Mapping[str, Tower],
+    towers: Mapping[str, Tower], predictions: Predictions,
 ) -> dict[Any, Any]:  # fmt: skip
     """Return for each input how it is made of the records that can be used."""
     here = rows.filter(pl.Series(found))
@@ -582,6 +594,9 @@ def _arguments(
         column = f"label.{i}" if section.label is not None else "same_text"
         return np.asarray(here[column].rank("dense").to_numpy())
 
+    def told() -> pl.DataFrame:
+        return predictions.numbers.filter(pl.Series(found))
+
     return {
         inputs.Train: lambda: half(first),
         inputs.Test: lambda: half(~first),
@@ -593,6 +608,8 @@ def _arguments(
         inputs.Vectors: vectors,
         inputs.TestGroups: lambda: texts_of("groups")[~first],
         inputs.Labels: lambda: texts_of("label"),
+        inputs.Nats: lambda: (told()["loss"] * told()["tokens"]).to_numpy(),
+        inputs.Bytes: lambda: told()["bytes"].to_numpy(),
     }
 
 
@@ -621,23 +638,11 @@ class Tower:
     def vectors(self) -> Vectors:
         """One row a record; zero where it has no such payload, or a vector that is not finite.
 
-        They are read and encoded a part at a time, in chunks of bounded bytes. A zero vector
-        scores nothing, so all arms are scored over the same records.
+        A zero vector scores nothing, so all arms are scored over the same records.
         """
         vectors = np.zeros((self._rows.height, self._encoder.writes["vector"]), dtype=np.float32)
-        for (index,), rows in self._rows.with_row_index("at").group_by("part"):
-            part = self._task.parts[int(str(index))]
-            mask = np.zeros(part.rows, dtype=bool)
-            mask[rows["row"].to_numpy()] = True
-            task = Task(
-                self._task.training.root, self._task.training.pool, part, {},
-                (Work(self._node, (), np.packbits(mask).tobytes()),), self._task.training.device,
-                (0, part.rows),
-            )  # fmt: skip
-            ((frames, _),) = cast(MeasuredRows, measure(task))
-            for frame in frames:
-                at = frame.join(rows, on="row", how="left", maintain_order="left")["at"]
-                vectors[at.to_numpy()] = _filled(frame["vector"], vectors.shape[1])
+        for at, frame in _of_records(self._task, self._node, self._rows):
+            vectors[at] = _filled(frame["vector"], vectors.shape[1])
         return vectors
 
     @property
@@ -651,6 +656,52 @@ class Tower:
         """Return the vectors of texts that are no records; zero where there is none."""
         found = self._encoder(pl.DataFrame({"text": texts}))["vector"]
         return _filled(found, self._encoder.writes["vector"])
+
+
+class Predictions:
+    """What a trained objective predicts of the held-out texts."""
+
+    def __init__(self, task: Evaluation, store: Store, weights: Object, rows: pl.DataFrame) -> None:
+        self._task, self._rows = task, rows
+        allow = tuple(references(task.training.section))
+        self._node = Node(
+            table="evaluate.predictions", alias="predictions", kind="embed",
+            method=Method("embeddings", bootstrap.METHOD, task.training.recipe_dir),
+            writes=dict.fromkeys(TOLD), parameters={"predict": True, "allow": allow},
+            roles={"text": Expression("text")}, file=store.path(weights),
+        )  # fmt: skip
+
+    @cached_property
+    def numbers(self) -> pl.DataFrame:
+        """The columns of `TOLD`, one row a record, NaN where it has no text."""
+        numbers = np.full((self._rows.height, len(TOLD)), np.nan)
+        for at, frame in _of_records(self._task, self._node, self._rows):
+            numbers[at] = frame.select(pl.col(TOLD).cast(pl.Float64)).fill_null(np.nan).to_numpy()
+        return pl.DataFrame(numbers, schema=TOLD)
+
+
+def _of_records(
+    task: Evaluation, node: Node, rows: pl.DataFrame
+) -> Iterator[tuple[NDArray[Any], pl.DataFrame]]:
+    """Yield what an encoder writes of the records, with their places among `rows`.
+
+    They are read and encoded a part at a time, in chunks of bounded bytes.
+    """
+    for (index,), of_part in rows.with_row_index("at").group_by("part"):
+        part = task.parts[int(str(index))]
+        mask = np.zeros(part.rows, dtype=bool)
+        mask[of_part["row"].to_numpy()] = True
+        measured = measure(
+            Task(
+                task.training.root, task.training.pool, part, {},
+                (Work(node, (), np.packbits(mask).tobytes()),), task.training.device,
+                (0, part.rows),
+            )
+        )  # fmt: skip
+        ((frames, _),) = cast(MeasuredRows, measured)
+        for frame in frames:
+            at = frame.join(of_part, on="row", how="left", maintain_order="left")["at"]
+            yield at.to_numpy(), frame
 
 
 def _filled(column: pl.Series, dimension: int) -> Vectors:

@@ -32,9 +32,10 @@ def _load(name: str) -> Protocol[Any]:
 
 
 PROBES = [n for n in NAMES if {Train, Test} <= set(_load(n).inputs)]
+NO_VECTORS = {inputs.Clusters, inputs.Nats}
+OF_VECTORS = [n for n in NAMES if not NO_VECTORS & set(_load(n).inputs)]
 # Of one input of vectors alone there are no two dimensions.
-PAIRED = [n for n in NAMES if not {inputs.Vectors, inputs.Clusters} & set(_load(n).inputs)]
-OF_VECTORS = [n for n in NAMES if inputs.Clusters not in _load(n).inputs]
+PAIRED = [n for n in OF_VECTORS if inputs.Vectors not in _load(n).inputs]
 
 
 def centres() -> np.ndarray:
@@ -59,12 +60,14 @@ def given(name: str, *, spread: float) -> list[Any]:
     # Together are those of one label; what is far from it all lies along one direction.
     vectors = rng.normal(size=(50, DIMENSION))[label] + spread * rng.normal(size=(150, DIMENSION))
     vectors[:, 0] += 50 * spread
+    length = rng.integers(20, 200, 150).astype(float)
     made = {
         inputs.Train: blobs(200, spread=spread, seed=0), inputs.Test: test,
         inputs.Labelled: test, inputs.Classes: centres(),
         inputs.Images: image, inputs.Texts: image + noise, inputs.Groups: np.arange(120),
         inputs.Vectors: vectors, inputs.TestGroups: np.arange(150) % 4,
         inputs.Clusters: cluster, inputs.Labels: label,
+        inputs.Nats: length * (0.5 + spread * rng.random(150)), inputs.Bytes: length,
     }  # fmt: skip
     assert set(made) == set(INPUTS)
     return [made[asked] for asked in _load(name).inputs]
