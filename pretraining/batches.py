@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Protocol
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.decode import Undecodable
-from contracts.errors import ConfigError, DataError
+from contracts.errors import ConfigError, DataError, Problem
 from contracts.uid import hex_uid, mix, random_bits
+from pretraining import ranks
 from pretraining.codecs import Codec
 
 Rows = NDArray[np.int64]
@@ -65,28 +66,39 @@ def batches(
     steps: int,
     cache_bytes: int = 1 << 29,
     threads: int = 2,
+    parts: int = 1,
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the batches of the steps from `start` to `steps`.
 
     Step s takes the draws [s * batch, (s + 1) * batch) of the epochs' orders laid end to end.
-    Four batches are made ahead.
+    Of several ranks each has its rows of them. Four batches are made ahead.
 
     Args:
         codecs: of each column: it says of what a row is made.
         cache_bytes: memory for decoded records. The first that fit stay: an epoch sees all
             records, so by the time one returns, the others would have driven it out.
         threads: that decode.
+        parts: into which `train` divides a batch: a rank has its rows of each.
 
     Raises:
-        ConfigError: there is no column.
+        ConfigError: there is no column, or a batch is not as many rows for each rank.
         DataError: there is no record, or one cannot be decoded or lacks what a codec reads.
     """
     if not codecs:
         raise ConfigError("a batch without columns: give the codecs of an objective.")
     if not int(samples.repeats.sum()):
         raise DataError("there is no record to train on: the export kept none.")
+    if batch % (parts * ranks.count()):
+        message = f"{batch} records are not {parts} equal parts for each of {ranks.count()} ranks."
+        raise ConfigError([Problem("pretrain.batch", message)])
     records = _Records(samples, codecs, cache_bytes)
-    return _ahead(records, _Draws(samples, seed), batch, start, steps, threads)
+    draws = _Draws(samples, seed)
+
+    def rows(step: int) -> Rows:
+        drawn = draws.between(step * batch, batch)
+        return drawn.reshape(parts, ranks.count(), -1)[:, ranks.own()].ravel()
+
+    return _ahead(records, rows, range(start, steps), threads)
 
 
 def uids_of(samples: Samples, *, batch: int, seed: int, step: int) -> NDArray[np.uint64]:
@@ -95,13 +107,13 @@ def uids_of(samples: Samples, *, batch: int, seed: int, step: int) -> NDArray[np
 
 
 def _ahead(
-    records: _Records, draws: _Draws, batch: int, start: int, steps: int, threads: int
+    records: _Records, rows: Callable[[int], Rows], steps: range, threads: int
 ) -> Iterator[dict[str, Tensor]]:
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[dict[str, Tensor]]] = deque()
         try:
-            for step in range(start, steps):
-                waiting.append(pool.submit(records.batch, draws.between(step * batch, batch)))
+            for step in steps:
+                waiting.append(pool.submit(records.batch, rows(step)))
                 if len(waiting) > 4:
                     yield waiting.popleft().result()
             while waiting:

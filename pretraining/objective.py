@@ -22,14 +22,24 @@ class Moment:
     Attributes:
         progress: share of the steps done, in [0, 1).
         rng: on the device of the batch, seeded by (seed, step), and by the part of a divided batch.
+        rank: which of the processes that train together this is.
+        ranks: how many there are; each has as many rows of the batch.
     """
 
     progress: float
     rng: torch.Generator
+    rank: int = 0
+    ranks: int = 1
 
-    def rand(self, *shape: int) -> Tensor:
-        """Return numbers uniform in [0, 1), on the device of the batch; rows are records."""
-        return torch.rand(*shape, generator=self.rng, device=self.rng.device)
+    def rand(self, rows: int, *shape: int) -> Tensor:
+        """Return numbers uniform in [0, 1), on the device of the batch; rows are records.
+
+        They are drawn for the rows of all ranks, so that a record has its own whatever their
+        number.
+        """
+        device = self.rng.device
+        drawn = torch.rand(self.ranks * rows, *shape, generator=self.rng, device=device)
+        return drawn[self.rank * rows :][:rows]
 
 
 class Encoder(Protocol):

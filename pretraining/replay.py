@@ -59,6 +59,7 @@ def replay(
     refuse_other_weights(objective.state_dict(), weights, "the step")
     objective.load_state_dict(weights)
     numerics = {**kept.metadata["numerics"], "device": torch.device(device).type}
+    numerics.pop("ranks", None)  # The batch is whole.
     resume = Checkpoint(
         {
             **{f"weights/{name}": value for name, value in trained_state(objective).items()},

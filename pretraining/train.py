@@ -17,10 +17,12 @@ from torch import Tensor
 from contracts.errors import ConfigError, DataError, DivergedError, Problem
 from contracts.params import Count, NotNegative, Positive, Ratio, Seed, Share, names_of
 from contracts.uid import random_bits
-from pretraining import optim, schedules
+from pretraining import optim, ranks, schedules
 from pretraining.checkpoint import Checkpoint, refuse_non_finite, refuse_other_weights
 from pretraining.groups import fix, groups
 from pretraining.objective import Batch, Moment, Objective
+from pretraining.parts.gather import all_ranks, mean_over_ranks
+from pretraining.parts.norm import spread_batch_norms
 from pretraining.schedules import Cycles, Schedule
 from pretraining.update import Update, refuse_divided
 
@@ -84,6 +86,9 @@ def train(
     run computes with as many threads as the run before it, so a run that was stopped at any step
     and resumed ends with the same bits. On CUDA equal bits are not promised.
 
+    Where several ranks train together (`pretraining.ranks`), each is given its rows of every batch
+    and all end with the same weights: those of one process, but for rounding.
+
     With `accumulate` the mean gradient of the batch's parts, each with randomness of its own by
     (seed, s, part), makes one step. It is that of the whole batch, but for rounding, where the
     loss is a mean over records and a record's part of it depends on no other. It is another where
@@ -94,13 +99,13 @@ def train(
         objective: with its initial weights; also where it resumes.
         batches_from: gives the batches from a step on.
         save: is handed a checkpoint every `save_every` steps and at the end. All its weights are
-            finite.
+            finite. Of several ranks one is enough to save; likewise with `log` and `failed`.
         resume: the state to go on from.
         device: `cpu` or `cuda`.
         log: is told the number of steps done, and the loss, the rate, what else the objective
             returns, and the norm of the gradients before they are clipped, `gradient_norm`.
         stop: is asked after every step, with the number done; true saves and ends the training
-            there.
+            there, on all ranks where it is true on one.
         begin: a state of another training of this objective, to begin from: its weights, its
             optimizer and its losses, at its step. Whatever follows from the step and the progress
             is this training's own.
@@ -172,6 +177,7 @@ def train(
         "device": kind,
         "dtype": precision or ("bfloat16" if kind == "cuda" else "float32"),
         "threads": torch.get_num_threads(),
+        **({"ranks": ranks.count()} if ranks.count() > 1 else {}),
     }
     if begin is not None:
         _refuse_other_run(begin, run, numerics, keys=("made", "device", "dtype"))
@@ -186,6 +192,8 @@ def train(
         numerics = dict(state_before.metadata["numerics"])
     objective.to(device).train()
     fix(objective, objective.frozen)
+    if ranks.count() > 1:
+        spread_batch_norms(objective)
     trained = groups(
         objective, freeze=freeze, lr_multipliers=lr_multipliers, layer_decay=layer_decay
     )
@@ -212,7 +220,7 @@ def train(
         tensors = {
             **{f"weights/{name}": value for name, value in objective.state_dict().items()},
             **{f"optimizer/{name}": value for name, value in update.state.items()},
-            **{f"batch/{column}": values for column, values in batch.items()},
+            **{f"batch/{c}": _of_all(v.to(device), accumulate or 1) for c, v in batch.items()},
         }
         return Checkpoint(tensors, {"step": done, "run": run, "numerics": numerics}, "step")
 
@@ -232,19 +240,22 @@ def train(
             try:
                 outputs = _stepped(objective, batch, moments, update, device, numerics["dtype"])
             except DivergedError as error:
+                update.undo()
+                step = failing(batch)
                 if failed is None:
                     raise
-                update.undo()
-                raise DivergedError(f"{error} {failed(failing(batch))}") from error
+                raise DivergedError(f"{error} {failed(step)}") from error
             outputs["gradient_norm"] = update.gradient_norm
             objective.after_step(moments[0])
             losses[done] = outputs["loss"]
             done += 1
             if log is not None:
                 log(done, {**outputs, "lr": rate})
-            stopped = stop is not None and stop(done)
-            if save is not None and (stopped or done % save_every == 0 or done == steps):
-                save(state())
+            stopped = ranks.any_of(stop is not None and stop(done), device)
+            if stopped or done % save_every == 0 or done == steps:
+                reached = state()
+                if save is not None:
+                    save(reached)
             if stopped:
                 break
     return Trained(objective, losses[:done].copy(), state())
@@ -296,7 +307,7 @@ def moment_at(step: int, steps: int, *, seed: int, device: str = "cpu", part: in
     stream = f"moment {part}" if part else "moment"
     bits = random_bits(np.array([step], dtype=np.uint64), seed, stream)
     rng = torch.Generator(device).manual_seed(int(bits[0]))
-    return Moment(step / steps, rng)
+    return Moment(step / steps, rng, ranks.own(), ranks.count())
 
 
 def _stepped(
@@ -319,7 +330,8 @@ def _stepped(
 
     def add(outputs: Mapping[str, Tensor]) -> None:
         for name, value in outputs.items():
-            scalars[name] = scalars.get(name, 0.0) + float(value.detach()) / parts
+            mean = mean_over_ranks(value.detach())
+            scalars[name] = scalars.get(name, 0.0) + float(mean) / parts
 
     with autocast():
         if parts == 1:
@@ -333,6 +345,13 @@ def _stepped(
         add(outputs)
     update.step()
     return scalars
+
+
+def _of_all(rows: Tensor, parts: int) -> Tensor:
+    """Return the whole batch's rows in its order: of each part those of all ranks."""
+    whole = all_ranks(rows)
+    divided = whole.reshape(ranks.count(), parts, -1, *rows.shape[1:])
+    return divided.transpose(0, 1).reshape(whole.shape)
 
 
 def _refuse_uneven(records: int, parts: int) -> None:
@@ -372,9 +391,10 @@ def _refuse_other_run(
     keys: Collection[str] | None = None,
 ) -> None:
     """Refuse a state of a run that differs in a key, or in one of these."""
-    of_machine = ("device", "dtype")
-    there = {**resume.metadata["run"], **{k: resume.metadata["numerics"][k] for k in of_machine}}
-    here = {**run, **{k: numerics[k] for k in of_machine}}
+    of_machine = ("device", "dtype", "ranks")
+    before = resume.metadata["numerics"]
+    there = {**resume.metadata["run"], **{k: before.get(k) for k in of_machine}}
+    here = {**run, **{k: numerics.get(k) for k in of_machine}}
     differ = [
         f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
         for key in {**here, **there}

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from contracts.errors import ConfigError, ContractError, DivergedError, Problem
-from pretraining import optim
+from pretraining import optim, ranks
 from pretraining.groups import Group
 from pretraining.objective import Objective
+from pretraining.parts.gather import mean_over_ranks
 
 Snapshot = Mapping[str, Tensor]
 
@@ -72,9 +73,9 @@ class Update:
         """Add the loss's gradients to those that are there.
 
         Raises:
-            DivergedError: the loss is not finite.
+            DivergedError: the loss is not finite, on any rank.
         """
-        self._refuse_non_finite("loss", float(loss.detach()))
+        self._refuse_non_finite("loss", float(mean_over_ranks(loss.detach())))
         (loss / self._parts).backward()  # type: ignore[no-untyped-call]
 
     def step(self, groups: Sequence[str] | None = None) -> None:
@@ -94,6 +95,7 @@ class Update:
                 f"{type(self._objective).__name__} has no parameter_groups {sorted(unknown)}, only "
                 f"{sorted(self._optimizers)}."
             )
+        ranks.average_gradients(list(self._weights.values()))
         having = [weight for weight in self._weights.values() if weight.grad is not None]
         norm = gradient_norm(having)
         self.gradient_norm = float(norm)

@@ -23,6 +23,7 @@ def pretrain(
         ConfigError: the section is wrong, or reads what shards do not hold.
         DataError: a folder is no export of ours.
     """
+    from pretraining import ranks
     from pretraining.checkpoint import exported
 
     recipe = sections.parsed({"pretrain": dict(given)}, recipe_dir=Path.cwd(), name="python")
@@ -45,11 +46,16 @@ def pretrain(
         digest.update(str(content["sha256"]).encode())
     # Of other shards it is another state, and begins anew.
     state = out.with_name(f"{out.stem}.{digest.hexdigest()[:16]}.training.safetensors")
-    with closing(shards.ShardSamples(*folders)) as samples:
+    with (
+        ranks.joined(device or training.device_here()) as here,
+        closing(shards.ShardSamples(*folders)) as samples,
+    ):
         done = training.fit(
             objective, samples, section, state, steps=section.steps, seed=section.seed,
-            resume=training.saved(state), device=device,
+            resume=training.saved(state), device=here,
         )  # fmt: skip
-    commit.write(out, exported(done.objective.cpu(), {"steps": section.steps, "arm": "shards"}))
-    training.drop(state)
+        if ranks.own() == 0:
+            description = {"steps": section.steps, "arm": "shards"}
+            commit.write(out, exported(done.objective.cpu(), description))
+            training.drop(state)
     return {"path": str(out), "steps": section.steps, "losses": done.losses.tolist()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -443,6 +443,7 @@ def fit(
     Raises:
         KeyboardInterrupt: a stop was asked for; the state is kept.
     """
+    from pretraining import ranks
     from pretraining.batches import batches, uids_of
     from pretraining.journal import Journal
     from pretraining.train import train
@@ -454,9 +455,15 @@ def fit(
         commit.write(_step(state), seals.sealed(kept.to_bytes()), temporary=temporary)
         return f"This step again: winnow replay {shlex.quote(str(_step(state)))}"
 
+    def save(checkpoint: Any) -> None:
+        _save(state, seals.sealed(checkpoint.to_bytes()), temporary)
+
+    first = ranks.own() == 0
     log = state.with_suffix(".jsonl")
     with (
-        training_log.opened(log, resume.step if resume else 0) as write,
+        training_log.opened(log, resume.step if resume else 0)
+        if first
+        else nullcontext(str) as write,
         stopping.asked() as stop,
     ):
         journal = Journal(write, steps=until or steps)
@@ -465,16 +472,16 @@ def fit(
             lambda start: journal.timed(
                 batches(
                     samples, codecs={**objective.codecs, **(columns or {})}, batch=section.batch,
-                    seed=seed, start=start, steps=steps,
+                    seed=seed, start=start, steps=steps, parts=section.accumulate or 1,
                 )
             ),
-            lambda checkpoint: _save(state, seals.sealed(checkpoint.to_bytes()), temporary),
+            save if first else None,
             resume,
             device or device_here(),
-            journal,
+            journal if first else None,
             lambda done: done == until or stop(),
             begin,
-            failed,
+            failed if first else None,
             steps=steps,
             seed=seed,
             save_every=SAVE_EVERY,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretraining.objective import Batch, Column, Encoder, Moment, Objective
+from pretraining.parts.gather import mean_over_ranks
 
 
 class Distillation(Objective):
@@ -55,5 +56,5 @@ def feature_loss(learned_BD: Tensor, taught_BD: Tensor, weight_B: Tensor | None 
         cosine_B = F.cosine_similarity(learned_BD.float(), taught_BD.float(), dim=1)
         if weight_B is None:
             return (2 - 2 * cosine_B).mean()
-        total = weight_B.sum().clamp(min=torch.finfo(torch.float32).tiny)
+        total = mean_over_ranks(weight_B.sum()).clamp(min=torch.finfo(torch.float32).tiny)
         return (weight_B * (2 - 2 * cosine_B)).sum() / total

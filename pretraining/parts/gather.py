@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from pretraining import ranks
+
 
 def all_ranks(x: Tensor) -> Tensor:
     """Return the rows of all ranks, those of the first in front; x itself on one process.
@@ -17,7 +19,7 @@ def all_ranks(x: Tensor) -> Tensor:
     Args:
         x: as many rows on each rank.
     """
-    if not _several():
+    if ranks.count() == 1:
         return x
     gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
     return gathered
@@ -25,19 +27,27 @@ def all_ranks(x: Tensor) -> Tensor:
 
 def own_rows(x: Tensor) -> Tensor:
     """Return of the rows of all ranks those of this one; x itself on one process."""
-    if not _several():
+    if ranks.count() == 1:
         return x
-    return x.chunk(distributed.get_world_size())[distributed.get_rank()]
+    return x.chunk(ranks.count())[ranks.own()]
 
 
-def _several() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """Return the mean of a tensor of one shape on all ranks; x itself on one process.
+
+    A loss that divides by a number of the batch, such as that of its hidden tokens, divides by
+    the mean of the ranks' numbers. Backward is as that of `all_ranks`.
+    """
+    if ranks.count() == 1:
+        return x
+    mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
+    return mean
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
-        rows = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
+        rows = [torch.empty_like(x) for _ in range(ranks.count())]
         distributed.all_gather(rows, x.contiguous())
         return torch.cat(rows)
 
@@ -46,3 +56,19 @@ class _Gather(torch.autograd.Function):
         total = gradient.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return own_rows(total)
+
+
+class _Mean(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+        return _mean(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        return _mean(gradient)
+
+
+def _mean(x: Tensor) -> Tensor:
+    total = x.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    distributed.all_reduce(total)
+    return total / ranks.count()

@@ -249,7 +249,7 @@ TRUNK = {"schedule": "constant", "warmup_ratio": 0.125, "save_every": 100}
 class Watched:
     """A moment that remembers whether it was asked how far training is."""
 
-    rand = Moment.rand
+    rand, rank, ranks = Moment.rand, 0, 1
 
     def __init__(self):
         self.rng, self.asked = torch.Generator().manual_seed(0), False
