@@ -26,6 +26,25 @@ RECIPE = (
     + '[[evaluate]]\nprotocol = "bits_per_byte"\n'
 )
 
+SALT = """
+name = "salt"
+pool = "web"
+[annotate.loss_of]
+step = "predict"
+weights = "recipe:small.toml"
+[[select]]
+by = "top"
+score = "loss_of.loss"
+budget_ratio = 0.5
+[pretrain]
+objective = "salt"
+steps = 4
+batch = 8
+stage_ratio = 0.5
+student = { name = "text_transformer", width = 16, depth = 1, heads = 2, max_tokens = 12 }
+teacher = { weights = "recipe:small.toml" }
+"""
+
 
 @pytest.fixture
 def project(projects: Callable[[], Any]) -> Any:
@@ -59,3 +78,13 @@ def test_an_objective_that_tells_no_loss_is_refused_with_the_key(project: Any):
     [problem] = refused.value.problems
     assert problem.key == "pretrain.objective"
     assert "bits_per_byte reads ['loss', 'tokens', 'bytes']" in problem.message
+
+
+def test_a_small_model_chooses_hard_texts_and_teaches_on_them(project: Any):
+    boot = RECIPE.partition("[compare]")[0].replace('"web"', '"small"\npool = "web"')
+    project.run(boot, "small", until="pretrain")
+    small_model = predictor(Path(project.view.run("small").result["checkpoint"]).read_bytes())
+    result = project.run(SALT, "salt", until="pretrain")
+    assert result["kept"] == (small.RECORDS - result["dropped"]["holdout"]) // 2
+    large = predictor(Path(result["checkpoint"]).read_bytes())
+    assert large.student.dim == 2 * small_model.encoder.dim
