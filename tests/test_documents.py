@@ -39,7 +39,7 @@ RECIPES = {"README.md": 3, "recipe.md": 2, "deduplication.md": 10}
 NOT_RUN = {
     "make demo": "takes minutes",
     "make test": "is what runs this",
-    "winnow replay PATH": "needs a training that became infinite: tests/flows/answer/test_replay.py",
+    "winnow replay PATH": "needs a training that diverged: tests/flows/answer/test_replay.py",
 }
 # What a page leaves to its reader, as the folder of `counter` has it.
 PLACES = {
