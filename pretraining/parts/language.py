@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pretraining.codecs import Codec
 from pretraining.objective import TokenEncoder
-from pretraining.parts.gather import all_ranks
+from pretraining.parts.gather import mean_over_ranks
 
 IGNORED = -100
 """The label of a token that is in no loss, as of `cross_entropy`."""
@@ -94,7 +94,7 @@ def language_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def over_ranks(total: Tensor, number: Tensor) -> Tensor:
     """Return a rank's sum over the mean number of terms a rank; 0 where there is none."""
-    return total / all_ranks(number[None].float()).mean().clamp(min=1e-6)
+    return total / mean_over_ranks(number.float()).clamp(min=1e-6)
 
 
 def masked(

@@ -434,7 +434,7 @@ def test_a_parent_that_is_told_to_stop_does_so_with_its_workers(
     parent = program("signal.signal(signal.SIGTERM, signal.default_int_handler)\n" + AT_WORK)
     pids = _until(lambda: len(found := _pids(tmp_path)) == 2 and found)
     parent.send_signal(number)
-    _, said = parent.communicate(timeout=10)
+    _, said = parent.communicate(timeout=30)
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert said.count("Traceback") == 1
     assert not [pid for pid in pids if _lives(pid)]

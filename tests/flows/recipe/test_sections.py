@@ -70,7 +70,7 @@ by = "one_per_cluster"
 format = ["webdatasets"]
 columns = ["caption_stats.wrds"]
 [pretrain]
-objective = "klip"
+objective = "clipp"
 [[evaluate]]
 protocol = "knnn"
 [[evaluate]]
