@@ -431,10 +431,15 @@ def test_where_no_kernel_kills_it_a_worker_ends_with_its_parent_too(
 def test_a_parent_that_is_told_to_stop_does_so_with_its_workers(
     program: Callable[[str], subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
 ):
-    parent = program("signal.signal(signal.SIGTERM, signal.default_int_handler)\n" + AT_WORK)
+    # What is started in the background by a shell without job control ignores SIGINT.
+    listens = "".join(
+        f"signal.signal(signal.{name}, signal.default_int_handler)\n"
+        for name in ("SIGINT", "SIGTERM")
+    )
+    parent = program(listens + AT_WORK)
     pids = _until(lambda: len(found := _pids(tmp_path)) == 2 and found)
     parent.send_signal(number)
-    _, said = parent.communicate(timeout=30)
+    _, said = parent.communicate(timeout=10)
     assert said.rstrip().endswith("KeyboardInterrupt")
     assert said.count("Traceback") == 1
     assert not [pid for pid in pids if _lives(pid)]
