@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +23,9 @@ from embeddings._inference import (
 )
 from embeddings.encoder import prefetched
 
+Item = dict[str, NDArray[Any]]
+# A label as a float would be another one from 2^24 on.
+TYPES = {"number": torch.float32, "label": torch.int64, "vector": torch.float32}
 DTYPES = {"number": pl.Float32, "label": pl.Int64}
 
 
@@ -51,7 +54,7 @@ class Prediction:
         for module in kept.values():
             module.to(self._device)
         self.reads = MappingProxyType({c.reads: c.reads for c in objective.codecs.values()})
-        self.writes = MappingProxyType({n: DTYPES.get(k) for n, k in objective.predicts.items()})
+        self.writes = MappingProxyType(self._writes())
         self.fingerprint = fingerprint_of(
             {"description": json.dumps(dict(description), sort_keys=True, default=str)}
             | {"predicts": sorted(objective.predicts)},
@@ -67,26 +70,44 @@ class Prediction:
         with inference(self._device, torch.float32):
             for batch in batched(self._items(rows, ahead=2 * size), size):
                 # The last batch is filled up with its first item, to have the shape of all.
-                shown = [item for _, item in batch] + [batch[0][1]] * (size - len(batch))
-                columns = {
-                    name: torch.from_numpy(np.stack([item[name] for item in shown]))
-                    for name in self._objective.codecs
-                }
-                here = {name: values.to(self._device) for name, values in columns.items()}
-                out = self._objective.predict(here)
+                filled = [item for _, item in batch] + [batch[0][1]] * (size - len(batch))
                 numbers += [row for row, _ in batch]
-                for name, values in found.items():
-                    values.append(out[name][: len(batch)].float().cpu().numpy())
-        return pl.DataFrame([self._column(n, rows.height, numbers, v) for n, v in found.items()])
+                for name, values in self._predicted(filled).items():
+                    found[name].append(values[: len(batch)])
+        at = pl.DataFrame({"row": pl.Series(numbers, dtype=pl.UInt32)}).with_columns(
+            pl.Series(name, np.concatenate(found[name]) if numbers else [], dtype=dtype)
+            for name, dtype in self.writes.items()
+        )
+        every = pl.DataFrame({"row": pl.arange(rows.height, eager=True, dtype=pl.UInt32)})
+        return every.join(at, on="row", how="left", maintain_order="left").drop("row")
 
-    def _items(
-        self, rows: pl.DataFrame, *, ahead: int
-    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    def _writes(self) -> dict[str, Any]:
+        """Return the type of each column; how long a vector is shows in what is said of nothing."""
+        kinds = self._objective.predicts
+        widths = {}
+        if "vector" in kinds.values():
+            codecs = self._objective.codecs.items()
+            nothing = {name: np.zeros(codec.shape, codec.dtype) for name, codec in codecs}
+            with inference(self._device, torch.float32):
+                widths = {n: values.shape[-1] for n, values in self._predicted([nothing]).items()}
+        return {n: DTYPES.get(k) or pl.Array(pl.Float32, widths[n]) for n, k in kinds.items()}
+
+    def _predicted(self, items: Sequence[Item]) -> dict[str, NDArray[Any]]:
+        """Return what the objective says of a batch, a row an item."""
+        columns = {
+            name: torch.from_numpy(np.stack([item[name] for item in items])).to(self._device)
+            for name in self._objective.codecs
+        }
+        out = self._objective.predict(columns)
+        kinds = self._objective.predicts
+        return {n: out[n].to(TYPES[k]).cpu().numpy() for n, k in kinds.items()}
+
+    def _items(self, rows: pl.DataFrame, *, ahead: int) -> Iterator[tuple[int, Item]]:
         codecs = self._objective.codecs
         names = list(self.reads)
         whole = rows.select(pl.all_horizontal(pl.col(names).is_not_null())).to_series()
 
-        def one(row: int) -> tuple[int, dict[str, NDArray[Any]]] | None:
+        def one(row: int) -> tuple[int, Item] | None:
             try:
                 return row, {n: codec.encode(rows[codec.reads][row]) for n, codec in codecs.items()}
             except decode.Undecodable:
@@ -94,16 +115,3 @@ class Prediction:
 
         known: list[int] = whole.arg_true().to_list()
         return (item for item in prefetched(one, known, ahead=ahead) if item is not None)
-
-    def _column(
-        self, name: str, height: int, numbers: list[int], parts: list[NDArray[Any]]
-    ) -> pl.Series:
-        dtype: Any = self.writes[name]
-        if dtype is None:
-            values = np.concatenate(parts) if parts else np.empty((0, 1), dtype=np.float32)
-            column = pl.Series(name, values, dtype=pl.Array(pl.Float32, values.shape[1]))
-        else:
-            column = pl.Series(name, np.concatenate(parts) if parts else []).cast(dtype)
-        at = pl.DataFrame({"row": pl.Series(numbers, dtype=pl.UInt32), name: column})
-        every = pl.DataFrame({"row": pl.arange(height, eager=True, dtype=pl.UInt32)})
-        return every.join(at, on="row", how="left", maintain_order="left")[name]

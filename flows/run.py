@@ -227,7 +227,7 @@ def _own_code(recipe: Recipe) -> dict[str, Any]:
     weights = {}
     if recipe.pretrain is not None:
         names += pretrain.references(recipe.pretrain)
-        weights = pretrain.weights(recipe.pretrain)
+        weights = pretrain.weight_digests(recipe.pretrain)
     own = [name for name in names if isinstance(name, str) and ":" in name]
     code = [methods.source_hash(name, recipe_dir=recipe.recipe_dir) for name in own]
     return {**({"code": code} if code else {}), **({"weights": weights} if weights else {})}

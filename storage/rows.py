@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -216,29 +216,9 @@ def record_of(
             known = None
             known = source_id = _id_of(row.get(columns.id))
         meta_of = dict(roles.meta)
-        if columns.image is not None and roles.image is None:
-            raise Refused("NO_IMAGE", f"there is no {columns.image!r}")
-        if roles.image is not None:
-            image, path = _image_of(row[roles.image])
-            if image is not None:
-                notes += suffix_notes(path, image[:16])
-            elif columns.image is None:
-                meta_of[roles.image] = _snake(roles.image)
-            else:
-                found = type(row[roles.image]).__name__
-                raise Refused("NOT_AN_IMAGE", f"{roles.image} is {found}, no encoded image")
-        if columns.audio is not None and roles.audio is None:
-            raise Refused("NO_AUDIO", f"there is no {columns.audio!r}")
-        if roles.audio is not None:
-            audio, path = _audio_of(row[roles.audio])
-            if audio is not None:
-                notes += suffix_notes(path, audio[:16])
-            elif columns.audio is None:
-                meta_of[roles.audio] = _snake(roles.audio)
-            else:
-                found = type(row[roles.audio]).__name__
-                code = "NO_AUDIO" if row[roles.audio] is None else "NOT_AUDIO"
-                raise Refused(code, f"{roles.audio} is {found}, no encoded audio")
+        image, of_image = _payload_of("image", columns.image, roles.image, row, meta_of)
+        audio, of_audio = _payload_of("audio", columns.audio, roles.audio, row, meta_of)
+        notes += of_image + of_audio
         payload = image if audio is None else audio
         raw_text = None if roles.text is None else row[roles.text]
         limit = TEXT_BYTES if payload is None else CAPTION_BYTES
@@ -312,6 +292,33 @@ def _position_of(value: Any) -> int | None:
     return number
 
 
+def _payload_of(
+    kind: str, named: str | None, role: str | None, row: Mapping[str, Any], meta_of: dict[str, str]
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """Return a row's payload of a kind and what is noted of it.
+
+    Args:
+        kind: `image` or `audio`.
+        named: the column that the user named for it.
+        role: the column that it is in.
+        row: the row.
+        meta_of: the columns of meta by name; one that holds no payload and was not named joins.
+    """
+    missing, other, of = _PAYLOADS[kind]
+    if role is None:
+        if named is not None:
+            raise Refused(missing, f"there is no {named!r}")
+        return None, ()
+    data, path = of(row[role])
+    if data is not None:
+        return data, suffix_notes(path, data[:16])
+    if named is not None:
+        code = missing if row[role] is None else other
+        raise Refused(code, f"{role} is {type(row[role]).__name__}, no encoded {kind}")
+    meta_of[role] = _snake(role)
+    return None, ()
+
+
 def _image_of(value: Any) -> tuple[bytes | None, str]:
     """Return the image in a value and the path beside it; None for what is something else."""
     if isinstance(value, list | tuple) and value:
@@ -338,6 +345,12 @@ def _audio_of(value: Any) -> tuple[bytes | None, str]:
     if isinstance(value, str):
         value = _from_base64(value)
     return (value if isinstance(value, bytes) else None), path
+
+
+_PAYLOADS: Mapping[str, tuple[str, str, Callable[[Any], tuple[bytes | None, str]]]] = {
+    "image": ("NO_IMAGE", "NOT_AN_IMAGE", _image_of),
+    "audio": ("NO_AUDIO", "NOT_AUDIO", _audio_of),
+}
 
 
 def _from_base64(text: str) -> bytes | None:

@@ -306,9 +306,8 @@ def _decides(by_cell: ByCell, metric: str, ways: Mapping[str, bool | None]) -> C
     """
     trained = [cell for cell, by_arm in by_cell.items() if not _diverged(by_arm)]
     if not trained:
-        [said, *_] = [
-            run.diverged for of in by_cell.values() for runs in of.values() for run in runs
-        ]
+        runs = [run for of in by_cell.values() for arm in of.values() for run in arm]
+        said = next(run.diverged for run in runs if run.diverged is not None)
         raise DataError(f"[compare] grid: at no rate and budget do all trainings end: {said}")
     if len(by_cell) == 1:
         return trained[0]

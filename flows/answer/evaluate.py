@@ -131,7 +131,7 @@ def sections(recipe: Recipe) -> tuple[EvaluateSection, ...]:
     if any(s.cluster is None for s in found) and "holdout" not in recipe.raw:
         problems.add("evaluate", "needs [holdout]: the records to evaluate on.")
     problems.raise_any()
-    return tuple(found)
+    return _with_towers(found, recipe)
 
 
 def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSection:
@@ -169,11 +169,24 @@ def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSe
     if section.template is not None and inputs.Classes not in asked:
         problems.add(f"{where}.template", f"{name} makes no texts of labels.")
     problems.raise_any()
-    if section.tower is None and asked & OF_ONE_TOWER and recipe.pretrain is not None:
-        with suppress(ConfigError):  # Found when the objective is checked.
-            found = towers(recipe.pretrain, recipe.recipe_dir)
-            section = replace(section, tower=next(iter(found), None))
     return section
+
+
+def _with_towers(found: Sequence[EvaluateSection], recipe: Recipe) -> tuple[EvaluateSection, ...]:
+    """Return sections with the first tower of what is trained where they need one and name none."""
+    lacking = [
+        section.tower is None and bool(OF_ONE_TOWER & set(_inputs(section, recipe.recipe_dir)))
+        for section in found
+    ]
+    if recipe.pretrain is None or not any(lacking):
+        return tuple(found)
+    tower = None
+    with suppress(ConfigError):  # Found when the objective is checked.
+        tower = next(iter(towers(recipe.pretrain, recipe.recipe_dir)), None)
+    return tuple(
+        replace(section, tower=tower) if lacks else section
+        for section, lacks in zip(found, lacking, strict=True)
+    )
 
 
 def _free(name: str, taken: Collection[str]) -> str:

@@ -128,7 +128,7 @@ def references(section: PretrainSection) -> list[str]:
     return [name for name in names if ":" in name]
 
 
-def weights(section: PretrainSection) -> dict[str, str]:
+def weight_digests(section: PretrainSection) -> dict[str, str]:
     """Return the sha256 of the files that roles begin with, by the key that names them."""
     given = {"encoder": section.encoder, **section.own}
     return {

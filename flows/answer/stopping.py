@@ -15,8 +15,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def asked() -> Iterator[Callable[[], bool]]:
     """Yield what says whether Ctrl-C or a scheduler's SIGTERM asked for a stop.
 
-    A second signal does not wait for the step: it is a KeyboardInterrupt. Outside of the main
-    thread, which alone may take signals, none is seen.
+    A second signal does not wait for the step: it is a KeyboardInterrupt. One that this process
+    ignores, as workers do SIGINT, stays ignored. Outside of the main thread, which alone may take
+    signals, none is seen.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -29,7 +30,8 @@ def asked() -> Iterator[Callable[[], bool]]:
         if came > 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    heard = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: came > 0
     finally:

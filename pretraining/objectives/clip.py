@@ -55,10 +55,10 @@ class Clip(Objective):
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         """Return the loss and the scale of the cosines."""
-        images_BCHW = unit_pixels(batch["image"])
+        images_BCHW = unit_pixels(batch[self.inputs["image_encoder"]])
         views_BCHW = random_resized_crop(images_BCHW, moment, min_area_ratio=self.min_area_ratio)
         image_BD = all_ranks(self.image_encoder(views_BCHW))
-        text_BD = all_ranks(self.text_encoder(batch["text"]))
+        text_BD = all_ranks(self.text_encoder(batch[self.inputs["text_encoder"]]))
         scale = self.log_scale.exp()
         return {"loss": clip_loss(image_BD, text_BD, scale), "scale": scale.detach()}
 

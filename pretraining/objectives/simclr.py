@@ -53,7 +53,7 @@ class Simclr(Objective):
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         """Return the loss."""
-        images_BCHW = unit_pixels(batch["image"])
+        images_BCHW = unit_pixels(batch[self.inputs["encoder"]])
         views = [
             random_view(
                 images_BCHW,

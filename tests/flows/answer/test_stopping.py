@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,26 @@ RECIPE = (
 )
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """A shell without job control starts its background jobs with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
+def test_a_signal_that_is_ignored_stays_so():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with asked() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("listening")
 def test_a_signal_is_noted_once_and_the_handlers_come_back():
     before = [signal.getsignal(number) for number in SIGNALS]
     with asked() as stop:

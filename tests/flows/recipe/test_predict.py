@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from contracts.errors import ConfigError
+from embeddings._prediction import Prediction
 from pretraining.checkpoint import predictor
 from pretraining.codecs import column
+from pretraining.encoders.words import WordCodec
 from pretraining.parts.language import next_tokens
 from tests.flows.answer import small
 
@@ -116,6 +119,29 @@ def test_labels_and_vectors_come_from_a_head_and_null_where_there_is_nothing_to_
     project.run(bound, "second", until="select")
     some = project.last("second").runtime.frame(["meta.number", "none.label"])
     assert some["none.label"].is_null().to_list() == (some["meta.number"] <= 3).to_list()
+
+
+class Named(torch.nn.Module):
+    """An objective of hand: a number above what a float holds, and a vector of two."""
+
+    exports, heads = (), ()
+    predicts: ClassVar = {"label": "label", "pair": "vector"}
+    codecs: ClassVar = {"text": WordCodec(64, 4)}
+
+    def predict(self, batch):
+        count_B = (batch["text"] != 0).sum(1)
+        return {"label": 2**24 + count_B, "pair": torch.stack([count_B, -count_B], 1)}
+
+
+def test_labels_are_whole_numbers_and_a_vector_is_as_long_where_nothing_is_read():
+    said = Prediction(Named(), {}, "cpu")
+    assert dict(said.writes) == {"label": pl.Int64, "pair": pl.Array(pl.Float32, 2)}
+    nothing = said(pl.DataFrame({"text": [None]}, schema={"text": pl.String}))
+    found = said(pl.DataFrame({"text": ["a b", None, ""]}))
+    assert nothing.schema == found.schema
+    assert found["label"].to_list() == [2**24 + 3, None, 2**24 + 1]
+    assert found["pair"].to_list() == [[3, -3], None, [1, -1]]
+    assert pl.concat([nothing, found]).height == 4
 
 
 @pytest.mark.parametrize(
