@@ -176,10 +176,13 @@ def test_the_recipe_with_everything_runs_and_answers(counter: Path):
     assert run.funnel()["rule"].to_list()[-1] == "not nearly the same"
 
 
-def test_the_recipe_of_a_language_model_trains_an_encoder_with_its_vocabulary(counter: Path):
+def test_the_recipe_of_a_language_model_trains_an_encoder_with_its_vocabulary(
+    counter: Path, tmp_path: Path
+):
     from pretraining.checkpoint import rebuild
 
-    path = counter / "language.toml"
+    # A copy: commands take the run made last, which in `counter` is the shop's.
+    path = shutil.copytree(counter, tmp_path / "project") / "language.toml"
     path.write_text(blocks("toml", PAGES["recipe.md"])[1], encoding="utf-8")
     [encoder] = rebuild(Path(winnow.run(path)["checkpoint"]).read_bytes()).values()
     assert 260 < encoder.codec.size <= 320
