@@ -33,6 +33,26 @@ class Features:
         return len(self.x_ND)
 
 
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Records as an encoder reads them, with their labels.
+
+    Attributes:
+        x_N: a row of the encoder's codec an item, (N, ...).
+        y_N: labels, as of `Features`.
+    """
+
+    x_N: NDArray[Any]
+    y_N: Any
+
+    def __post_init__(self) -> None:
+        if len(self.y_N) != len(self.x_N):
+            raise DataError(f"{len(self.x_N)} items, but {len(self.y_N)} labels.")
+
+    def __len__(self) -> int:
+        return len(self.x_N)
+
+
 def finite(x: ArrayLike, what: str) -> NDArray[np.float32]:
     """Return the vectors as float32 (N, D).
 
@@ -61,3 +81,24 @@ def ordered(x_ND: NDArray[Any], class_N: NDArray[np.intp], seed: int) -> NDArray
     """Return an order by class, then by a random direction: a function of the set of rows."""
     direction = np.random.default_rng(seed).standard_normal(x_ND.shape[1])
     return np.lexsort((x_ND @ direction, class_N))
+
+
+def put_aside(class_N: NDArray[np.intp], what: str) -> NDArray[np.bool_]:
+    """Return every fifth row of each class, to choose a setting on; the rows are sorted by class.
+
+    Args:
+        class_N: of each row.
+        what: "<protocol>: <setting>", for the error.
+
+    Raises:
+        DataError: no class has five rows.
+    """
+    place_N = np.arange(len(class_N)) - np.searchsorted(class_N, class_N)
+    aside: NDArray[np.bool_] = place_N % 5 == 4
+    if not aside.any():
+        name, _, setting = what.partition(": ")
+        raise DataError(
+            f"{name}: no class has five training items, too few to choose {setting} on. "
+            f"Set {setting}."
+        )
+    return aside

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from contracts.errors import ContractError
 from contracts.report import Metric
-from evaluation.features import Features
+from evaluation.features import Features, Items
 
 P = ParamSpec("P")
 Directions = Mapping[str, bool | None]
@@ -32,9 +32,14 @@ Clusters = Annotated[ArrayLike, "the cluster of each record of the pool that has
 Labels = Annotated[ArrayLike, "the label of each record of Vectors, or of Clusters"]
 Nats = Annotated[ArrayLike, "what each text costs under the language model, -log p in nats"]
 Bytes = Annotated[ArrayLike, "how many bytes of it were told, NaN where that is not known"]
+Trainable = Annotated[
+    Callable[[], Any], "makes a torch module: the encoder that was trained, free to train further"
+]
+TrainItems = Annotated[Items, "the records of Train, as the encoder reads them"]
+TestItems = Annotated[Items, "those of Test"]
 INPUTS: tuple[Any, ...] = (
     Train, Test, Labelled, Classes, Images, Texts, Groups, Vectors, TestGroups, Clusters, Labels,
-    Nats, Bytes,
+    Nats, Bytes, Trainable, TrainItems, TestItems,
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from contracts.errors import DataError
 from contracts.params import Positive, Seed
 from contracts.report import Metric
-from evaluation.features import ordered
+from evaluation.features import ordered, put_aside
 from evaluation.interval import bootstrap
 from evaluation.protocol import Test, Train, protocol
 
@@ -105,12 +105,7 @@ def fit(
 
 
 def _choose(x_ND: Matrix, class_N: NDArray[np.intp], classes: int) -> float:
-    place = np.arange(len(class_N)) - np.searchsorted(class_N, class_N)
-    aside = place % 5 == 4
-    if not aside.any():
-        raise DataError(
-            "linear_probe: no class has five training items, too few to choose l2 on. Set l2."
-        )
+    aside = put_aside(class_N, "linear_probe: l2")
     weights, losses = None, []
     # From strong to weak, each started where the last ended.
     for l2 in reversed(_GRID):

@@ -23,12 +23,13 @@ from contracts.payload import KINDS
 from contracts.report import Metric
 from contracts.uid import uid_of, uniform
 from curation._graph import components
+from embeddings.encoder import prepared
 from evaluation import protocol as inputs
-from evaluation.features import Features
-from flows.answer.pretrain import Training, references, towers, trained
+from evaluation.features import Features, Items
+from flows.answer.pretrain import Training, device_here, references, towers, trained
 from flows.measure.encoders import encoder
 from flows.measure.runtime import Runtime
-from flows.measure.tasks import MeasuredRows, Task, Work, measure
+from flows.measure.tasks import MeasuredRows, Task, Work, measure, rows_of
 from flows.pool_reader import Mask
 from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, evaluate_expression
@@ -38,7 +39,7 @@ from storage import tables
 from storage.store import Object, Store, key_of
 
 STREAM = "evaluate"
-HALVES: frozenset[Any] = frozenset({inputs.Train, inputs.Test})
+HALVES: frozenset[Any] = frozenset({inputs.Train, inputs.Test, inputs.TrainItems, inputs.TestItems})
 OF_ONE_TOWER: frozenset[Any] = HALVES | {inputs.Vectors}
 OF_IMAGES: frozenset[Any] = frozenset({inputs.Labelled, inputs.Images})
 OF_PREDICTIONS: frozenset[Any] = frozenset({inputs.Nats, inputs.Bytes})
@@ -590,6 +591,10 @@ def _arguments(
     def half(chosen: NDArray[np.bool_]) -> Features:
         return Features(vectors()[chosen], texts_of("label")[chosen])
 
+    def half_of_items(chosen: NDArray[np.bool_]) -> Items:
+        assert section.tower is not None
+        return Items(towers[section.tower].items[found][chosen], texts_of("label")[chosen])
+
     def numbered() -> Features:
         numbers = np.unique(texts_of("label"), return_inverse=True)[1]
         return Features(towers["image"].vectors[found], numbers)
@@ -623,6 +628,9 @@ def _arguments(
         inputs.Labels: lambda: texts_of("label"),
         inputs.Nats: lambda: (told()["loss"] * told()["tokens"]).to_numpy(),
         inputs.Bytes: lambda: told()["bytes"].to_numpy(),
+        inputs.Trainable: lambda: towers[str(section.tower)].module,
+        inputs.TrainItems: lambda: half_of_items(first),
+        inputs.TestItems: lambda: half_of_items(~first),
     }
 
 
@@ -638,7 +646,7 @@ class Tower:
     ) -> None:
         recipe_dir = task.training.recipe_dir
         allow = tuple(references(task.training.section))
-        self.name, self._task, self._rows = name, task, rows
+        self.name, self._task, self._rows, self._allow = name, task, rows, allow
         self._node = Node(
             table=f"evaluate.{name}", alias=name, kind="embed",
             method=Method("embeddings", bootstrap.METHOD, recipe_dir), writes={"vector": None},
@@ -657,6 +665,28 @@ class Tower:
         for at, frame in _of_records(self._task, self._node, self._rows):
             vectors[at] = _filled(frame["vector"], vectors.shape[1])
         return vectors
+
+    def module(self) -> Any:
+        """Return a copy of the tower's module, with the weights of the training."""
+        from embeddings.checkpoint import towers_of
+        from pretraining.checkpoint import rebuild
+
+        assert self._node.file is not None
+        training, data = self._task.training, self._node.file.read_bytes()
+        modules = rebuild(data, allow=self._allow, recipe_dir=training.recipe_dir)
+        module = modules[towers_of(modules)[self.name]]
+        return module.to(training.device or device_here())
+
+    @cached_property
+    def items(self) -> NDArray[Any]:
+        """One row a record, as the module reads it; zero where it has no such payload."""
+        codec = self.module().codec
+        items = np.zeros((self._rows.height, *codec.shape), dtype=codec.dtype)
+        for of_part, task in _by_part(self._task, self._node, self._rows):
+            raw = rows_of(task).join(of_part, on="uid", how="left", maintain_order="left")
+            for row, item in prepared(raw[self.name], codec.encode):
+                items[raw["at"][row]] = item
+        return items
 
     @property
     def unencoded(self) -> int:
@@ -700,21 +730,29 @@ def _of_records(
 
     They are read and encoded a part at a time, in chunks of bounded bytes.
     """
+    for of_part, of_task in _by_part(task, node, rows):
+        ((frames, _),) = cast(MeasuredRows, measure(of_task))
+        for frame in frames:
+            at = frame.join(of_part, on="row", how="left", maintain_order="left")["at"]
+            yield at.to_numpy(), frame
+
+
+def _by_part(
+    task: Evaluation, node: Node, rows: pl.DataFrame
+) -> Iterator[tuple[pl.DataFrame, Task]]:
+    """Yield the records of each part, with their places `at` among `rows`, and how to read them."""
     for (index,), of_part in rows.with_row_index("at").group_by("part"):
         part = task.parts[int(str(index))]
         mask = np.zeros(part.rows, dtype=bool)
         mask[of_part["row"].to_numpy()] = True
-        measured = measure(
+        work = Work(node, (), np.packbits(mask).tobytes())
+        yield (
+            of_part,
             Task(
-                task.training.root, task.training.pool, part, {},
-                (Work(node, (), np.packbits(mask).tobytes()),), task.training.device,
+                task.training.root, task.training.pool, part, {}, (work,), task.training.device,
                 (0, part.rows),
-            )
+            ),
         )  # fmt: skip
-        ((frames, _),) = cast(MeasuredRows, measured)
-        for frame in frames:
-            at = frame.join(of_part, on="row", how="left", maintain_order="left")["at"]
-            yield at.to_numpy(), frame
 
 
 def _filled(column: pl.Series, dimension: int) -> Vectors:

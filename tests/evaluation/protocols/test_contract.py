@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from contracts import methods
 from contracts.errors import ContractError, DataError
 from contracts.params import parse, schema_of
 from contracts.report import Metric
 from evaluation import protocol as inputs
-from evaluation.features import Features
+from evaluation.features import Features, Items
 from evaluation.protocol import INPUTS, Protocol, Test, Train, protocol
 from evaluation.protocols.knn import knn
 from evaluation.protocols.linear_probe import linear_probe
@@ -31,11 +32,22 @@ def _load(name: str) -> Protocol[Any]:
     return found
 
 
-PROBES = [n for n in NAMES if {Train, Test} <= set(_load(n).inputs)]
-NO_VECTORS = {inputs.Clusters, inputs.Nats}
+HALVES = ({Train, Test}, {inputs.TrainItems, inputs.TestItems})
+PROBES = [n for n in NAMES if any(pair <= set(_load(n).inputs) for pair in HALVES)]
+NO_VECTORS = {inputs.Clusters, inputs.Nats, inputs.Trainable}
 OF_VECTORS = [n for n in NAMES if not NO_VECTORS & set(_load(n).inputs)]
 # Of one input of vectors alone there are no two dimensions.
 PAIRED = [n for n in OF_VECTORS if inputs.Vectors not in _load(n).inputs]
+
+
+# A grid of trainings at each call would take seconds.
+SETTINGS: dict[str, dict[str, Any]] = {"finetune": {"lr": 3e-3, "steps": 50}}
+
+
+def scored(name: str, *values: Any) -> dict[str, Metric]:
+    """Score the inputs of a protocol, by its defaults where these are fast."""
+    found: dict[str, Metric] = _load(name)(*values, **SETTINGS.get(name, {}))
+    return found
 
 
 def centres() -> np.ndarray:
@@ -46,6 +58,17 @@ def blobs(n: int, *, spread: float, seed: int) -> Features:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, n)
     return Features(centres()[labels] + spread * rng.normal(size=(n, DIMENSION)), labels)
+
+
+def items(of: Features) -> Items:
+    return Items(of.x_ND, of.y_N)
+
+
+def encoder() -> Any:
+    """Return the encoder of items that are vectors already."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return torch.nn.Linear(DIMENSION, DIMENSION)
 
 
 def given(name: str, *, spread: float) -> list[Any]:
@@ -68,6 +91,8 @@ def given(name: str, *, spread: float) -> list[Any]:
         inputs.Vectors: vectors, inputs.TestGroups: np.arange(150) % 4,
         inputs.Clusters: cluster, inputs.Labels: label,
         inputs.Nats: length * (0.5 + spread * rng.random(150)), inputs.Bytes: length,
+        inputs.Trainable: encoder,
+        inputs.TrainItems: items(blobs(200, spread=spread, seed=0)), inputs.TestItems: items(test),
     }  # fmt: skip
     assert set(made) == set(INPUTS)
     return [made[asked] for asked in _load(name).inputs]
@@ -76,6 +101,8 @@ def given(name: str, *, spread: float) -> list[Any]:
 def taken(value: Any, rows: Any) -> Any:
     if isinstance(value, Features):
         return Features(value.x_ND[rows], np.asarray(value.y_N)[rows])
+    if isinstance(value, Items):
+        return Items(value.x_N[rows], np.asarray(value.y_N)[rows])
     return value[rows]
 
 
@@ -87,7 +114,8 @@ def shuffled(name: str, values: list[Any], *, train: bool = True, rest: bool = T
     """Return the inputs with their rows in another order; what is one record stays together."""
     found = []
     for asked, value in zip(_load(name).inputs, values, strict=True):
-        moves = asked != inputs.Classes and (train if asked == Train else rest)
+        fixed = (inputs.Classes, inputs.Trainable)
+        moves = asked not in fixed and (train if asked in (Train, inputs.TrainItems) else rest)
         found.append(taken(value, other_order(len(value))) if moves else value)
     return found
 
@@ -102,9 +130,12 @@ def assert_alike(found: dict[str, Metric], expected: dict[str, Metric]) -> None:
 def on(name: str, train: Features, test: Features) -> dict[str, Metric]:
     """Score a probe; groups of the test items are drawn."""
     groups = np.random.default_rng(0).integers(0, 2, len(test))
-    more = {inputs.Train: train, inputs.Test: test, inputs.TestGroups: groups}
-    found: dict[str, Metric] = _load(name)(*[more[asked] for asked in _load(name).inputs])
-    return found
+    more = {
+        inputs.Train: train, inputs.Test: test, inputs.TestGroups: groups,
+        inputs.Trainable: encoder,
+        inputs.TrainItems: items(train), inputs.TestItems: items(test),
+    }  # fmt: skip
+    return scored(name, *[more[asked] for asked in _load(name).inputs])
 
 
 def scaled(values: list[Any], change: Callable[[Any], Any]) -> list[Any]:
@@ -125,17 +156,17 @@ every_vectors = pytest.mark.parametrize("name", OF_VECTORS)
 def test_it_returns_exactly_the_metrics_that_it_declares_each_with_its_direction(name: str) -> None:
     method = _load(name)
     defaults = schema_of(method)().model_dump()
-    found = method.function(*given(name, spread=1.0))
+    found = method.function(*given(name, spread=1.0), **SETTINGS.get(name, {}))
     declared = method.metrics(defaults)
     assert list(found) == list(declared)
     assert any(way is not None for way in declared.values())
-    for metric, of in method(*given(name, spread=1.0)).items():
+    for metric, of in scored(name, *given(name, spread=1.0)).items():
         assert of.higher_is_better is declared[metric]
 
 
 @every_protocol
 def test_what_lies_together_scores_no_worse_than_noise_in_every_metric(name: str) -> None:
-    near, far = (_load(name)(*given(name, spread=spread)) for spread in (0.02, 6.0))
+    near, far = (scored(name, *given(name, spread=spread)) for spread in (0.02, 6.0))
     better = 0
     for metric, of in near.items():
         if of.higher_is_better is None:
@@ -149,7 +180,7 @@ def test_what_lies_together_scores_no_worse_than_noise_in_every_metric(name: str
 @every_protocol
 def test_the_order_of_records_has_no_effect(name: str) -> None:
     values = given(name, spread=1.0)
-    assert_alike(_load(name)(*shuffled(name, values)), _load(name)(*values))
+    assert_alike(scored(name, *shuffled(name, values)), scored(name, *values))
 
 
 @every_protocol
@@ -157,9 +188,9 @@ def test_items_are_the_test_records_in_their_order_whatever_that_of_the_training
     name: str,
 ) -> None:
     values = given(name, spread=1.0)
-    found = _load(name)(*values)
-    trained = _load(name)(*shuffled(name, values, rest=False))
-    turned = _load(name)(*shuffled(name, values, train=False))
+    found = scored(name, *values)
+    trained = scored(name, *shuffled(name, values, rest=False))
+    turned = scored(name, *shuffled(name, values, train=False))
     for metric, of in found.items():
         if of.items is None:
             continue
@@ -172,13 +203,13 @@ def test_items_are_the_test_records_in_their_order_whatever_that_of_the_training
 
 @every_probe
 def test_the_items_of_a_probe_tell_its_test_records_apart(name: str) -> None:
-    found = _load(name)(*given(name, spread=1.0))
+    found = scored(name, *given(name, spread=1.0))
     assert any(of.items is not None and len(set(of.items)) > 1 for of in found.values())
 
 
 @every_protocol
 def test_every_metric_has_n_and_an_interval_around_its_value(name: str) -> None:
-    for metric, of in _load(name)(*given(name, spread=1.2)).items():
+    for metric, of in scored(name, *given(name, spread=1.2)).items():
         assert of.n > 0, metric
         assert of.low <= of.value <= of.high, metric
         assert of.low < of.high or of.higher_is_better is None or of.value in (0, 1), metric
@@ -188,7 +219,7 @@ def test_every_metric_has_n_and_an_interval_around_its_value(name: str) -> None:
 @pytest.mark.parametrize("scale", [2.0**-6, 1000.0])
 def test_the_scale_of_vectors_has_no_effect(name: str, scale: float) -> None:
     values = given(name, spread=1.0)
-    found, expected = (_load(name)(*v) for v in (scaled(values, lambda x: x * scale), values))
+    found, expected = (scored(name, *v) for v in (scaled(values, lambda x: x * scale), values))
     assert_alike(found, expected)
 
 
@@ -215,7 +246,7 @@ def test_other_dimensions_are_refused(name: str) -> None:
     first, second, *rest = given(name, spread=1.0)
     (narrow,) = scaled([second], lambda x: x[:, :3])
     with pytest.raises(DataError, match=r"dimensions|do not fit"):
-        _load(name)(first, narrow, *rest)
+        scored(name, first, narrow, *rest)
 
 
 class Watched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 from contracts.errors import ConfigError
-from evaluation.features import Features
+from contracts.report import Metric
+from evaluation.features import Features, Items
 from evaluation.protocols.clustering import clustering
 from evaluation.protocols.fairness import fairness
 from evaluation.protocols.few_shot import few_shot
+from evaluation.protocols.finetune import finetune
 from evaluation.protocols.rankme import rankme
 from flows.answer import evaluate
 from tests.flows.answer import facts, small
@@ -21,6 +24,12 @@ from tests.flows.answer.facts import Evidence
 pytestmark = pytest.mark.xdist_group("answer")
 
 GROUPS = "CASE WHEN meta.number < 20 THEN 'old' WHEN meta.number < 36 THEN 'new' END"
+FINETUNE = """[[evaluate]]
+protocol = "finetune"
+label = "meta.colour"
+steps = 3
+lr = 0.01
+"""
 SECTIONS = f"""
 [[evaluate]]
 protocol = "rankme"
@@ -38,7 +47,7 @@ protocol = "fairness"
 label = "meta.colour"
 groups = "{GROUPS}"
 min_items = 2
-"""
+{FINETUNE}"""
 RECIPE = (
     small.TEXTS.replace(small.ALL, '["untrained"]').replace(small.LOOK + small.HALVES, "")
     + SECTIONS
@@ -66,8 +75,9 @@ def test_each_scores_the_held_out_records_by_their_labels_halves_and_groups(foun
         x, y = x_ND[used], label[used]
         return Features(x[train], y[train]), Features(x[~train], y[~train]), ~train
 
-    train, test, _ = halves(np.ones(len(held), dtype=bool))
+    train, test, tested = halves(np.ones(len(held), dtype=bool))
     expected["few_shot"] = few_shot(train, test, k=[1, 2], episodes=9)
+    expected["finetune"] = finetuned(encoder, "text", rows, tested)
     number = np.array([row["number"] for row in rows])
     train, test, tested = halves(number < 36)
     old = number[number < 36][tested] < 20
@@ -82,6 +92,31 @@ def test_each_scores_the_held_out_records_by_their_labels_halves_and_groups(foun
             within = said["within"]["untrained"]
             for key in ("value", "n", "low", "high"):
                 assert within[key] == pytest.approx(getattr(of, key), rel=1e-4), (name, metric)
+
+
+def finetuned(encoder: Any, tower: str, rows: list[Any], tested: np.ndarray) -> dict[str, Metric]:
+    """Fine-tune copies of one tower on what it reads of records, as `SECTIONS` says."""
+    module = encoder._modules[tower]
+    x_N = np.stack([module.codec.encode(row[tower]) for row in rows])
+    label = np.array([row["colour"] for row in rows])
+    train, test = Items(x_N[~tested], label[~tested]), Items(x_N[tested], label[tested])
+    return finetune(lambda: copy.deepcopy(module), train, test, steps=3, lr=0.01)
+
+
+def test_pictures_are_fine_tuned_as_their_encoder_reads_them(measured: Callable[[str], Any]):
+    head = small.IMAGES.replace(small.TWO, '["untrained"]').partition("[[evaluate]]")[0]
+    recipe = head + FINETUNE
+    found = Evidence(measured(recipe), recipe)
+    held = sorted(found.held)
+    rows = [found.rows[uid] for uid in held]
+    first: dict[str, int] = {}
+    for uid, row in zip(held, rows, strict=True):
+        first.setdefault(row["motif"], uid)
+    groups = np.array([first[row["motif"]] for row in rows], dtype=np.uint64)
+    encoder = facts.encoder(found, "simclr", "untrained", facts.SEEDS[0], "image")
+    expected = finetuned(encoder, "image", rows, ~evaluate.halves(groups))["accuracy"]
+    within = found.answer["metrics"]["finetune.accuracy"]["within"]["untrained"]
+    assert (within["value"], within["n"]) == (expected.value, expected.n)
 
 
 def test_groups_by_a_note_that_nothing_makes_are_refused_with_their_key(

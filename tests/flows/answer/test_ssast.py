@@ -37,6 +37,11 @@ batch = 8
 protocol = "knn"
 label = "meta.pitch"
 k = 1
+[[evaluate]]
+protocol = "finetune"
+label = "meta.pitch"
+lr = 0.01
+steps = 2
 [compare]
 arms = ["recipe", "random"]
 seeds = 1
@@ -71,6 +76,7 @@ def test_a_pool_of_audio_is_trained_on_and_its_answer_compared(clips: Any):
     assert set(scored) == {"recipe", "random"}
     # Half of the held-out clips, in whole takes, is classified by the other half.
     assert all(0 < of["n"] < held_out for of in scored.values())
+    assert "finetune.accuracy" in evaluation["metrics"]
     assert evaluation["unencoded"] == evaluation["passed_over"] == {}
     assert clips.run(RECIPE.format(encoder=""), until="evaluate")["changed"] is False
 
