@@ -371,6 +371,18 @@ def _pretrain(this: Run) -> None:
         columns.bound(this.runtime, section, recipe.recipe_dir),
     )  # fmt: skip
     [whole] = made.pop("whole")
+    for name, of in {**made, "recipe": [whole]}.items():
+        groups, records = of[0].passed_over
+        if groups:
+            what = (
+                f"{groups:,} groups of [pretrain] groups are"
+                if groups > 1
+                else ("1 group of [pretrain] groups is")
+            )
+            size = section.members or section.batch
+            reporter.line(
+                f"{name}: {what} smaller than {size}: {records:,} records are passed over"
+            )
     if holdout is not None:
         reporter.stage("evaluate")
         for name, counts in holdout.passed_over.items():

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.decode import Undecodable
-from contracts.errors import ConfigError, DataError, Problem
-from contracts.uid import hex_uid, mix, random_bits
+from contracts.errors import ConfigError, DataError
+from contracts.uid import hex_uid
 from pretraining import ranks
 from pretraining.codecs import Codec
-
-Rows = NDArray[np.int64]
+from pretraining.orders import Batches, Composition, Rows
 
 
 class Samples(Protocol):
@@ -43,21 +41,9 @@ class Samples(Protocol):
         ...
 
 
-def order(uids: NDArray[np.uint64], repeats: NDArray[np.uint16], seed: int, epoch: int) -> Rows:
-    """Return the rows in the order in which an epoch draws them, each `repeats` times.
-
-    The key that is sorted is a function of (uid, copy, seed, epoch) only, so the draws are the
-    same records whatever the order of the rows, and two arms see common records in one order.
-    """
-    rows = np.repeat(np.arange(len(uids)), repeats)
-    first = np.repeat(np.cumsum(repeats, dtype=np.int64) - repeats, repeats)
-    copies = (np.arange(len(rows)) - first).astype(np.uint64)
-    bits = random_bits(mix(uids[rows]) + copies, seed, f"epoch {epoch}")
-    return rows[np.lexsort((copies, uids[rows], bits))]
-
-
 def batches(
     samples: Samples,
+    composition: Composition | None = None,
     *,
     codecs: Mapping[str, Codec],
     batch: int,
@@ -70,10 +56,13 @@ def batches(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the batches of the steps from `start` to `steps`.
 
-    Step s takes the draws [s * batch, (s + 1) * batch) of the epochs' orders laid end to end.
-    Of several ranks each has its rows of them. Four batches are made ahead.
+    Step s takes the draws [s * batch, (s + 1) * batch) of the epochs' orders laid end to end, of
+    streams each its rows; the column `stream` then has the number of each row's stream. Of several
+    ranks each has its rows of them. Four batches are made ahead.
 
     Args:
+        samples: of an arm.
+        composition: of the batches, beyond the repeats.
         codecs: of each column: it says of what a row is made.
         cache_bytes: memory for decoded records. The first that fit stay: an epoch sees all
             records, so by the time one returns, the others would have driven it out.
@@ -82,28 +71,39 @@ def batches(
 
     Raises:
         ConfigError: there is no column, or a batch is not as many rows for each rank.
-        DataError: there is no record, or one cannot be decoded or lacks what a codec reads.
+        DataError: there is no record, none can be drawn, or one cannot be decoded or lacks what a
+            codec reads.
     """
     if not codecs:
         raise ConfigError("a batch without columns: give the codecs of an objective.")
-    if not int(samples.repeats.sum()):
-        raise DataError("there is no record to train on: the export kept none.")
-    if batch % (parts * ranks.count()):
-        message = f"{batch} records are not {parts} equal parts for each of {ranks.count()} ranks."
-        raise ConfigError([Problem("pretrain.batch", message)])
     records = _Records(samples, codecs, cache_bytes)
-    draws = _Draws(samples, seed)
+    composed = Batches(
+        samples.uids, samples.repeats, composition, batch=batch, seed=seed, parts=parts
+    )
+    streams = torch.from_numpy(composed.streams())
+    made = _ahead(
+        records,
+        lambda step: composed.rows(step)[:, ranks.own()].ravel(),
+        range(start, steps),
+        threads,
+    )
+    return ({**one, "stream": streams} for one in made) if composed.names else made
 
-    def rows(step: int) -> Rows:
-        drawn = draws.between(step * batch, batch)
-        return drawn.reshape(parts, ranks.count(), -1)[:, ranks.own()].ravel()
 
-    return _ahead(records, rows, range(start, steps), threads)
-
-
-def uids_of(samples: Samples, *, batch: int, seed: int, step: int) -> NDArray[np.uint64]:
+def uids_of(
+    samples: Samples,
+    composition: Composition | None = None,
+    *,
+    batch: int,
+    seed: int,
+    step: int,
+    parts: int = 1,
+) -> NDArray[np.uint64]:
     """Return the uids of the records of a step, counted from 0, in the order of its rows."""
-    return samples.uids[_Draws(samples, seed).between(step * batch, batch)]
+    composed = Batches(
+        samples.uids, samples.repeats, composition, batch=batch, seed=seed, parts=parts
+    )
+    return samples.uids[composed.rows(step).ravel()]
 
 
 def _ahead(
@@ -121,22 +121,6 @@ def _ahead(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-class _Draws:
-    """The endless sequence of draws."""
-
-    def __init__(self, samples: Samples, seed: int) -> None:
-        self.length = int(samples.repeats.sum())
-        self.epoch = lru_cache(maxsize=2)(
-            lambda epoch: order(samples.uids, samples.repeats, seed, epoch)
-        )
-
-    def between(self, first: int, count: int) -> Rows:
-        epochs = range(first // self.length, (first + count - 1) // self.length + 1)
-        rows = np.concatenate([self.epoch(epoch) for epoch in epochs])
-        offset = first % self.length
-        return rows[offset : offset + count]
 
 
 class _Records:

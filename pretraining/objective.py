@@ -170,6 +170,8 @@ class Objective(nn.Module):
 
     Attributes:
         columns: further columns of the batch, by name.
+        streams: which the batches are composed of, each with rows of its own, those of the first in
+            front; the column `stream` says which a row is of. One that names none takes any.
         exports: the submodules that outlive training; each has `dim` and `codec`.
         fixed: the roles that are never trained, such as a teacher.
         heads: further submodules that outlive training, for `predict`.
@@ -188,6 +190,7 @@ class Objective(nn.Module):
     """
 
     columns: ClassVar[Mapping[str, Column]] = {}
+    streams: ClassVar[tuple[str, ...]] = ()
     exports: ClassVar[tuple[str, ...]] = ("encoder",)
     fixed: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[tuple[str, ...]] = ()

@@ -28,6 +28,7 @@ from flows.recipe.sections import (
     Recipe,
     SelectSection,
     SourceSection,
+    StreamSection,
 )
 from tests import index
 
@@ -45,6 +46,7 @@ SECTIONS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (CanariesSection, ()),
     (ExportSection, ()),
     (PretrainSection, ("pretraining.objectives", "pretraining.encoders")),
+    (StreamSection, ()),
     (EvaluateSection, ("evaluation.protocols",)),
     (CompareSection, ()),
 )

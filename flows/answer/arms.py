@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from flows.answer.columns import PREFIX, of_arm
+from flows.answer.columns import of_arm, passed_over
 from flows.export import export as exporting
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
@@ -30,6 +30,7 @@ class Arm:
         rows: a table of uid and repeats, and of the columns that the training reads besides.
         records: how many.
         draws: of an epoch: the sum of the repeats.
+        passed_over: groups that are smaller than what a batch takes of one, and their records.
         content: a digest of uid, repeats, image, text and further columns of every record: what a
             training depends on.
     """
@@ -39,6 +40,7 @@ class Arm:
     rows: Object | None = None
     records: int = 0
     draws: int = 0
+    passed_over: tuple[int, int] = (0, 0)
     content: str = UNTRAINED
 
     @property
@@ -109,20 +111,24 @@ def _with_records(
     """Return an arm with its records, written down; `digests` are those of all `uids`."""
     recipe = runtime.plan.recipe
     frame = frame.select("uid", "repeats").sort("uid")
+    passed = 0, 0
     if columns is not None:
         assert recipe.pretrain is not None
         frame = of_arm(columns, frame, recipe.pretrain, recipe.recipe_dir)
+        passed = passed_over(recipe.pretrain, frame)
     at = np.searchsorted(uids.to_numpy(), frame["uid"].to_numpy())
     content = exporting.digest_of_arrays(
         [frame["uid"].to_numpy(), frame["repeats"].to_numpy(), digests[at]]
-        + [frame[name].to_numpy() for name in frame.columns if name.startswith(PREFIX)]
+        + [frame[name].to_numpy() for name in frame.columns[2:]]
     )
     rows = tables.put(
         runtime.store, frame, pool=runtime.pool.name,
         table=f"arm.{recipe.name}", part=f"{arm.file_name}-{number}",
     )  # fmt: skip
     draws = int(frame["repeats"].sum())
-    return replace(arm, rows=rows, records=frame.height, draws=draws, content=content)
+    return replace(
+        arm, rows=rows, records=frame.height, draws=draws, passed_over=passed, content=content
+    )
 
 
 def _export(runtime: Runtime, uids: pl.Series, image: ExportSection) -> Path:

@@ -1,6 +1,8 @@
 """Columns of a training beyond payload and text: values of expressions over notes, a row a record.
 
 They lie in the table of an arm's records, as `column.<name>`; nothing is written into shards.
+Beside them lie the values by which batches are composed: `order.draws`, `order.group` (a digest of
+the value) and `order.position`, and `stream.<name>`.
 """
 
 from __future__ import annotations
@@ -9,29 +11,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from contracts import methods
 from contracts.errors import ConfigError, DataError, Problem
-from contracts.uid import hex_uid
+from contracts.uid import hex_uid, uid_of
 from flows.measure.runtime import Runtime
 from flows.recipe.expressions import Expression, evaluate_expression
 from flows.recipe.sections import PretrainSection
 
 PREFIX = "column."
+STREAM = "stream."
+DRAWS, GROUP, POSITION = "order.draws", "order.group", "order.position"
 
 
 def bound(runtime: Runtime, section: PretrainSection, recipe_dir: Path) -> pl.DataFrame | None:
-    """Return uid and `column.<name>` of every record that may be trained on; None without columns.
+    """Return uid and all that is bound of every record that may be trained on; None without any.
 
     Texts as labels are numbered by their sorted names over the whole version of the pool, held-out
     records among them, so that every arm numbers alike.
 
     Raises:
-        ConfigError: an expression gives something else than the objective's column.
+        ConfigError: an expression gives something else than the objective's column, a weight or a
+            condition.
         DataError: there are more classes than the objective has.
     """
-    if not section.bound():
+    if not section.bound() and not section.orders():
         return None
     objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
     found = []
@@ -50,6 +57,7 @@ def bound(runtime: Runtime, section: PretrainSection, recipe_dir: Path) -> pl.Da
             if classes > most:
                 raise DataError(f"{key}: has {classes} classes, but {of.classes} is {most}.")
         found.append(flat.select("uid", values.alias(f"{PREFIX}{name}")))
+    found += [_of_order(runtime, key, Expression(text)) for key, text in section.orders().items()]
     first, *others = found
     for other in others:
         first = first.join(other, on="uid", how="inner")
@@ -62,7 +70,8 @@ def of_arm(
     """Return an arm's records with their columns, in the order of the arm.
 
     Raises:
-        DataError: a record of the arm has no value where the objective needs one.
+        DataError: a record of the arm has no value where the objective or the order needs one, or
+            a weight below 0.
     """
     objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
     joined = frame.join(columns, on="uid", how="left", maintain_order="left")
@@ -73,13 +82,83 @@ def of_arm(
         if not missing.height:
             continue
         if of is None or not of.optional:
-            raise DataError(
-                f"pretrain.columns.{name}: {missing.height:,} of {joined.height:,} records that "
-                f"are trained on have no {text}, the first is {hex_uid(missing['uid'][0])}. "
-                f"Drop them with a rule, {text} IS NOT NULL."
-            )
+            raise _lacking(f"pretrain.columns.{name}", text, missing, joined)
         joined = joined.with_columns(_filled(joined[column]))
+    for key, expression in (("draws", section.draws), ("groups", section.groups)):
+        if expression is None:
+            continue
+        missing = joined.filter(pl.col(DRAWS if key == "draws" else GROUP).is_null())
+        if missing.height:
+            raise _lacking(f"pretrain.{key}", expression, missing, joined)
+    if section.draws is not None:
+        below = joined.filter(pl.col(DRAWS) < 0)
+        if below.height:
+            raise DataError(
+                f"pretrain.draws: is below 0 for {below.height:,} of {joined.height:,} records "
+                f"that are trained on, the first is {hex_uid(below['uid'][0])}. Give weights of 0 "
+                f"or more, such as greatest({section.draws}, 0)."
+            )
     return joined
+
+
+def _lacking(key: str, text: str, missing: pl.DataFrame, of: pl.DataFrame) -> DataError:
+    return DataError(
+        f"{key}: {missing.height:,} of {of.height:,} records that are trained on have no {text}, "
+        f"the first is {hex_uid(missing['uid'][0])}. Drop them with a rule, {text} IS NOT NULL."
+    )
+
+
+def _of_order(runtime: Runtime, key: str, expression: Expression) -> pl.DataFrame:
+    """Return uid and what one key of a composition gives each record."""
+    paths = [*expression.paths, *(["position"] if key == "groups" else [])]
+    flat = runtime.frame(list(dict.fromkeys(paths)), runtime.visible)
+    values = evaluate_expression(flat, expression.polars, expression.text)
+    if key == "draws":
+        weights = _typed(values, "number", "pretrain.draws", pl.Float64).fill_nan(None)
+        return flat.select("uid", weights.alias(DRAWS))
+    if key == "groups":
+        texts = values.cast(pl.String).to_list()
+        digests = [None if text is None else uid_of("group", text) for text in texts]
+        return flat.select(
+            "uid",
+            pl.Series(GROUP, digests, dtype=pl.UInt64),
+            # In a group without positions the uid alone says the order.
+            pl.col("position").fill_null(0).alias(POSITION),
+        )
+    if values.dtype != pl.Boolean:
+        raise ConfigError([Problem(f"pretrain.{key}", f"gives {values.dtype}, no condition.")])
+    name = key.removeprefix("streams.").removesuffix(".where")
+    return flat.select("uid", values.fill_null(value=False).alias(f"{STREAM}{name}"))
+
+
+def composition(section: PretrainSection, rows: pl.DataFrame, uids: NDArray[np.uint64]) -> Any:
+    """Return how batches are composed of an arm's records; None where nothing says it.
+
+    Args:
+        section: [pretrain].
+        rows: the arm's table.
+        uids: in the order in which they are trained on.
+    """
+    from pretraining.orders import Composition
+
+    if not section.orders():
+        return None
+    rows = pl.DataFrame({"uid": uids}).join(rows, on="uid", how="left", maintain_order="left")
+    of = {column: rows[column].to_numpy() for column in rows.columns}
+    return Composition(
+        weights=of.get(DRAWS), groups=of.get(GROUP), positions=of.get(POSITION),
+        members=section.members,
+        streams={n: (of[f"{STREAM}{n}"], s.batch) for n, s in (section.streams or {}).items()},
+    )  # fmt: skip
+
+
+def passed_over(section: PretrainSection, rows: pl.DataFrame) -> tuple[int, int]:
+    """Return how many groups of an arm are smaller than what is taken of one, and their records."""
+    if section.groups is None:
+        return 0, 0
+    sizes = rows.group_by(GROUP).agg(pl.col("repeats").cast(pl.Int64).sum(), pl.len())
+    small = sizes.filter(pl.col("repeats") < (section.members or section.batch))
+    return small.height, int(small["len"].sum())
 
 
 def dims(rows: pl.DataFrame) -> dict[str, int]:
@@ -99,7 +178,7 @@ def codecs(section: PretrainSection, objective: Any, rows: pl.DataFrame) -> Mapp
     }
 
 
-def _typed(values: pl.Series, kind: str, key: str) -> pl.Series:
+def _typed(values: pl.Series, kind: str, key: str, number: Any = pl.Float32) -> pl.Series:
     """Return values as a column of the kind."""
     dtype = values.dtype
     if kind == "label" and dtype in (pl.String, pl.Boolean, pl.Categorical):
@@ -109,7 +188,7 @@ def _typed(values: pl.Series, kind: str, key: str) -> pl.Series:
             raise DataError(f"{key}: a label is below 0.")
         return values.cast(pl.Int64)
     if kind == "number" and (dtype.is_numeric() or dtype == pl.Boolean):
-        return values.cast(pl.Float32)
+        return values.cast(number)
     if kind == "vector" and isinstance(dtype, pl.Array) and dtype.inner.is_numeric():
         return values.cast(pl.Array(pl.Float32, dtype.size))
     if kind == "vector" and isinstance(dtype, pl.List) and dtype.inner.is_numeric():

@@ -183,6 +183,7 @@ def compare(
         "seeds": [seed for _, seed in sets.get("recipe", next(iter(sets.values())))],
         "arms": {
             name: {"records": of[0].records, "draws": of[0].draws, "trainings": len(of)}
+            | ({"passed_over": of[0].passed_over[1]} if of[0].passed_over[1] else {})
             for name, of in made.items()
         },
         "metrics": metrics,

@@ -30,12 +30,13 @@ def pretrain(
     section = recipe.pretrain
     if recipe.problems or section is None:
         raise ConfigError(recipe.problems)
-    if section.bound() or any(
-        "weights" in of for of in training.roles(section, Path.cwd()).values()
+    if (
+        section.bound()
+        or section.orders()
+        or any("weights" in of for of in training.roles(section, Path.cwd()).values())
     ):
-        raise ConfigError(
-            [Problem("pretrain", "columns and weights are found by a recipe: use winnow.run.")]
-        )
+        message = "expressions over notes and weights are found by a recipe: use winnow.run."
+        raise ConfigError([Problem("pretrain", message)])
     training.check(section, recipe.recipe_dir)
     objective = training.build(section, section.seed, recipe.recipe_dir)
     digest = hashlib.sha256()

@@ -65,6 +65,10 @@ class Training:
         if self.section.columns:
             # What they hold is in the arm's content, whatever expression gave it.
             settings["columns"] = sorted(self.section.columns)
+        # Likewise of what composes batches: the key says that it is given, and in which order.
+        settings |= {key: True for key in ("draws", "groups") if key in settings}
+        if self.section.streams is not None:
+            settings["streams"] = [[n, of.batch] for n, of in self.section.streams.items()]
         return {
             "method": "pretrain",
             "version": VERSION,
@@ -178,6 +182,7 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
         for role in objective.fixed
         if "weights" not in asked[role] and asked[role].get("name") != VECTOR
     ]
+    problems += _composition_problems(section, objective)
     if problems:
         raise ConfigError(problems)
     built = build(section, 0, recipe_dir)
@@ -185,6 +190,31 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
 
     check_settings(built, section.batch, _settings(section))
     return built
+
+
+def _composition_problems(section: PretrainSection, objective: Any) -> list[Problem]:
+    """Return what is wrong with how a section composes its batches."""
+    found = []
+    if section.groups is not None and (section.draws is not None or section.streams is not None):
+        with_ = "draws" if section.draws is not None else "streams"
+        found.append(Problem("pretrain.groups", f"goes with no {with_}: leave one of them out."))
+    if section.members is not None and section.groups is None:
+        found.append(Problem("pretrain.members", "says how many rows are of one of the `groups`."))
+    elif section.members is not None and section.batch % section.members:
+        message = f"a batch of {section.batch} is no multiple of {section.members}."
+        found.append(Problem("pretrain.members", message))
+    streams, wanted = list(section.streams or ()), list(objective.streams)
+    if wanted and sorted(streams) != sorted(wanted):
+        name, sections = objective.__name__, ", ".join(f"[pretrain.streams.{w}]" for w in wanted)
+        message = f"{name} reads {sections}, not {streams or 'one set of records'}."
+        found.append(Problem("pretrain.streams", message))
+    parts = section.accumulate or 1
+    found += [
+        Problem(f"pretrain.streams.{n}.batch", f"{of.batch} is not {parts} equal parts.")
+        for n, of in (section.streams or {}).items()
+        if of.batch % parts
+    ]
+    return found
 
 
 def _unknown(key: str, value: Any, asked: Mapping[str, Any], legal: Sequence[str]) -> str:
@@ -401,7 +431,9 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     with closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples:
         done = fit(
             objective, samples, section, state,
-            columns=columns.codecs(section, objective, rows), steps=task.steps, seed=task.seed,
+            columns=columns.codecs(section, objective, rows),
+            composition=columns.composition(section, rows, samples.uids),
+            steps=task.steps, seed=task.seed,
             resume=resume, begin=begin, until=task.until, device=task.device,
             temporary=store.temporary,
         )  # fmt: skip
@@ -417,6 +449,7 @@ def fit(
     steps: int,
     seed: int,
     columns: Mapping[str, Any] | None = None,
+    composition: Any = None,
     resume: Any = None,
     begin: Any = None,
     until: int | None = None,
@@ -434,6 +467,7 @@ def fit(
         steps: of the optimizer.
         seed: of order and augmentation.
         columns: codecs of columns beyond those that encoders read.
+        composition: of the batches, a `pretraining.orders.Composition`; None for none.
         resume: the state to go on from.
         begin: another training's state to begin from.
         until: stop after so many steps.
@@ -449,7 +483,10 @@ def fit(
     from pretraining.train import train
 
     def failed(step: Any) -> str:
-        uids = uids_of(samples, batch=section.batch, seed=seed, step=step.step)
+        uids = uids_of(
+            samples, composition, batch=section.batch, seed=seed, step=step.step,
+            parts=section.accumulate or 1,
+        )  # fmt: skip
         records = {"records": [hex_uid(int(uid)) for uid in uids]}
         kept = replace(step, metadata={**step.metadata, **records})
         commit.write(_step(state), seals.sealed(kept.to_bytes()), temporary=temporary)
@@ -471,8 +508,9 @@ def fit(
             objective,
             lambda start: journal.timed(
                 batches(
-                    samples, codecs={**objective.codecs, **(columns or {})}, batch=section.batch,
-                    seed=seed, start=start, steps=steps, parts=section.accumulate or 1,
+                    samples, composition, codecs={**objective.codecs, **(columns or {})},
+                    batch=section.batch, seed=seed, start=start, steps=steps,
+                    parts=section.accumulate or 1,
                 )
             ),
             save if first else None,

@@ -110,6 +110,9 @@ class _Planner:
                 key = f"pretrain.columns.{name}" if name != text else "pretrain"
                 with self.problems.at(key):
                     self._need(Expression(text).paths, key)
+            for key, text in recipe.pretrain.orders().items():
+                with self.problems.at(f"pretrain.{key}"):
+                    self._need(Expression(text).paths, f"pretrain.{key}")
             for key, reference in recipe.pretrain.fits().items():
                 self._need_fit(reference, key)
         for i, section in enumerate(recipe.evaluate):

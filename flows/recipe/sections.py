@@ -140,6 +140,19 @@ class ExportSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamSection:
+    """[pretrain.streams.<name>]: records that have rows of their own in every batch.
+
+    Attributes:
+        where: SQL; records for which it is true are of the stream. One may be of several.
+        batch: records a step; those of all streams make the batch.
+    """
+
+    where: str
+    batch: Count
+
+
+@dataclass(frozen=True, kw_only=True)
 class PretrainSection:
     """[pretrain]: the training of every arm; the objective's own parameters stand here too.
 
@@ -151,8 +164,15 @@ class PretrainSection:
             with, "recipe:boot.toml", "run:boot@3" or "file:x.safetensors", and `frozen`. An
             encoder of [embed] has its vectors computed once.
         columns: further columns that the objective reads, each with an expression over notes.
+        draws: an expression over notes that gives each record a weight: an epoch draws it in
+            proportion; 1 is the mean, and of 0 it is never drawn.
+        groups: an expression over notes: the rows of a batch that belong together are records for
+            which it is the same. Smaller groups are passed over.
+        members: how many rows of a batch are of one group; the whole batch where not given. A
+            group, by its `position`, is cut into as many runs, and each gives a row.
+        streams: sections of records that have rows of their own in every batch.
         steps: optimizer steps; [compare] may set another number for the comparison.
-        batch: records a step.
+        batch: records a step; with streams, those of all of them.
         lr: the learning rate after the warm-up.
         schedule: how the rate goes on after the warm-up: half a cosine to nothing; constant; such
             cosines one after the other; constant, then down at the end; a cosine to a constant
@@ -191,6 +211,10 @@ class PretrainSection:
     objective: str
     encoder: Mapping[str, Any] | str | None = None
     columns: Mapping[str, str] | None = None
+    draws: str | None = None
+    groups: str | None = None
+    members: Annotated[int, Field(ge=2)] | None = None
+    streams: Mapping[str, Any] | None = None
     steps: Count = 1000
     batch: Count = 128
     lr: Positive = 1e-3
@@ -223,6 +247,12 @@ class PretrainSection:
             if isinstance(section, Mapping) and section.get("name") == VECTOR and "of" in section
         ]
         return {**(self.columns or {}), **{of: of for of in vectors}}
+
+    def orders(self) -> dict[str, str]:
+        """Return the expressions that compose batches, by their key."""
+        named = {"draws": self.draws, "groups": self.groups}
+        found = {key: text for key, text in named.items() if text is not None}
+        return found | {f"streams.{n}.where": of.where for n, of in (self.streams or {}).items()}
 
     def fits(self) -> dict[str, str]:
         """Return the fits whose tables encoders are made with, `fit.<alias>`, by their key."""
@@ -543,10 +573,30 @@ def _pretrain(
             teachers[role] = {"encoder": section["name"], **rest}
             vectors = {"name": VECTOR, "of": section.get("of", f"{role}.vector")}
             table = {**table, role: vectors}
+    if "streams" in table:
+        table = _with_streams(table, problems)
     fixed = {k: v for k, v in table.items() if k in names_of(PretrainSection) and k != "own"}
     own = {k: v for k, v in table.items() if k not in fixed}
     found = _section(PretrainSection, {**fixed, "own": own}, "pretrain", problems)
     return found, teachers
+
+
+def _with_streams(table: Mapping[str, Any], problems: Problems) -> Mapping[str, Any]:
+    """Return [pretrain] with its streams parsed, and the batch that they make."""
+    given = table["streams"] if isinstance(table["streams"], Mapping) else {}
+    found = {
+        name: _section(StreamSection, of, f"pretrain.streams.{name}", problems)
+        for name, of in given.items()
+    }
+    streams = {name: of for name, of in found.items() if of is not None}
+    if len(given) < 2:
+        problems.add("pretrain.streams", "are two or more sections, [pretrain.streams.<name>].")
+    if len(streams) < len(given) or not given:
+        return {key: value for key, value in table.items() if key != "streams"}
+    batch = sum(of.batch for of in streams.values())
+    if table.get("batch", batch) != batch:
+        problems.add("pretrain.batch", f"is {batch}, that of all streams: leave it out.")
+    return {**table, "streams": streams, "batch": batch}
 
 
 def _rules(raw: Mapping[str, Any], problems: Problems) -> tuple[Rule, ...]:

@@ -8,10 +8,11 @@ from PIL import Image
 
 from contracts.decode import square
 from contracts.errors import ConfigError, DataError
-from pretraining.batches import batches, order
+from pretraining.batches import batches
 from pretraining.codecs import ImageCodec
 from pretraining.encoders.words import WordCodec, Words
 from pretraining.objective import Column
+from pretraining.orders import order
 
 
 def png(colour, width=8, height=8):
