@@ -15,6 +15,8 @@ import torch
 
 from pretraining.objective import Batch
 
+EVERY = 10
+
 
 class Journal:
     """Writes how a training goes; it is told each step, and each wait for a batch.
@@ -30,7 +32,7 @@ class Journal:
         write: Callable[[str], object],
         *,
         steps: int,
-        every: int = 10,
+        every: int = EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin.

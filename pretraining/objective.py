@@ -233,4 +233,8 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def after_step(self, moment: Moment) -> None:
-        """Do what follows the optimizer's step: clamp a temperature, move a teacher."""
+        """Do what follows the optimizer's step: clamp a temperature, move a teacher.
+
+        To trained weights it does nothing twice that it does once: it follows a step that was not
+        finite too, which has left them as they were.
+        """

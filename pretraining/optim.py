@@ -28,8 +28,14 @@ class Optimizer(Protocol):
 
     state: dict[str, Tensor]
 
-    def step(self, lr: float, weight_decay: float) -> None:
-        """Update every weight that has a gradient, at this rate times its group's multiplier."""
+    def step(self, lr: float, weight_decay: float, skip: Tensor) -> None:
+        """Update every weight that has a gradient, at this rate times its group's multiplier.
+
+        Args:
+            lr: the rate.
+            weight_decay: of the groups that decay.
+            skip: float32 (), on the device of the weights: nothing is changed where it is 1.
+        """
         ...
 
 
@@ -49,7 +55,7 @@ class AdamW:
                 self.state[f"{name}/square"] = torch.zeros_like(weight)
                 self.state[f"{name}/step"] = torch.zeros((), device=weight.device)
 
-    def step(self, lr: float, weight_decay: float) -> None:
+    def step(self, lr: float, weight_decay: float, skip: Tensor) -> None:
         """Update every weight that has a gradient, at this rate times its group's multiplier."""
         for group in self.groups:
             names, having, gradients = _with_gradient(group.weights)
@@ -61,6 +67,7 @@ class AdamW:
                 [],
                 [self.state[f"{name}/step"] for name in names],
                 fused=True,
+                found_inf=skip,
                 amsgrad=False,
                 beta1=0.9,
                 beta2=0.98,
@@ -85,7 +92,7 @@ class Sgd:
             for name, weight in group.weights.items()
         }
 
-    def step(self, lr: float, weight_decay: float) -> None:
+    def step(self, lr: float, weight_decay: float, skip: Tensor) -> None:
         """Update every weight that has a gradient, at this rate times its group's multiplier."""
         for group in self.groups:
             names, having, gradients = _with_gradient(group.weights)
@@ -94,6 +101,7 @@ class Sgd:
                 gradients,
                 [self.state[f"{name}/momentum"] for name in names],
                 fused=True,
+                found_inf=skip,
                 weight_decay=weight_decay if group.decays else 0.0,
                 momentum=0.9,
                 lr=lr * group.lr_multiplier,

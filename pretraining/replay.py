@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,6 @@ from pretraining.build import Description, assemble
 from pretraining.checkpoint import Checkpoint, refuse_foreign, refuse_other_weights
 from pretraining.objective import Objective
 from pretraining.train import train, trained_state
-from pretraining.update import gradient_norm
 
 
 def replay(
@@ -82,8 +82,9 @@ def replay(
         )
     except DivergedError as diverged:
         found = str(diverged)
-        having = [weight for weight in objective.parameters() if weight.grad is not None]
-        seen.gradient_norm = float(gradient_norm(having)) if having else None
+        if seen.gradients:
+            norm = nn.utils.get_total_norm(list(seen.gradients.values()))
+            seen.gradient_norm = float(norm)
     return {
         "step": kept.step + 1,
         "steps": settings["steps"],
@@ -91,11 +92,7 @@ def replay(
         "gradient_norm": seen.gradient_norm,
         "module": seen.module,
         "weights": [name for name, value in weights.items() if not _finite(value)],
-        "gradients": [
-            name
-            for name, weight in objective.named_parameters()
-            if weight.grad is not None and not _finite(weight.grad)
-        ],
+        "gradients": [name for name, value in seen.gradients.items() if not _finite(value)],
         "inputs": {
             column: [row for row, value in enumerate(values) if not _finite(value)]
             for column, values in batch.items()
@@ -107,14 +104,19 @@ def replay(
 
 
 class _Seen:
-    """What a step shows: the scalars of the last forward pass, and where it first went wrong."""
+    """What a step shows up to a loss that is not finite, and the module that first went wrong."""
 
     def __init__(self, objective: Objective) -> None:
         self.scalars: dict[str, float] = {}
         self.gradient_norm: float | None = None
+        self.gradients: dict[str, Tensor] = {}
         self.module: str | None = None
         for name, module in objective.named_modules():
             module.register_forward_hook(partial(self._look, name))
+        for name, weight in objective.named_parameters():
+            if weight.requires_grad:
+                keep = partial(self._keep, name)
+                weight.register_post_accumulate_grad_hook(keep)  # type: ignore[no-untyped-call]
 
     def log(self, _step: int, scalars: Mapping[str, float]) -> None:
         """Take the scalars of a step that was finite."""
@@ -123,9 +125,17 @@ class _Seen:
     def _look(self, name: str, _module: nn.Module, _given: Any, output: Any) -> None:
         # The objective is the module without a name.
         if not name:
-            self.scalars = {key: float(value.detach()) for key, value in output.items()}
+            if not self._spoilt():
+                self.scalars = {key: float(value.detach()) for key, value in output.items()}
         elif self.module is None and isinstance(output, Tensor) and not _finite(output):
             self.module = name
+
+    def _keep(self, name: str, weight: Tensor) -> None:
+        if weight.grad is not None and not self._spoilt():
+            self.gradients[name] = weight.grad.detach().clone()
+
+    def _spoilt(self) -> bool:
+        return not math.isfinite(self.scalars.get("loss", 0.0))
 
 
 def _finite(values: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from contracts.uid import random_bits
 from pretraining import optim, ranks, schedules
 from pretraining.checkpoint import Checkpoint, refuse_non_finite, refuse_other_weights
 from pretraining.groups import fix, groups
+from pretraining.journal import EVERY
 from pretraining.objective import Batch, Moment, Objective
 from pretraining.parts.gather import all_ranks, mean_over_ranks
 from pretraining.parts.norm import spread_batch_norms
 from pretraining.schedules import Cycles, Schedule
-from pretraining.update import Update, refuse_divided
+from pretraining.update import NORM, Update, refuse_divided
 
 Precision = Literal["float32", "bfloat16"]
 Log = Callable[[int, Mapping[str, float]], None]
@@ -58,6 +60,7 @@ def train(
     stop: Callable[[int], bool] | None = None,
     begin: Checkpoint | None = None,
     failed: Callable[[Checkpoint], str] | None = None,
+    fetch_every: int | None = None,
     *,
     steps: Count,
     lr: Positive,
@@ -105,12 +108,16 @@ def train(
         log: is told the number of steps done, and the loss, the rate, what else the objective
             returns, and the norm of the gradients before they are clipped, `gradient_norm`.
         stop: is asked after every step, with the number done; true saves and ends the training
-            there, on all ranks where it is true on one.
+            there, of several ranks on all when next they wait for losses.
         begin: a state of another training of this objective, to begin from: its weights, its
             optimizer and its losses, at its step. Whatever follows from the step and the progress
             is this training's own.
         failed: is handed the state in front of a step that is not finite, with its batch, for
             `pretraining.replay`; what it returns stands in the error.
+        fetch_every: so many steps are computed until the host waits for their losses. A step that
+            is not finite changes nothing, nor do those after it, and training ends when the host
+            learns of it. `log` is told then of each of them. Where not given 1 on a CPU, else as
+            many as make a line of the log.
         steps: in all, not from `resume` on.
         lr: the full rate; step s uses the schedule's share at progress (s + 1/2) / steps.
         schedule: what follows the linear warm-up, a function of `pretraining.schedules`.
@@ -205,6 +212,9 @@ def train(
     losses = np.zeros(steps)
     done = 0 if state_before is None else _restore(state_before, objective, update, losses)
     batches = batches_from(done) if done < steps else iter(())
+    fetch_every = fetch_every or (1 if kind == "cpu" else EVERY)
+    taken: list[_Step] = []
+    asked = False
 
     def state() -> Checkpoint:
         tensors = {
@@ -216,13 +226,35 @@ def train(
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
         return Checkpoint(copies, {"step": done, "run": run, "numerics": numerics})
 
-    def failing(batch: Batch) -> Checkpoint:
+    def failing(done: int, batch: Batch) -> Checkpoint:
         tensors = {
             **{f"weights/{name}": value for name, value in objective.state_dict().items()},
             **{f"optimizer/{name}": value for name, value in update.state.items()},
             **{f"batch/{c}": _of_all(v.to(device), accumulate or 1) for c, v in batch.items()},
         }
         return Checkpoint(tensors, {"step": done, "run": run, "numerics": numerics}, "step")
+
+    def fetch() -> None:
+        values = iter(_fetched([value for step in taken for _, value in step.scalars], device))
+        for before, step in enumerate(taken, done - len(taken)):
+            scalars = [(name, next(values)) for name, _ in step.scalars]
+            checked, outputs = scalars[: step.checked], scalars[step.checked :]
+            for what, value in checked:
+                if not math.isfinite(value):
+                    message = (
+                        f"the {what} is {value} at step {before + 1} of {steps}: what was saved "
+                        "before is good. Lower lr, or look for records with extreme values."
+                    )
+                    kept = [] if failed is None else [failed(failing(before, step.batch))]
+                    raise DivergedError(" ".join([message, *kept]))
+            means: dict[str, float] = {}
+            for name, value in outputs:
+                means[name] = means.get(name, 0.0) + value / (accumulate or 1)
+            means["gradient_norm"] = dict(checked).get(NORM, math.nan)
+            losses[before] = means["loss"]
+            if log is not None:
+                log(before + 1, {**means, "lr": step.rate})
+        taken.clear()
 
     with _threads(int(numerics["threads"])):
         while done < steps:
@@ -236,23 +268,20 @@ def train(
                 for part in range(accumulate or 1)
             ]
             decay = schedules.weight_decay_at(progress, weight_decay, weight_decay_end)
-            update.begin(rate, decay, f"step {done + 1} of {steps}")
-            try:
-                outputs = _stepped(objective, batch, moments, update, device, numerics["dtype"])
-            except DivergedError as error:
-                update.undo()
-                step = failing(batch)
-                if failed is None:
-                    raise
-                raise DivergedError(f"{error} {failed(step)}") from error
-            outputs["gradient_norm"] = update.gradient_norm
+            update.begin(rate, decay)
+            outputs = _stepped(objective, batch, moments, update, device, numerics["dtype"])
             objective.after_step(moments[0])
-            losses[done] = outputs["loss"]
+            update.end()
+            taken.append(_Step(batch, rate, [*update.checked, *outputs], len(update.checked)))
             done += 1
-            if log is not None:
-                log(done, {**outputs, "lr": rate})
-            stopped = ranks.any_of(stop is not None and stop(done), device)
-            if stopped or done % save_every == 0 or done == steps:
+            asked = asked or (stop is not None and stop(done))
+            saving = done % save_every == 0 or done == steps
+            # Ranks ask each other at steps that all of them know.
+            if not (saving or done % fetch_every == 0 or (asked and ranks.count() == 1)):
+                continue
+            fetch()
+            stopped = ranks.any_of(asked, device)
+            if stopped or saving:
                 reached = state()
                 if save is not None:
                     save(reached)
@@ -310,6 +339,30 @@ def moment_at(step: int, steps: int, *, seed: int, device: str = "cpu", part: in
     return Moment(step / steps, rng, ranks.own(), ranks.count())
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A step whose numbers are still on the device.
+
+    Attributes:
+        batch: of it.
+        rate: at which it was taken.
+        scalars: by name, in the order of their coming.
+        checked: so many of the first must be finite.
+    """
+
+    batch: Batch
+    rate: float
+    scalars: list[tuple[str, Tensor]]
+    checked: int
+
+
+@torch.no_grad()
+def _fetched(scalars: Sequence[Tensor], device: str) -> list[float]:
+    """Return numbers of the device: the one place of a step at which the host waits for it."""
+    found = torch.stack([scalar.to(device, torch.float64).reshape(()) for scalar in scalars])
+    return [float(number) for number in found.tolist()]
+
+
 def _stepped(
     objective: Objective,
     batch: Batch,
@@ -317,21 +370,19 @@ def _stepped(
     update: Update,
     device: str,
     dtype: Precision,
-) -> dict[str, float]:
-    """Take a step, of the batch's parts together where there are several; return mean scalars."""
+) -> list[tuple[str, Tensor]]:
+    """Take a step, of the batch's parts together where there are several; return the scalars."""
     parts = len(moments)
     for values in batch.values():
         _refuse_uneven(len(values), parts)
-    here = {column: values.to(device, non_blocking=True) for column, values in batch.items()}
+    here = {column: _moved(values, device) for column, values in batch.items()}
     autocast = partial(
         torch.autocast, torch.device(device).type, torch.bfloat16, enabled=dtype == "bfloat16"
     )
-    scalars: dict[str, float] = {}
+    scalars: list[tuple[str, Tensor]] = []
 
     def add(outputs: Mapping[str, Tensor]) -> None:
-        for name, value in outputs.items():
-            mean = mean_over_ranks(value.detach())
-            scalars[name] = scalars.get(name, 0.0) + float(mean) / parts
+        scalars.extend((name, mean_over_ranks(value.detach())) for name, value in outputs.items())
 
     with autocast():
         if parts == 1:
@@ -345,6 +396,13 @@ def _stepped(
         add(outputs)
     update.step()
     return scalars
+
+
+def _moved(values: Tensor, device: str) -> Tensor:
+    """Return a column on the device; CUDA copies pinned memory while the host goes on."""
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def _of_all(rows: Tensor, parts: int) -> Tensor:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from contracts.errors import ConfigError, ContractError, DivergedError, Problem
+from contracts.errors import ConfigError, ContractError, Problem
 from pretraining import optim, ranks
 from pretraining.groups import Group
 from pretraining.objective import Objective
 from pretraining.parts.gather import mean_over_ranks
 
 Snapshot = Mapping[str, Tensor]
+NORM = "norm of the gradients"
 
 
 class Update:
     """Gradients become another state of the weights; what an objective's `take_step` is handed.
 
+    Whether a step is finite is found out on the device, and nothing here waits for it: from the
+    first step that is not, no step changes anything.
+
     Attributes:
         state: all that the optimizers remember, by name; changed in place.
-        gradient_norm: of the last step, before it was clipped.
+        checked: of this step each loss and each norm of the gradients, before they were clipped,
+            by what it is, in the order of their coming.
     """
 
     def __init__(
@@ -52,30 +57,28 @@ class Update:
             for name, made in self._optimizers.items()
             for key, value in made.state.items()
         }
-        self.gradient_norm = math.nan
+        self.checked: list[tuple[str, Tensor]] = []
         self._rate = self._weight_decay = 0.0
-        self._where = ""
+        # 1 from the first loss or gradient on that is not finite, in the form the optimizers read.
+        self._skip = torch.zeros((), device=next(iter(self._weights.values())).device)
 
     @torch.no_grad()
-    def begin(self, rate: float, weight_decay: float, where: str) -> None:
-        """Begin a step at this rate; `where` says which, for an error."""
-        self._rate, self._weight_decay, self._where = rate, weight_decay, where
+    def begin(self, rate: float, weight_decay: float) -> None:
+        """Begin a step at this rate."""
+        self._rate, self._weight_decay, self.checked = rate, weight_decay, []
         self._objective.zero_grad(set_to_none=True)
-        self._before = {n: t.detach().clone() for n, t in self._changed_early().items()}
+        self._before = {n: t.detach().clone() for n, t in self._unmasked().items()}
 
     @torch.no_grad()
-    def undo(self) -> None:
-        """Go back to where the step began, which was found not to be finite."""
-        for name, tensor in self._changed_early().items():
-            tensor.copy_(self._before[name])
+    def end(self) -> None:
+        """End a step: what it changed beside the optimizers goes back where it was not finite."""
+        skip = self._skip.bool()
+        for name, tensor in self._unmasked().items():
+            tensor.copy_(torch.where(skip, self._before[name], tensor))
 
     def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradients to those that are there.
-
-        Raises:
-            DivergedError: the loss is not finite, on any rank.
-        """
-        self._refuse_non_finite("loss", float(mean_over_ranks(loss.detach())))
+        """Add the loss's gradients to those that are there."""
+        self._check("loss", mean_over_ranks(loss.detach()))
         (loss / self._parts).backward()  # type: ignore[no-untyped-call]
 
     def step(self, groups: Sequence[str] | None = None) -> None:
@@ -87,7 +90,6 @@ class Update:
 
         Raises:
             ContractError: there is no such group.
-            DivergedError: a gradient is not finite; no weight is changed.
         """
         unknown = set(groups or ()) - set(self._optimizers)
         if unknown:
@@ -97,14 +99,13 @@ class Update:
             )
         ranks.average_gradients(list(self._weights.values()))
         having = [weight for weight in self._weights.values() if weight.grad is not None]
-        norm = gradient_norm(having)
-        self.gradient_norm = float(norm)
-        self._refuse_non_finite("norm of the gradients", self.gradient_norm)
+        norm = nn.utils.get_total_norm([w.grad for w in having if w.grad is not None])
+        self._check(NORM, norm)
         if self._clip_norm is not None:
             nn.utils.clip_grads_with_norm_(having, self._clip_norm, norm)
         for name, optimizer in self._optimizers.items():
             if groups is None or name in groups:
-                optimizer.step(self._rate, self._weight_decay)
+                optimizer.step(self._rate, self._weight_decay, self._skip)
         self._objective.zero_grad(set_to_none=True)
 
     @torch.no_grad()
@@ -118,21 +119,25 @@ class Update:
         for name, tensor in self._all().items():
             tensor.copy_(snapshot[name])
 
-    def _refuse_non_finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            raise DivergedError(
-                f"the {what} is {value} at {self._where}: what was saved before is good. "
-                "Lower lr, or look for records with extreme values."
-            )
+    @torch.no_grad()
+    def _check(self, what: str, value: Tensor) -> None:
+        self.checked.append((what, value))
+        self._skip = torch.maximum(self._skip, (~torch.isfinite(value)).float().reshape(()))
 
-    def _changed_early(self) -> dict[str, Tensor]:
-        """Return what a step changes before it is known to be finite.
+    def _unmasked(self) -> dict[str, Tensor]:
+        """Return what a step may change beside the optimizers, which skip a step by themselves.
 
-        That is statistics of the forward pass; of an objective that takes its steps itself, which
-        may be several, everything.
+        That is statistics of the forward pass and weights that follow others; of an objective that
+        takes its steps itself, of which the first may be finite, everything.
         """
-        buffers = {f"buffers/{name}": value for name, value in self._objective.named_buffers()}
-        return {**buffers, **(self._all() if takes_its_steps(self._objective) else {})}
+        fixed = tuple(f"{path}." for path in self._objective.frozen)
+        named = chain(self._objective.named_buffers(), self._objective.named_parameters())
+        own = {
+            name: value
+            for name, value in named
+            if name not in self._weights and not name.startswith(fixed)
+        }
+        return {**own, **(self._all() if takes_its_steps(self._objective) else {})}
 
     def _all(self) -> dict[str, Tensor]:
         weights = {f"weights/{name}": weight for name, weight in self._weights.items()}
@@ -165,11 +170,6 @@ def parameter_groups(objective: Objective, trained: Sequence[Group]) -> dict[str
             f"{f', and {empty} have no weight' if empty else ''}."
         )
     return named
-
-
-def gradient_norm(weights: Sequence[nn.Parameter]) -> Tensor:
-    """Return the norm of the gradients of all weights together, of those that have one."""
-    return nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
 
 
 def takes_its_steps(objective: Objective) -> bool:

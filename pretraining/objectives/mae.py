@@ -73,7 +73,7 @@ class Mae(Objective):
         number = rows * columns
         hidden = hidden_count(number, self.mask_ratio)
         hidden_BN = random_mask(len(view_BCHW), number, hidden, moment)
-        seen_BK = places(~hidden_BN)
+        seen_BK = places(~hidden_BN, number - hidden)
         tokens_BTD = self.encoder.tokens(view_BCHW, keep=seen_BK)
         predicted_BNP = self.decoder(tokens_BTD, seen_BK, (rows, columns))
         target_BNP = patchify(view_BCHW, (rows, columns))

@@ -22,6 +22,7 @@ from pretraining.parts.language import (
     over_ranks,
     told,
 )
+from pretraining.parts.masks import rows_of
 
 
 class Salt(Objective):
@@ -96,8 +97,11 @@ def soft_loss(
 
     p = softmax(logits), q = softmax(taught / temperature). Over several ranks as `language_loss`.
     """
-    real_BN = labels_BN != IGNORED
+    real_T = (labels_BN != IGNORED).flatten()  # T: all tokens; M: those that are computed
+    rows = rows_of(real_T)
     with torch.autocast(logits_BNV.device.type, enabled=False):
-        taught_MV = taught_BNV[real_BN].float() / temperature
-        total = F.cross_entropy(logits_BNV[real_BN].float(), taught_MV.softmax(1), reduction="sum")
-    return over_ranks(total, real_BN.sum())
+        taught_MV = taught_BNV.flatten(0, 1)[rows].float() / temperature
+        target_MV = taught_MV.softmax(1) * real_T[rows, None]
+        logits_MV = logits_BNV.flatten(0, 1)[rows].float()
+        total = F.cross_entropy(logits_MV, target_MV, reduction="sum")
+    return over_ranks(total, real_T.sum())

@@ -83,7 +83,7 @@ class Ssast(Objective):
         else:
             mask_BN = random_mask(batch, number, count, moment)
         tokens_BTD = self.encoder.tokens(x_BCHW, replace=(mask_BN, self.hidden))
-        at_BK1 = places(mask_BN)[:, :, None]
+        at_BK1 = places(mask_BN, count)[:, :, None]
         hidden_BKD = tokens_BTD[:, self.encoder.class_tokens :].take_along_dim(at_BK1, 1)
         return head(hidden_BKD), patches_BNP.take_along_dim(at_BK1, 1)
 

@@ -57,6 +57,15 @@ def clustered_mask(batch: int, grid: tuple[int, int], hidden: int, moment: Momen
     return torch.zeros_like(covered_BN, dtype=torch.bool).scatter(1, chosen_BK, True)
 
 
-def places(chosen_BN: Tensor) -> Tensor:
-    """Return int64 (B, K), in rising order, where each row is true K times."""
-    return chosen_BN.nonzero()[:, 1].view(len(chosen_BN), -1)
+def places(chosen_BN: Tensor, count: int) -> Tensor:
+    """Return int64 (B, count), in rising order, where each row is true `count` times."""
+    return (~chosen_BN).byte().argsort(dim=1, stable=True)[:, :count]
+
+
+def rows_of(chosen_B: Tensor) -> Tensor | slice:
+    """Return an index of the rows that are chosen; on CUDA of all.
+
+    How many are chosen is known there on the device alone, and to wait for it costs more than to
+    compute rows that are not used.
+    """
+    return chosen_B if chosen_B.device.type == "cpu" else slice(None)

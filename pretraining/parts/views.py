@@ -6,12 +6,14 @@ All take and return float images_BCHW in [0, 1].
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pretraining.objective import Moment
+from pretraining.parts.masks import rows_of
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -171,7 +173,7 @@ def random_colours(
         torch.where(jittered_B, hue_B, 0.0),
     )
     contrast_B = torch.where(jittered_B, contrast_B, same_B)
-    luma_33 = torch.tensor([LUMA] * 3, device=images_BCHW.device)
+    luma_33 = _constant((LUMA,) * 3, images_BCHW.device)
     grey_B = _chosen(size, moment, grey_ratio)
     matrix_B33 = torch.where(grey_B[:, None, None], luma_33 @ matrix_B33, matrix_B33)
     pixels_BCP = images_BCHW.flatten(2)
@@ -191,9 +193,9 @@ def colour_matrix(brightness_B: Tensor, saturation_B: Tensor, hue_B: Tensor) -> 
     A hue of 1/3 is a third of a turn: red becomes green, green blue.
     """
     device = hue_B.device
-    luma_33 = torch.tensor([LUMA] * 3, device=device)
+    luma_33 = _constant((LUMA,) * 3, device)
     identity_33 = torch.eye(3, device=device)
-    cross_33 = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=device) / math.sqrt(3)
+    cross_33 = _constant(((0.0, -1, 1), (1, 0, -1), (-1, 1, 0)), device) / math.sqrt(3)
     angle_B11 = 2 * math.pi * hue_B[:, None, None]
     cosine_B11, sine_B11 = angle_B11.cos(), angle_B11.sin()
     turn_B33 = cosine_B11 * identity_33 + sine_B11 * cross_33 + (1 - cosine_B11) / 3
@@ -212,7 +214,8 @@ def random_blur(images_BCHW: Tensor, moment: Moment, *, blur_ratio: float) -> Te
     size, channels, height, width = images_BCHW.shape
     sigma_B = _uniform(size, moment, 0.1, 2.0) * height / 224
     blurred_B = _chosen(size, moment, blur_ratio)
-    chosen_BCHW, sigma_B = images_BCHW[blurred_B], sigma_B[blurred_B]
+    rows = rows_of(blurred_B)
+    chosen_BCHW, sigma_B = images_BCHW[rows], sigma_B[rows]
     if not len(chosen_BCHW):
         return images_BCHW
     reach = math.ceil(height / 20)
@@ -224,8 +227,8 @@ def random_blur(images_BCHW: Tensor, moment: Moment, *, blur_ratio: float) -> Te
     planes_1GHW = F.conv2d(planes_1GHW, weight_GK[:, None, :, None], groups=groups)
     planes_1GHW = F.conv2d(planes_1GHW, weight_GK[:, None, None, :], groups=groups)
     result_BCHW = images_BCHW.clone()
-    result_BCHW[blurred_B] = planes_1GHW.view(-1, channels, height, width)
-    return result_BCHW
+    result_BCHW[rows] = planes_1GHW.view(-1, channels, height, width)
+    return torch.where(blurred_B[:, None, None, None], result_BCHW, images_BCHW)
 
 
 def random_solarise(images_BCHW: Tensor, moment: Moment, *, solarise_ratio: float) -> Tensor:
@@ -235,6 +238,12 @@ def random_solarise(images_BCHW: Tensor, moment: Moment, *, solarise_ratio: floa
     """
     chosen_B111 = _chosen(len(images_BCHW), moment, solarise_ratio)[:, None, None, None]
     return torch.where(chosen_B111 & (images_BCHW > 0.5), 1 - images_BCHW, images_BCHW)
+
+
+@lru_cache
+def _constant(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+    """Return a matrix that is copied to the device once, as a copy makes the host wait."""
+    return torch.tensor(rows, device=device)
 
 
 def _uniform(size: int, moment: Moment, low: float, high: float) -> Tensor:

@@ -80,6 +80,21 @@ def test_all_randomness_comes_from_the_moment(name):
 
 
 @every_objective
+def test_what_follows_a_step_does_nothing_more_to_trained_weights_the_second_time(name):
+    objective, moment = made(name), moment_at(1, 4, seed=0)
+    trained = [weight for weight in objective.parameters() if weight.requires_grad]
+    with torch.no_grad():
+        for weight in trained:
+            weight.mul_(100)
+    seen = []
+    for _ in range(2):
+        objective(batch_of(objective), moment)
+        objective.after_step(moment)
+        seen.append([weight.detach().clone() for weight in trained])
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+
+
+@every_objective
 def test_every_column_is_touched_and_no_other(name):
     objective = made(name)
     batch = Recorded(batch_of(objective))

@@ -85,12 +85,16 @@ def check_state(step, saved):
     assert step.step == saved[-1].step
 
 
-@pytest.mark.parametrize("name", FITTING)
-def test_a_step_runs_again_as_it_ran_in_the_training(name):
-    straight, told = made(name, first=FITTING[name]), []
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [*((name, "adamw") for name in FITTING), ("clip", "sgd")]
+)
+def test_a_step_runs_again_as_it_ran_in_the_training_that_learned_of_it_later(name, optimizer):
+    straight, told, saved = made(name, first=FITTING[name]), [], []
+    settings = {**SETTINGS, "optimizer": optimizer}
     whole = train(
-        straight, lambda s: iter(given(straight)[s:]), log=lambda *t: told.append(t), **SETTINGS
-    )
+        straight, lambda s: iter(given(straight)[s:]), saved.append,
+        log=lambda *t: told.append(t), **settings,
+    )  # fmt: skip
     objective, seen = made(name, first=FITTING[name]), []
     forward = objective.forward
 
@@ -100,8 +104,9 @@ def test_a_step_runs_again_as_it_ran_in_the_training(name):
         return {**outputs, "loss": outputs["loss"] * (torch.nan if len(seen) == FAILING else 1)}
 
     objective.forward = spoilt
-    saved, step, _ = failed(objective)
-    check_state(step, saved)
+    # The step after it is computed too, and changes nothing.
+    _, step, _ = failed(objective, **{**settings, "save_every": STEPS}, fetch_every=STEPS)
+    check_state(step, saved[: FAILING - 1])
     again = replay(step.to_bytes())
     assert again["error"] is None
     assert again["step"] == FAILING
@@ -142,6 +147,10 @@ def test_a_gradient_that_is_not_finite_ends_the_training_before_it_changes_a_wei
     assert f"the norm of the gradients is nan at step {step} of 6" in error
     check_state(kept, saved)
     assert kept.group("weights")["seen"] == forwards
+    _, later, _ = failed(
+        own(name, tmp_path), batches, steps=6, save_every=6, fetch_every=6, **given
+    )
+    assert later.to_bytes() == kept.to_bytes()
     seen = replay(kept.to_bytes(), allow=[f"./own.py:{name}"], recipe_dir=tmp_path)
     assert error.startswith(seen["error"])
     assert set(seen["scalars"]) == {"loss", "size"}

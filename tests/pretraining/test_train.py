@@ -40,7 +40,7 @@ def made_batches(objective):
 
 
 def trained(objective, save=None, resume=None, **changes):
-    positional = ("log", "stop", "device", "begin")
+    positional = ("log", "stop", "device", "begin", "fetch_every")
     given = {key: changes.pop(key) for key in positional if key in changes}
     settings = {"steps": STEPS, "lr": 0.01, "seed": 0, "save_every": 1, **changes}
     return train(objective, made_batches(objective), save, resume, **given, **settings)
@@ -297,6 +297,19 @@ def test_a_training_begins_with_what_is_its_own_and_not_beyond_its_end():
         trained(small("clip"), begin=trunk, **{**BRANCH, "steps": 2})
     with pytest.raises(ConfigError, match="is of another run: made is"):
         trained(small("simclr"), begin=trunk, **BRANCH)
+
+
+def test_losses_that_are_fetched_later_are_the_same_and_a_stop_does_not_wait():
+    told = {}
+    for every in (1, 3):
+        told[every] = []
+        result = trained(
+            small("simclr"), log=lambda *t, e=every: told[e].append(t), fetch_every=every,
+            stop=lambda done: done == 5, save_every=100,
+        )  # fmt: skip
+        told[every].append(result.checkpoint.to_bytes())
+        assert [step for step, _ in told[every][:-1]] == [1, 2, 3, 4, 5]
+    assert told[1] == told[3]
 
 
 def test_it_saves_every_so_many_steps_and_at_the_end():

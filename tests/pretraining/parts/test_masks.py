@@ -23,7 +23,7 @@ def test_the_share_is_rounded_and_leaves_something_to_see_and_something_to_guess
 
 
 def test_every_choice_of_tokens_is_hidden_equally_often():
-    counts = Counter(map(tuple, places(random_mask(30_000, 5, 2, moment())).tolist()))
+    counts = Counter(map(tuple, places(random_mask(30_000, 5, 2, moment()), 2).tolist()))
     assert set(counts) == set(itertools.combinations(range(5), 2))
     assert min(counts.values()) > 2_700
     assert max(counts.values()) < 3_300
@@ -54,7 +54,7 @@ def test_clusters_are_squares_laid_in_random_order_until_enough_is_covered():
             covered.append(square.union(*covered[-1:]))
             if len(covered[-1]) >= hidden:
                 break
-        chosen = set(places(row[None])[0].tolist())
+        chosen = set(places(row[None], hidden)[0].tolist())
         assert covered[-2] < chosen <= covered[-1]
 
 
@@ -91,5 +91,5 @@ def test_masks_are_those_of_the_generator_alone():
 
 def test_places_are_in_rising_order():
     chosen = torch.tensor([[True, False, True, False], [False, False, True, True]])
-    assert places(chosen).tolist() == [[0, 2], [2, 3]]
-    assert places(~chosen).tolist() == [[1, 3], [0, 1]]
+    assert places(chosen, 2).tolist() == [[0, 2], [2, 3]]
+    assert places(~chosen, 2).tolist() == [[1, 3], [0, 1]]
