@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -62,24 +62,37 @@ class Prediction:
         )
         self.numerics = numerics_of(self._device, torch.float32)
 
+    @property
+    def codecs(self) -> Mapping[str, Any]:
+        """The codec of each column that the objective reads."""
+        return MappingProxyType(self._objective.codecs)
+
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the predicted columns for the columns that are read."""
+        at = self._of_items(self._items(rows, ahead=2 * batch_rows(self._device)))
+        every = pl.DataFrame({"row": pl.arange(rows.height, eager=True, dtype=pl.UInt32)})
+        return every.join(at, on="row", how="left", maintain_order="left").drop("row")
+
+    def of(self, items: Iterable[Item]) -> pl.DataFrame:
+        """Return the predicted columns of what is encoded already, a row an item."""
+        return self._of_items(enumerate(items)).drop("row")
+
+    def _of_items(self, items: Iterable[tuple[int, Item]]) -> pl.DataFrame:
+        """Return `row`, the number of each item, and the predicted columns."""
         size = batch_rows(self._device)
         numbers: list[int] = []
         found: dict[str, list[NDArray[Any]]] = {name: [] for name in self.writes}
         with inference(self._device, torch.float32):
-            for batch in batched(self._items(rows, ahead=2 * size), size):
+            for batch in batched(items, size):
                 # The last batch is filled up with its first item, to have the shape of all.
                 filled = [item for _, item in batch] + [batch[0][1]] * (size - len(batch))
                 numbers += [row for row, _ in batch]
                 for name, values in self._predicted(filled).items():
                     found[name].append(values[: len(batch)])
-        at = pl.DataFrame({"row": pl.Series(numbers, dtype=pl.UInt32)}).with_columns(
+        return pl.DataFrame({"row": pl.Series(numbers, dtype=pl.UInt32)}).with_columns(
             pl.Series(name, np.concatenate(found[name]) if numbers else [], dtype=dtype)
             for name, dtype in self.writes.items()
         )
-        every = pl.DataFrame({"row": pl.arange(rows.height, eager=True, dtype=pl.UInt32)})
-        return every.join(at, on="row", how="left", maintain_order="left").drop("row")
 
     def _writes(self) -> dict[str, Any]:
         """Return the type of each column; how long a vector is shows in what is said of nothing."""

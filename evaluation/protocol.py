@@ -32,6 +32,12 @@ Clusters = Annotated[ArrayLike, "the cluster of each record of the pool that has
 Labels = Annotated[ArrayLike, "the label of each record of Vectors, or of Clusters"]
 Nats = Annotated[ArrayLike, "what each text costs under the language model, -log p in nats"]
 Bytes = Annotated[ArrayLike, "how many bytes of it were told, NaN where that is not known"]
+ChoiceNats = Annotated[
+    ArrayLike,
+    "what each choice of a question costs after its text, (N, K), NaN where there is none",
+]
+ChoiceBytes = Annotated[ArrayLike, "how many bytes it has, likewise"]
+Answers = Annotated[ArrayLike, "which choice is right, counted from 0"]
 Trainable = Annotated[
     Callable[[], Any], "makes a torch module: the encoder that was trained, free to train further"
 ]
@@ -39,7 +45,7 @@ TrainItems = Annotated[Items, "the records of Train, as the encoder reads them"]
 TestItems = Annotated[Items, "those of Test"]
 INPUTS: tuple[Any, ...] = (
     Train, Test, Labelled, Classes, Images, Texts, Groups, Vectors, TestGroups, Clusters, Labels,
-    Nats, Bytes, Trainable, TrainItems, TestItems,
+    Nats, Bytes, ChoiceNats, ChoiceBytes, Answers, Trainable, TrainItems, TestItems,
 )  # fmt: skip
 
 

@@ -395,6 +395,10 @@ def _pretrain(this: Run) -> None:
             reporter.line(
                 f"{arm_name}: held-out records without a vector, by training: {json.dumps(seeds)}"
             )
+        for name, counts in compared["passed_over"].items():
+            if evaluate.UNKNOWN in counts:
+                n = counts[evaluate.UNKNOWN]
+                reporter.line(f"{name}: passes over held-out records {n:,} {evaluate.UNKNOWN}")
         this.result["evaluation"] = compared
     training = pretrain.Training(
         root=this.store.root,

@@ -192,9 +192,21 @@ def compare(
             for arm, runs in by_arm.items()
             if any(run.unencoded for run in runs)
         },
-        "passed_over": holdout.passed_over,
+        "passed_over": _passed_over(holdout, [run for runs in by_arm.values() for run in runs]),
         "sealed": holdout.sealed,
     }
+
+
+def _passed_over(holdout: HoldOut, runs: Sequence[Evaluated]) -> dict[str, dict[str, int]]:
+    """Return what each section passed over, with the texts that a model's vocabulary cannot count.
+
+    All arms have the same vocabulary, so the same texts.
+    """
+    passed_over = {name: dict(counts) for name, counts in holdout.passed_over.items()}
+    for run in runs:
+        for name, lacking in run.unknown.items():
+            passed_over.setdefault(name, {})[evaluate.UNKNOWN] = lacking
+    return passed_over
 
 
 # ------------------------------------------------------------------ what is found

@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -42,11 +42,14 @@ STREAM = "evaluate"
 HALVES: frozenset[Any] = frozenset({inputs.Train, inputs.Test, inputs.TrainItems, inputs.TestItems})
 OF_ONE_TOWER: frozenset[Any] = HALVES | {inputs.Vectors}
 OF_IMAGES: frozenset[Any] = frozenset({inputs.Labelled, inputs.Images})
-OF_PREDICTIONS: frozenset[Any] = frozenset({inputs.Nats, inputs.Bytes})
+OF_CHOICES: frozenset[Any] = frozenset({inputs.ChoiceNats, inputs.ChoiceBytes, inputs.Answers})
+OF_PREDICTIONS: frozenset[Any] = OF_CHOICES | {inputs.Nats, inputs.Bytes}
 TOLD = ("loss", "tokens", "bytes")
 """The predictions of an objective that `OF_PREDICTIONS` are made of."""
+UNKNOWN = "of unknown bytes"
+"""What is said of texts that `bits_per_byte` leaves out; only a model tells which they are."""
 OF_TEXTS: frozenset[Any] = frozenset({inputs.Classes, inputs.Texts})
-LABELS: frozenset[Any] = HALVES | {inputs.Labelled, inputs.Labels}
+LABELS: frozenset[Any] = HALVES | {inputs.Labelled, inputs.Labels, inputs.Answers}
 Vectors = NDArray[np.float32]
 
 
@@ -60,6 +63,8 @@ class EvaluateSection:
         label: SQL; gives each record its label.
         cluster: SQL; gives each record its cluster, for a protocol over clusters.
         groups: SQL; gives each record the group that it is scored in, for a protocol over groups.
+        choices: SQL; gives each record what may follow its text, a JSON list of texts, for a
+            protocol over choices, whose label is the place of the right one, counted from 0.
         template: how a label becomes a text, such as "a photo of a {}", for a protocol that
             compares with classes; of several a class has the mean of their vectors.
         tower: whose vectors are probed, by what it reads; that of the payload where not given.
@@ -71,6 +76,7 @@ class EvaluateSection:
     label: str | None = None
     cluster: str | None = None
     groups: str | None = None
+    choices: str | None = None
     template: str | Annotated[Sequence[str], Field(min_length=1)] | None = None
     tower: str | None = None
     parameters: Mapping[str, Any]
@@ -136,7 +142,7 @@ def sections(recipe: Recipe) -> tuple[EvaluateSection, ...]:
 
 
 def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSection:
-    known = ("protocol", "name", "label", "cluster", "groups", "template", "tower")
+    known = ("protocol", "name", "label", "cluster", "groups", "choices", "template", "tower")
     if "pool" in table:
         raise ConfigError(f"{where}.pool: evaluate on the hold-out; give [holdout].")
     name = str(table["protocol"])
@@ -165,6 +171,9 @@ def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSe
     if (inputs.TestGroups in asked) != (section.groups is not None):
         what = "no groups." if section.groups is not None else "groups, such as meta.country."
         problems.add(f"{where}.groups", f"{name} compares {what}")
+    if bool(OF_CHOICES & asked) != (section.choices is not None):
+        what = "no choices." if section.choices is not None else "choices, such as meta.choices."
+        problems.add(f"{where}.choices", f"{name} compares {what}")
     if section.tower is not None and not asked & OF_ONE_TOWER:
         problems.add(f"{where}.tower", f"{name} has no one tower to choose.")
     if section.template is not None and inputs.Classes not in asked:
@@ -243,14 +252,48 @@ def check(recipe: Recipe, wanted: Sequence[EvaluateSection], objective: Any) -> 
                     f"{section.name} compares vectors of the {tower} tower, which "
                     f"{type(objective).__name__} does not export.{nearest(tower, exported)}",
                 )
+            if not OF_PREDICTIONS & set(_inputs(section, recipe.recipe_dir)):
+                continue
             absent = [name for name in TOLD if name not in objective.predicts]
-            if OF_PREDICTIONS & set(_inputs(section, recipe.recipe_dir)) and absent:
+            if absent:
                 problems.add(
                     "pretrain.objective",
                     f"{section.name} reads {absent}, which {type(objective).__name__} does not "
                     "predict: clm does.",
                 )
+            codecs = objective.codecs.values()
+            if section.choices is not None and not all(hasattr(c, "continued") for c in codecs):
+                problems.add(
+                    "pretrain.objective",
+                    f"{section.name} continues texts, which the encoder's codec cannot: "
+                    "text_transformer does.",
+                )
+            for key in _without_bytes(recipe, objective):
+                problems.add(
+                    key,
+                    f"{section.name} counts the bytes of texts, of which this vocabulary loses "
+                    "some: take byte_pair_encoding, or none, which is bytes.",
+                )
     problems.raise_any()
+
+
+def _without_bytes(recipe: Recipe, objective: Any) -> list[str]:
+    """Return the keys of vocabularies whose tokens stand for no known bytes, as WordPiece's."""
+    assert recipe.pretrain is not None
+    found = [
+        f"pretrain.{role}.weights"
+        for role, column in objective.inputs.items()
+        if np.isnan(getattr(objective.codecs[column], "bytes_of", 0)).all()
+    ]
+    # A fit is not made yet: where it has merges, it is of byte-level pair encoding.
+    for key, fit in recipe.pretrain.fits().items():
+        alias = fit.removeprefix("fit.")
+        name = str(recipe.fit.get(alias, {}).get("step", alias))
+        with suppress(ConfigError):  # Found when the recipe is planned.
+            step = methods.load("curation.fit", name, recipe_dir=recipe.recipe_dir)
+            if "token" in step.writes and "merge" not in step.writes:
+                found.append(key)
+    return found
 
 
 def _towers(section: EvaluateSection, recipe_dir: Path) -> set[str]:
@@ -329,7 +372,7 @@ def records(
     Returns:
         A table uid, part, row, image or audio and text (whether there is one), same_text (equal
         texts share it), group (records of one group, near cluster or series share it), and of
-        each section that has them `label.<i>` and `groups.<i>`.
+        each section that has them `label.<i>`, `groups.<i>` and `choices.<i>`.
 
     Raises:
         DataError: nothing is held out, or a section can use nothing of it.
@@ -404,7 +447,11 @@ def _of_part(
     asked = {
         f"{name}.{i}": Expression(text)
         for i, section in enumerate(wanted)
-        for name, text in (("label", section.label), ("groups", section.groups))
+        for name, text in (
+            ("label", section.label),
+            ("groups", section.groups),
+            ("choices", section.choices),
+        )
         if text is not None
     }
     named = dict.fromkeys(p for e in asked.values() for p in e.paths)
@@ -460,12 +507,31 @@ def usable(
         needed["without a label"] = rows[f"label.{i}"].is_not_null()
     if section.groups is not None:
         needed["without a group"] = rows[f"groups.{i}"].is_not_null()
+    if section.choices is not None:
+        choices = [_choices(text) for text in rows[f"choices.{i}"]]
+        needed["without choices"] = pl.Series([bool(of) for of in choices])
+        needed["whose answer is none of the choices"] = pl.Series(
+            [
+                answer in map(str, range(len(of)))
+                for answer, of in zip(rows[f"label.{i}"], choices, strict=True)
+            ]
+        )
     left = np.ones(rows.height, dtype=bool)
     missing = {}
     for what, present in needed.items():
         missing[what] = int((left & ~present.to_numpy()).sum())
         left &= present.to_numpy()
     return left, missing
+
+
+def _choices(text: str | None) -> list[str]:
+    """Return the texts of a JSON list, none where it is no such list or one of them is empty."""
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return []
+    usable = isinstance(found, list) and all(isinstance(one, str) and one for one in found)
+    return found if usable else []
 
 
 def halves(groups: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -491,11 +557,13 @@ class Evaluated:
         unencoded: records whose vector is zero or not finite, by tower.
         diverged: what the training of a cell ended with that was not finite; then there are no
             metrics.
+        unknown: texts whose bytes are not known, by the section that leaves them out.
     """
 
     metrics: dict[str, Metric]
     unencoded: dict[str, int]
     diverged: str | None = None
+    unknown: dict[str, int] = field(default_factory=dict)
 
 
 def evaluated(task: Evaluation) -> Evaluated:
@@ -507,13 +575,16 @@ def evaluated(task: Evaluation) -> Evaluated:
         part = f"{task.training.arm.file_name}-{task.training.seed}"
         rows = _rows_of(measured.metrics)
         item = tables.put(store, rows, pool=task.training.pool, table="evaluations", part=part)
-        recorded: dict[str, Any] = {"unencoded": measured.unencoded}
+        recorded: dict[str, Any] = {"unencoded": measured.unencoded, "unknown": measured.unknown}
         if measured.diverged is not None:
             recorded["diverged"] = measured.diverged
         found = store.publish_manifest(made_by, [item], recorded)
     rows = tables.read(store, found.parts[0])
-    diverged = found.recorded.get("diverged")
-    return Evaluated(_metrics_of(rows), dict(found.recorded["unencoded"]), diverged)
+    said = found.recorded
+    return Evaluated(
+        _metrics_of(rows), dict(said["unencoded"]), said.get("diverged"),
+        dict(said.get("unknown", {})),
+    )  # fmt: skip
 
 
 def _measured(task: Evaluation, store: Store) -> Evaluated:
@@ -563,14 +634,18 @@ def _measure(task: Evaluation, store: Store, weights: Object) -> Evaluated:
     }
     predictions = Predictions(task, store, weights, rows)
     metrics: dict[str, Metric] = {}
+    unknown: dict[str, int] = {}
     for i, section in enumerate(task.sections):
         found, _ = usable(section, i, rows, recipe_dir)
         method = load(section.protocol, recipe_dir)
         arguments = _arguments(section, i, rows, found, towers, predictions)
         measured = method(*[arguments[asked]() for asked in method.inputs], **section.parameters)
         metrics |= {f"{section.name}.{metric}": of for metric, of in measured.items()}
+        if inputs.Bytes in method.inputs:
+            lacking = int(np.isnan(arguments[inputs.Bytes]()).sum())
+            unknown |= {section.name: lacking} if lacking else {}
     lost = {name: tower.unencoded for name, tower in towers.items() if tower.unencoded}
-    return Evaluated(metrics, lost)
+    return Evaluated(metrics, lost, unknown=unknown)
 
 
 def _arguments(
@@ -615,6 +690,10 @@ def _arguments(
     def told() -> pl.DataFrame:
         return predictions.numbers.filter(pl.Series(found))
 
+    @cache
+    def choices() -> dict[str, NDArray[np.float64]]:
+        return predictions.of_choices(found, [_choices(text) for text in here[f"choices.{i}"]])
+
     return {
         inputs.Train: lambda: half(first),
         inputs.Test: lambda: half(~first),
@@ -628,6 +707,9 @@ def _arguments(
         inputs.Labels: lambda: texts_of("label"),
         inputs.Nats: lambda: (told()["loss"] * told()["tokens"]).to_numpy(),
         inputs.Bytes: lambda: told()["bytes"].to_numpy(),
+        inputs.ChoiceNats: lambda: choices()["nats"],
+        inputs.ChoiceBytes: lambda: choices()["bytes"],
+        inputs.Answers: lambda: here[f"label.{i}"].cast(pl.Int64).to_numpy(),
         inputs.Trainable: lambda: towers[str(section.tower)].module,
         inputs.TrainItems: lambda: half_of_items(first),
         inputs.TestItems: lambda: half_of_items(~first),
@@ -707,6 +789,7 @@ class Predictions:
     def __init__(self, task: Evaluation, store: Store, weights: Object, rows: pl.DataFrame) -> None:
         self._task, self._rows = task, rows
         allow = tuple(references(task.training.section))
+        self._device = task.training.device
         self._node = Node(
             table="evaluate.predictions", alias="predictions", kind="embed",
             method=Method("embeddings", bootstrap.METHOD, task.training.recipe_dir),
@@ -721,6 +804,46 @@ class Predictions:
         for at, frame in _of_records(self._task, self._node, self._rows):
             numbers[at] = frame.select(pl.col(TOLD).cast(pl.Float64)).fill_null(np.nan).to_numpy()
         return pl.DataFrame(numbers, schema=TOLD)
+
+    @cached_property
+    def texts(self) -> list[str | None]:
+        """The text of each record."""
+        texts: list[str | None] = [None] * self._rows.height
+        for of_part, task in _by_part(self._task, self._node, self._rows):
+            for text, at in rows_of(task).join(of_part, on="uid").select("text", "at").iter_rows():
+                texts[at] = text
+        return texts
+
+    def of_choices(
+        self, found: NDArray[np.bool_], choices: Sequence[Sequence[str]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the nats and bytes of what may follow the texts of some records, each (N, K).
+
+        That of a choice is what text and choice cost together less what the text does. Of a text
+        that is too long the end is told, the same before all of its choices.
+
+        Args:
+            found: which records.
+            choices: of each of these; where one has fewer than K, the rest is NaN.
+        """
+        model = encoder(self._node, self._device)
+        ((column, codec),) = model.codecs.items()
+        texts = [self.texts[row] for row in np.flatnonzero(found)]
+        rows = (
+            {column: row}
+            for text, of in zip(texts, choices, strict=True)
+            for row in codec.continued(text, of)
+        )
+        told = model.of(rows).select(pl.col(TOLD).cast(pl.Float64))
+        nats, length = (told["loss"] * told["tokens"]).to_numpy(), told["bytes"].to_numpy()
+        shape, begin = (len(choices), max(map(len, choices))), 0
+        numbers = {name: np.full(shape, np.nan) for name in ("nats", "bytes")}
+        for row, of in enumerate(choices):
+            after = slice(begin + 1, begin + 1 + len(of))
+            numbers["nats"][row, : len(of)] = nats[after] - nats[begin]
+            numbers["bytes"][row, : len(of)] = length[after] - length[begin]
+            begin = after.stop
+        return numbers
 
 
 def _of_records(

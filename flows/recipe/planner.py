@@ -117,7 +117,7 @@ class _Planner:
                 self._need_fit(reference, key)
         for i, section in enumerate(recipe.evaluate):
             # The labels of other protocols are the pool's own columns or notes, too.
-            for key in ("cluster", "label", "groups"):
+            for key in ("cluster", "label", "groups", "choices"):
                 if isinstance(section.get(key), str):
                     with self.problems.at(f"evaluate[{i}].{key}"):
                         self._need(Expression(section[key]).paths, f"evaluate[{i}].{key}")

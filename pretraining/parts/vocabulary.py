@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,3 +54,19 @@ class VocabularyCodec:
         found = [START, *self.vocabulary.encode(raw), SEPARATOR][: self.max_tokens]
         tokens_N[: len(found)] = found
         return tokens_N
+
+    def continued(self, text: str, continuations: Sequence[str]) -> NDArray[Any]:
+        """Return the tokens of a text, and of it with each continuation: (1 + K, max_tokens).
+
+        None ends with a separator. Of the text the last tokens stay that leave room for the longest
+        continuation; of one that leaves no room itself, the first.
+        """
+        told = [self.vocabulary.encode(one)[: self.max_tokens - 1] for one in continuations]
+        room = self.max_tokens - 1 - max(map(len, told))
+        context = self.vocabulary.encode(text)
+        begun = [START, *context[max(0, len(context) - room) :]]
+        rows_KN = np.full((1 + len(told), self.max_tokens), PADDING, dtype=np.int64)
+        for row_N, tokens in zip(rows_KN, [[], *told], strict=True):
+            found = [*begun, *tokens]
+            row_N[: len(found)] = found
+        return rows_KN

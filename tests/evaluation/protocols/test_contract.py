@@ -34,7 +34,7 @@ def _load(name: str) -> Protocol[Any]:
 
 HALVES = ({Train, Test}, {inputs.TrainItems, inputs.TestItems})
 PROBES = [n for n in NAMES if any(pair <= set(_load(n).inputs) for pair in HALVES)]
-NO_VECTORS = {inputs.Clusters, inputs.Nats, inputs.Trainable}
+NO_VECTORS = {inputs.Clusters, inputs.Nats, inputs.ChoiceNats, inputs.Trainable}
 OF_VECTORS = [n for n in NAMES if not NO_VECTORS & set(_load(n).inputs)]
 # Of one input of vectors alone there are no two dimensions.
 PAIRED = [n for n in OF_VECTORS if inputs.Vectors not in _load(n).inputs]
@@ -84,6 +84,10 @@ def given(name: str, *, spread: float) -> list[Any]:
     vectors = rng.normal(size=(50, DIMENSION))[label] + spread * rng.normal(size=(150, DIMENSION))
     vectors[:, 0] += 50 * spread
     length = rng.integers(20, 200, 150).astype(float)
+    # The right one of four choices is the cheapest, give or take.
+    answer, bytes_NK = rng.integers(0, 4, 150), rng.integers(5, 20, (150, 4)).astype(float)
+    wrong = np.arange(4) != answer[:, None]
+    costs_NK = bytes_NK * (0.5 + wrong) * np.exp(spread * rng.normal(size=wrong.shape) ** 2)
     made = {
         inputs.Train: blobs(200, spread=spread, seed=0), inputs.Test: test,
         inputs.Labelled: test, inputs.Classes: centres(),
@@ -91,6 +95,7 @@ def given(name: str, *, spread: float) -> list[Any]:
         inputs.Vectors: vectors, inputs.TestGroups: np.arange(150) % 4,
         inputs.Clusters: cluster, inputs.Labels: label,
         inputs.Nats: length * (0.5 + spread * rng.random(150)), inputs.Bytes: length,
+        inputs.ChoiceNats: costs_NK, inputs.ChoiceBytes: bytes_NK, inputs.Answers: answer,
         inputs.Trainable: encoder,
         inputs.TrainItems: items(blobs(200, spread=spread, seed=0)), inputs.TestItems: items(test),
     }  # fmt: skip

@@ -37,3 +37,16 @@ def test_the_bytes_need_no_training():
     tokens = codec.encode("é 東")
     assert (tokens >= codec.specials).sum() == len("é 東".encode())
     assert codec.vocabulary.decode(tokens[tokens >= codec.specials]) == "é 東"
+
+
+def test_continuations_stand_after_the_end_of_a_text_which_is_the_same_before_all() -> None:
+    codec = VocabularyCodec(Vocabulary.of_bytes(), 8)
+
+    def row(text: str) -> list[int]:
+        return [1, *codec.vocabulary.encode(text), *[0] * (7 - len(text))]
+
+    assert codec.continued("abc", ["d", "ef"]).tolist() == [row("abc"), row("abcd"), row("abcef")]
+    found = codec.continued("abcdefgh", ["i", "jkl"])
+    assert found.tolist() == [row("efgh"), row("efghi"), row("efghjkl")]
+    assert codec.continued("abc", ["defghijk"]).tolist() == [row(""), row("defghij")]
+    assert codec.continued("", ["a"]).tolist() == [row(""), row("a")]
