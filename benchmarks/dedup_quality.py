@@ -34,7 +34,10 @@ from PIL import Image
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from contracts import decode
+from contracts import (
+    _torchvision,  # noqa: F401 (before a peer imports torchvision)
+    decode,
+)
 from contracts.decode import square
 from contracts.errors import ConfigError
 from contracts.report import Metric
@@ -48,7 +51,6 @@ from curation.annotate.perceptual_hash import perceptual_hash
 from curation.annotate.semantic_clusters import semantic_clusters
 from curation.annotate.semantic_duplicates import semantic_duplicates
 from curation.select.random_sample import random_sample
-from embeddings import _torchvision  # noqa: F401 (before a peer imports torchvision)
 from embeddings.color_layout import ColorLayout
 from evaluation.features import Features
 from evaluation.interval import paired, verdict

@@ -47,7 +47,7 @@ def photographs(count: int, side_px: int) -> list[bytes]:
 
 def clip(device: torch.device, precision: str) -> OpenClip:
     """ViT-B-32 with random weights: speed does not depend on their values."""
-    from embeddings import _torchvision  # noqa: F401  # isort: skip
+    from contracts import _torchvision  # noqa: F401  # isort: skip
     import open_clip
     from safetensors.torch import save_file
 

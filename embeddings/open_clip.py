@@ -67,7 +67,7 @@ class OpenClip:
                 `.safetensors` file.
             precision: of the arithmetic; auto takes float16 on CUDA, float32 elsewhere.
         """
-        from embeddings import _torchvision  # noqa: F401  # isort: skip
+        from contracts import _torchvision  # noqa: F401  # isort: skip
         from open_clip import get_tokenizer
         from open_clip.transform import PreprocessCfg, image_transform_v2
 

@@ -104,6 +104,28 @@ class TokenEncoder(Encoder, Protocol):
         ...
 
 
+class PyramidEncoder(Encoder, Protocol):
+    """An encoder that shows the outputs of its stages, as convolutional networks do.
+
+    Attributes:
+        widths: channels of each stage, the finest first.
+        strides: pixels along a side of a place of each stage.
+    """
+
+    widths: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def stages(self, x: Tensor, keep: Tensor | None = None) -> list[Tensor]:
+        """Return (B, widths[i], H / strides[i], W / strides[i]) for each stage, the finest first.
+
+        Args:
+            x: items of the batch.
+            keep: bool, (B, *the last grid): the places that are shown; the others are zero in every
+                stage, and in no norm.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the batch beyond those that encoders read; the recipe binds it to an expression.

@@ -256,7 +256,8 @@ def train(
                 log(before + 1, {**means, "lr": step.rate})
         taken.clear()
 
-    with _threads(int(numerics["threads"])):
+    cuda = [torch.device(device)] if kind == "cuda" else []
+    with _threads(int(numerics["threads"])), torch.random.fork_rng(cuda):
         while done < steps:
             batch = next(batches, None)
             if batch is None:
@@ -386,10 +387,12 @@ def _stepped(
 
     with autocast():
         if parts == 1:
+            _seed_torch(moments[0])
             add(objective.take_step(here, moments[0], update))
             return scalars
     divided = {column: values.tensor_split(parts) for column, values in here.items()}
     for part, moment in enumerate(moments):
+        _seed_torch(moment)
         with autocast():
             outputs = objective({column: of[part] for column, of in divided.items()}, moment)
         update.backward(outputs["loss"])
@@ -403,6 +406,11 @@ def _moved(values: Tensor, device: str) -> Tensor:
     if torch.device(device).type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
+
+
+def _seed_torch(moment: Moment) -> None:
+    """Seed torch's own generators for a step: dropout in torch and timm takes no other."""
+    torch.manual_seed(moment.rng.initial_seed() ^ moment.rank)
 
 
 def _of_all(rows: Tensor, parts: int) -> Tensor:

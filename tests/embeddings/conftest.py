@@ -62,7 +62,7 @@ def save_clip() -> Callable[..., Path]:
     def save(path: Path, *, seed: int = 0) -> Path:
         import torch
 
-        from embeddings import _torchvision  # noqa: F401  # isort: skip
+        from contracts import _torchvision  # noqa: F401  # isort: skip
         from open_clip.model import CLIP
         from safetensors.torch import save_file
 

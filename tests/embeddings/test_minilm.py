@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from embeddings import _torchvision  # noqa: F401
+from contracts import _torchvision  # noqa: F401
 from embeddings.minilm import MiniLM
 
 SENTENCE = "the brown dog [SEP] runs über 東京 unbelievably fast, isn't it? 🙂"

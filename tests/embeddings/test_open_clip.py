@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 import torch
 
-from contracts import decode
+from contracts import (
+    _torchvision,  # noqa: F401
+    decode,
+)
 from contracts.errors import ConfigError
-from embeddings import _torchvision  # noqa: F401
 from embeddings.open_clip import OpenClip
 
 SaveClip = Callable[..., Path]

@@ -18,8 +18,13 @@ SMALL = {
     "text_transformer": {"width": 16, "depth": 1, "heads": 2, "max_tokens": 16},
     "spectrogram_transformer": {"width": 16, "depth": 2, "heads": 2, "mels": 24, "frames": 32},
     "vector": {"of": "notes.vector", "dim": 8},
+    "resnet": {"width": 4},
+    "timm": {"model": "test_efficientnet"},
     "pretrained_distillation": {"classes": 8},
+    "spark": {"decoder_width": 32},
 }
+# The first of the deep networks is tried where nothing shallow fits, which stands for them.
+DEEP = ("resnet", "timm")
 DIM = 8
 TEXTS = ["a red square", "two blue circles", "no", "灰色の猫"]
 
@@ -33,7 +38,9 @@ def fitting(objective: str, role: str | None = None) -> list[str]:
     """Return the encoders of the folder that fit a role, the first where none is named."""
     asked = roles_of(load("pretraining.objectives", objective))
     role = role or next(iter(asked))
-    return [n for n in names("pretraining.encoders") if asked[role].misfit(encoder(n)) is None]
+    shallow = [n for n in names("pretraining.encoders") if n not in DEEP]
+    found = [n for n in shallow if asked[role].misfit(encoder(n)) is None]
+    return found or [n for n in DEEP if asked[role].misfit(encoder(n)) is None][:1]
 
 
 def made(

@@ -25,9 +25,10 @@ WAITING = {
 COUNTED = {
     "mlm": {"index", "index_put"},
     "electra": {"index", "index_put", "index_put_"},
+    "spark": {"nonzero"},
 }
-"""These take the hidden tokens out of all, whose number the device alone knows: to compute the
-logits of all tokens would cost more than to wait."""
+"""These take tokens or places out of all, whose number the device alone knows: to compute the
+logits of all tokens would cost more than to wait. `spark` waits once for each size of a grid."""
 
 
 class Waits(TorchDispatchMode):

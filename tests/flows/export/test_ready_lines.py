@@ -30,7 +30,7 @@ EXPORT = "[export]\nshard_records = 4\n"
 # Runs lines and prints the records that each gives: its key, picture and text.
 _RUN = """
 import functools, hashlib, io, json, logging, shlex, sys
-import embeddings._torchvision
+import contracts._torchvision
 import datasets, numpy, webdataset
 import open_clip_train.data as data
 from open_clip_train.params import parse_args

@@ -43,7 +43,7 @@ def test_the_loss_is_that_of_a_double_loop_and_ignores_lengths_and_order():
 
 
 def test_loss_and_gradients_are_those_of_open_clip():
-    from embeddings import _torchvision  # noqa: F401  # isort: skip
+    from contracts import _torchvision  # noqa: F401  # isort: skip
     from open_clip.loss import SigLipLoss
 
     def theirs(image, text, scale, bias):
