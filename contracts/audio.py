@@ -123,6 +123,18 @@ def samples(data: bytes, most_seconds: float | None = None) -> Samples:
     return Samples(np.concatenate(blocks)[:most], header.rate)
 
 
+def decoded(data: bytes) -> bytes:
+    """Return channels, rate and the samples of every channel as bytes.
+
+    Raises:
+        Undecodable: with the reason, under the default limits.
+        ConfigError: soundfile is not installed.
+    """
+    header = _header(data, _LIMITS)
+    shape = f"{header.channels}x{header.rate}\n".encode()
+    return shape + b"".join(block.tobytes() for block in _blocks(data, header))
+
+
 def suffix(data: bytes) -> str:
     """Return wav or flac: what a shard calls the clip, by its first bytes.
 

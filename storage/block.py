@@ -114,7 +114,7 @@ def blocks(source: Source, units: Iterable[Unit]) -> Iterator[tuple[Block, list[
             found.append(item)
             count += 1
             if isinstance(item, Record):
-                size += len(item.image or item.audio or b"") + len(item.text or "")
+                size += len(item.payload[1] if item.payload else b"") + len(item.text or "")
             if len(found) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
                 yield _block(found), [*spans, Span(unit, first, count, False)]
                 first, count = first + count, 0

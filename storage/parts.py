@@ -51,9 +51,13 @@ RECORD: dict[str, Any] = {
     "position": pl.Int64,
     "width": pl.UInt32,
     "height": pl.UInt32,
+    "depth": pl.UInt32,
     "duration_s": pl.Float64,
     "sample_rate": pl.UInt32,
     "channels": pl.UInt32,
+    "spacing_x_mm": pl.Float64,
+    "spacing_y_mm": pl.Float64,
+    "spacing_z_mm": pl.Float64,
     "licence": pl.String,
     "normalised": pl.List(pl.String),
 }

@@ -48,13 +48,13 @@ def plain(columns: Columns, table: Table) -> Plain | None:
 
     Plain is a text that `clean_text` leaves as it is, an id that is a text or a whole number, a
     series and a licence that are texts, a position that is a whole number of 64 bits, and no
-    column of an image or of audio.
+    column of a payload.
 
     Returns:
         None where no row is plain.
     """
     roles = roles_of(columns, tuple(table.columns))
-    if roles.text is None or (roles.image or roles.audio or columns.image or columns.audio):
+    if roles.text is None or roles.payload is not None:
         return None
     doubtful: set[int] = set()
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from contracts.errors import ConfigError, Problem, nearest
+from contracts.payload import KINDS
 from contracts.uid import digest_of
 from storage.source import (
     CAPTION_BYTES,
@@ -39,6 +40,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "text": ("text", "TEXT", "caption", "CAPTION", "txt", "alt"),
     "image": ("image", "jpg", "jpeg", "png", "webp", "img", "image_bytes", "images"),
     "audio": ("audio", "wav", "flac"),
+    "volume": ("volume", "nifti", "nii", "nii.gz"),
     "licence": ("licence", "license", "LICENSE"),
 }
 META_ALIASES: Mapping[str, str] = {
@@ -76,12 +78,12 @@ def suffix_notes(name: str, head: bytes) -> tuple[str, ...]:
 class Roles:
     """Which column of a table plays which role; `meta` maps the other columns to their names.
 
-    Of `image` and `audio` one at most has a column.
+    Attributes:
+        payload: its kind and its column, which a named one is even where the table lacks it.
     """
 
     text: str | None
-    image: str | None
-    audio: str | None
+    payload: tuple[str, str] | None
     licence: str | None
     meta: Mapping[str, str]
 
@@ -106,10 +108,10 @@ def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
         return next((name for name in known if name in present), None)
 
     text = role(columns.text, "text")
-    image = role(columns.image, "image") if columns.audio is None else None
-    audio = role(columns.audio, "audio") if image is None and columns.image is None else None
+    found = ((kind, role(None, kind)) for kind in KINDS)
+    payload = columns.payload or next(((k, name) for k, name in found if name is not None), None)
     licence = role(None, "licence")
-    taken = {text, image, audio, licence, columns.id, columns.series, columns.position}
+    taken = {text, payload and payload[1], licence, columns.id, columns.series, columns.position}
     meta: dict[str, str] = {}
     used: set[str] = set()
     numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
@@ -120,7 +122,7 @@ def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
         numbered = (f"{own}_{n}" for n in numbers[own])
         meta[name] = next(n for n in itertools.chain((wanted, own), numbered) if n not in used)
         used.add(meta[name])
-    return Roles(text, image, audio, licence, {name: meta[name] for name in names if name in meta})
+    return Roles(text, payload, licence, {name: meta[name] for name in names if name in meta})
 
 
 _MANY = 100
@@ -195,31 +197,33 @@ def record_of(
 
     An image is bytes, `{"bytes", "path"}` as Hugging Face writes it, a list of one of these, or
     base64, bare or as a data URI; audio likewise, but no list, where there is no column of an
-    image. A path or a URL is never opened: it stays in meta. Several texts
-    in a list go to `texts`, and the first is the text. Values of meta become null, boolean, int,
-    float, str, date, naive datetime in UTC, or lists and dicts of what JSON holds: a decimal
-    becomes a float, without digits after the point an int; a duration seconds; bytes the text
-    that they are, or they are dropped with the note BINARY_DROPPED. An id or a series that is a
-    float is the whole number that it stands for; other floats are no ids.
+    image, and a volume where there is none of either. A path or a URL is never opened: it stays in
+    meta. Several texts in a list go to `texts`, and the first is the text. Values of meta become
+    null, boolean, int, float, str, date, naive datetime in UTC, or lists and dicts of what JSON
+    holds: a decimal becomes a float, without digits after the point an int; a duration seconds;
+    bytes the text that they are, or they are dropped with the note BINARY_DROPPED. An id or a
+    series that is a float is the whole number that it stands for; other floats are no ids.
 
     Returns:
-        Rejected NO_ID, NO_IMAGE, MANY_IMAGES, NOT_AN_IMAGE, NO_AUDIO, NOT_AUDIO, CAPTION_EMPTY (a
-        row of text alone), CAPTION_TOO_LONG, CAPTION_NOT_UTF8, SCHEMA_MISMATCH, or VALUE_RANGE (a
-        decimal of more digits than a double holds).
+        Rejected NO_ID, NO_IMAGE, MANY_IMAGES, NOT_AN_IMAGE, NO_AUDIO, NOT_AUDIO, NO_VOLUME,
+        NOT_A_VOLUME, CAPTION_EMPTY (a row of text alone), CAPTION_TOO_LONG, CAPTION_NOT_UTF8,
+        SCHEMA_MISMATCH, or VALUE_RANGE (a decimal of more digits than a double holds).
     """
     roles = roles_of(columns, tuple(row))
     known: str | None = source_id
-    image: bytes | None = None
-    audio: bytes | None = None
+    kind, column = roles.payload or ("", "")
+    payload: bytes | None = None
     try:
         if columns.id is not None:
             known = None
             known = source_id = _id_of(row.get(columns.id))
         meta_of = dict(roles.meta)
-        image, of_image = _payload_of("image", columns.image, roles.image, row, meta_of)
-        audio, of_audio = _payload_of("audio", columns.audio, roles.audio, row, meta_of)
-        notes += of_image + of_audio
-        payload = image if audio is None else audio
+        if kind:
+            payload, path = _payload_of(kind, column, row, named=columns.payload is not None)
+            if payload is None:
+                meta_of[column] = _snake(column)
+            else:
+                notes += suffix_notes(path, payload[:16])
         raw_text = None if roles.text is None else row[roles.text]
         limit = TEXT_BYTES if payload is None else CAPTION_BYTES
         text, texts, mended = _texts_of(raw_text, limit)
@@ -236,7 +240,6 @@ def record_of(
         return Record(
             source_id,
             where,
-            image=image,
             text=text,
             texts=texts,
             series=None if series is None else str(_label(plain_value(series, dropped))),
@@ -245,10 +248,9 @@ def record_of(
             location=location,
             meta=meta,
             notes=(*notes, *mended, *dropped[:1]),
-            audio=audio,
+            **({} if payload is None else {kind: payload}),
         )
     except Refused as bad:
-        payload = image if audio is None else audio
         digest = None if payload is None else digest_of(payload)
         return Rejected(where, bad.code, bad.detail, known, digest)
 
@@ -293,30 +295,24 @@ def _position_of(value: Any) -> int | None:
 
 
 def _payload_of(
-    kind: str, named: str | None, role: str | None, row: Mapping[str, Any], meta_of: dict[str, str]
-) -> tuple[bytes | None, tuple[str, ...]]:
-    """Return a row's payload of a kind and what is noted of it.
+    kind: str, column: str, row: Mapping[str, Any], *, named: bool
+) -> tuple[bytes | None, str]:
+    """Return a row's payload and the path beside it; None for what is something else.
 
     Args:
-        kind: `image` or `audio`.
-        named: the column that the user named for it.
-        role: the column that it is in.
+        kind: of the payload.
+        column: that it is in.
         row: the row.
-        meta_of: the columns of meta by name; one that holds no payload and was not named joins.
+        named: whether the user named the column.
     """
     missing, other, of = _PAYLOADS[kind]
-    if role is None:
-        if named is not None:
-            raise Refused(missing, f"there is no {named!r}")
-        return None, ()
-    data, path = of(row[role])
-    if data is not None:
-        return data, suffix_notes(path, data[:16])
-    if named is not None:
-        code = missing if row[role] is None else other
-        raise Refused(code, f"{role} is {type(row[role]).__name__}, no encoded {kind}")
-    meta_of[role] = _snake(role)
-    return None, ()
+    if column not in row:
+        raise Refused(missing, f"there is no {column!r}")
+    data, path = of(row[column])
+    if data is None and named:
+        code = missing if row[column] is None else other
+        raise Refused(code, f"{column} is {type(row[column]).__name__}, no encoded {kind}")
+    return data, path
 
 
 def _image_of(value: Any) -> tuple[bytes | None, str]:
@@ -335,13 +331,14 @@ def _image_of(value: Any) -> tuple[bytes | None, str]:
     return (value if isinstance(value, bytes) else None), path
 
 
-def _audio_of(value: Any) -> tuple[bytes | None, str]:
-    """Return the audio in a value and the path beside it; None for what is something else."""
+def _bytes_of(value: Any, kind: str) -> tuple[bytes | None, str]:
+    """Return the audio or volume in a value, and the path beside it; None for something else."""
     path = ""
     if isinstance(value, dict) and "bytes" in value:
         path, value = value.get("path") or "", value["bytes"]
         if value is None:
-            raise Refused("NO_AUDIO", f"a path alone: {path}" if path else "the audio is null")
+            found = f"a path alone: {path}" if path else f"the {kind} is null"
+            raise Refused(f"NO_{kind.upper()}", found)
     if isinstance(value, str):
         value = _from_base64(value)
     return (value if isinstance(value, bytes) else None), path
@@ -349,7 +346,8 @@ def _audio_of(value: Any) -> tuple[bytes | None, str]:
 
 _PAYLOADS: Mapping[str, tuple[str, str, Callable[[Any], tuple[bytes | None, str]]]] = {
     "image": ("NO_IMAGE", "NOT_AN_IMAGE", _image_of),
-    "audio": ("NO_AUDIO", "NOT_AUDIO", _audio_of),
+    "audio": ("NO_AUDIO", "NOT_AUDIO", partial(_bytes_of, kind="audio")),
+    "volume": ("NO_VOLUME", "NOT_A_VOLUME", partial(_bytes_of, kind="volume")),
 }
 
 

@@ -30,6 +30,7 @@ IMAGE_LIKE_SUFFIXES = IMAGE_SUFFIXES | {
     ".svg", ".svgz", ".tga", ".wdp", ".xcf",
 }  # fmt: skip
 AUDIO_SUFFIXES = KINDS["audio"].suffixes
+VOLUME_SUFFIXES = KINDS["volume"].suffixes
 AUDIO_LIKE_SUFFIXES = AUDIO_SUFFIXES | {
     ".aac", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".m4a", ".mka", ".mp3",
     ".oga", ".ogg", ".opus", ".wma", ".wv",
@@ -52,10 +53,10 @@ class Columns:
     """Which columns of a source are what; None takes the first known alias that is present.
 
     Attributes:
-        slices: of volumes: each axial slice is a record.
+        slices: of volumes: each axial slice is a record, not the volume.
 
     Raises:
-        ConfigError: both `image` and `audio` are named.
+        ConfigError: several of `image`, `audio` and `volume` are named.
     """
 
     id: str | None = None
@@ -65,14 +66,29 @@ class Columns:
     position: str | None = None
     slices: bool = False
     audio: str | None = None
+    volume: str | None = None
 
     def __post_init__(self) -> None:
-        if self.image is not None and self.audio is not None:
-            raise ConfigError("source.audio: a record has one payload: name image or audio.")
+        named = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(named) > 1:
+            raise ConfigError(
+                f"source.{named[1]}: a record has one payload: name {' or '.join(named)}."
+            )
+
+    @property
+    def payload(self) -> tuple[str, str] | None:
+        """Kind and column of the payload, where one is named."""
+        named = ((kind, getattr(self, kind)) for kind in KINDS)
+        return next((pair for pair in named if pair[1] is not None), None)
 
     def naming(self, kind: str, column: str) -> Columns:
-        """Return these, but that a column is the image, or the audio."""
-        return replace(self, audio=column) if kind == "audio" else replace(self, image=column)
+        """Return these with a column as the payload, of a kind.
+
+        Raises:
+            ConfigError: one of another kind is named already.
+        """
+        named: dict[str, Any] = {kind: column}
+        return replace(self, **named)
 
 
 @dataclass(frozen=True)
@@ -147,13 +163,13 @@ class Record:
     meta: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     audio: bytes | None = None
+    volume: bytes | None = None
 
     @property
     def payload(self) -> tuple[str, bytes] | None:
         """Kind and encoded bytes of its payload, None where it is a text alone."""
-        if self.image is not None:
-            return "image", self.image
-        return None if self.audio is None else ("audio", self.audio)
+        held = ((kind, getattr(self, kind)) for kind in KINDS)
+        return next((pair for pair in held if pair[1] is not None), None)
 
 
 @dataclass(frozen=True)
@@ -489,7 +505,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "parquet": (".parquet",),
     "json_lines": (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst"),
     "csv_text": (".csv", ".tsv", ".csv.gz", ".csv.zst", ".tsv.gz", ".tsv.zst"),
-    "volumes": (".nii", ".nii.gz", ".dcm"),
+    "volumes": (*sorted(VOLUME_SUFFIXES), ".dcm"),
 }
 # What also lies beside sources of other kinds: it decides where nothing else is seen.
 WEAK_SUFFIXES: Mapping[str, tuple[str, ...]] = {

@@ -65,6 +65,7 @@ def ingest(
     text: str | None = None,
     image: str | None = None,
     audio: str | None = None,
+    volume: str | None = None,
     series: str | None = None,
     position: str | None = None,
     slices: bool = False,
@@ -80,7 +81,7 @@ def ingest(
     spec = ingesting.SourceSpec(
         found,
         source or found.name,
-        sources.Columns(id, text, image, series, position, slices, audio),
+        sources.Columns(id, text, image, series, position, slices, audio, volume),
         payload,
         update=update,
         rehash=rehash,

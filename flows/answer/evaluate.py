@@ -489,7 +489,7 @@ def _groups(rows: pl.DataFrame, keys: Sequence[str]) -> pl.Series:
     return rows.select("uid").join(groups, on="uid", how="left", maintain_order="left")["group"]
 
 
-_ONE = {"image": "an image", "audio": "audio", "text": "a text"}
+_ONE = {"image": "an image", "audio": "audio", "volume": "a volume", "text": "a text"}
 
 
 def usable(

@@ -70,7 +70,7 @@ _OF_SOURCE = {
     "--settle": "settle = 60",
     **{
         f"--{key}": f'{key} = "<column>"'
-        for key in ("id", "text", "image", "audio", "series", "position")
+        for key in ("id", "text", "image", "audio", "volume", "series", "position")
     },
 }
 
@@ -108,11 +108,13 @@ def init(
         seen, noun = (found["images"], "a picture")
         if found["audio"]:
             seen, noun = found["audio"], "sound"
+        elif found["volumes"]:
+            seen, noun = found["volumes"], "a volume"
         out(
             f"{found['source']}: {found['kind']}; of {found['looked_at']} records looked at "
             f"{seen} have {noun}, {found['texts']} a text"
         )
-        if not (found["images"] or found["audio"] or found["texts"]):
+        if not (seen or found["texts"]):
             out(
                 f'  no column is known as one: name it in [[source]] of {target}, text = "<column>"'
             )
@@ -130,6 +132,7 @@ def ingest(
     text: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     image: Annotated[str | None, typer.Option(help="Column of the image.")] = None,
     audio: Annotated[str | None, typer.Option(help="Column of the sound.")] = None,
+    volume: Annotated[str | None, typer.Option(help="Column of the volume.")] = None,
     series: Annotated[str | None, typer.Option(help="Column of the series.")] = None,
     position: Annotated[str | None, typer.Option(help="Column of the place in a series.")] = None,
     slices: Annotated[bool, typer.Option(help="Volumes: each axial slice is a record.")] = False,
@@ -162,7 +165,7 @@ def ingest(
     with opened.lease():
         for path in paths:
             found = sources.find(path, follow_links, allow_missing=allow_missing)
-            columns = sources.Columns(id, text, image, series, position, slices, audio)
+            columns = sources.Columns(id, text, image, series, position, slices, audio, volume)
             spec = SourceSpec(
                 found, source or found.name, columns, payload,
                 update=update, rehash=rehash, settle_s=settle,

@@ -32,7 +32,8 @@ from storage.store import canonical, key_of
 
 # meta fields and pool columns that every json member carries where the pool has them.
 JSON_COLUMNS = (
-    "source", "source_id", "width", "height", "duration_s", "sample_rate", "channels", "licence",
+    "source", "source_id", "width", "height", "depth", "duration_s", "sample_rate", "channels",
+    "spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "licence",
 )  # fmt: skip
 
 # Rows of a part, and bytes of a shard, that are Python objects at a time.

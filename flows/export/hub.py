@@ -28,8 +28,8 @@ def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str, *, has_car
     """
     members = sorted({member for tar in tars for member in tar.members} - {"json", "txt"})
     columns: list[dict[str, Any]] = [{"name": n, "dtype": "string"} for n in ("__key__", "__url__")]
-    # Of audio it would ask for torchcodec already when it reads the tars.
-    types_of = {"image": "image", "audio": "binary"}
+    # Of audio it would ask for torchcodec already when it reads the tars, of volumes for nibabel.
+    types_of = {"image": "image", "audio": "binary", "volume": "binary"}
     columns += [{"name": name, "dtype": types_of[str(kind_of(name))]} for name in members]
     if any("txt" in tar.members for tar in tars):
         columns.append({"name": "txt", "dtype": "string"})

@@ -43,6 +43,10 @@ def ready_lines(exported: Exported, draws: int, kind: str | None) -> list[str]:
             "# datasets gives the clips of tars as bytes, and decodes those of Parquet by "
             "torchcodec: pip install 'datasets[audio]'."
         )
+    if kind == "volume":
+        lines.append(
+            "# datasets gives volumes as bytes: nibabel.Nifti1Image.from_bytes reads them."
+        )
     if tars:
         # By the README beside them, which names every column.
         lines.append(f"datasets.load_dataset({folder!r})")

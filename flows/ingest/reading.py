@@ -190,7 +190,7 @@ class _Singles:
             self._reject(place, found, looked.code, looked.detail, digest)
             return
         if digest is None:
-            self._reject(place, found, "NO_CONTENT", "neither an image nor a text", None)
+            self._reject(place, found, "NO_CONTENT", "neither a payload nor a text", None)
             return
         location = None if self._copy else found.location
         row: dict[str, Any] = {

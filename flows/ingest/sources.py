@@ -72,6 +72,7 @@ def source_spec(
         position=section.position,
         slices=section.slices,
         audio=section.audio,
+        volume=section.volume,
     )
     name = section.name or found.name
     return SourceSpec(found, name, columns, section.payload, settle_s=section.settle)

@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from contracts import encode
 from contracts.uid import hex_uid, uniform
+from flows.look.preview import preview
 from flows.look.views import RunView
 from flows.recipe.expressions import Expression
 from storage import tables
@@ -46,7 +46,7 @@ class Card:
 
     Attributes:
         source: source name and source id.
-        picture: a JPEG in base64.
+        picture: a JPEG in base64, see `flows.look.preview`.
         values: the columns that its rule looked at.
         note: why it is here.
         twin: the record that was kept in its place.
@@ -133,9 +133,10 @@ class _Gallery:
 
 def _pictures(run: RunView, uids: Collection[int]) -> dict[int, str]:
     """Return small JPEGs in base64, by uid."""
+    found = run.pool.payloads(sorted(uids))
     return {
-        uid: base64.b64encode(encode.jpeg(data, max_side_px=THUMBNAIL_PX, quality=85)).decode()
-        for uid, data in run.pool.images(sorted(uids)).iter_rows()
+        uid: base64.b64encode(preview(found.columns[1], data, side_px=THUMBNAIL_PX)).decode()
+        for uid, data in found.iter_rows()
         if data is not None
     }
 

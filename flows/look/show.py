@@ -1,4 +1,4 @@
-"""Pictures and captions of records in a notebook."""
+"""Records in a notebook, each with a picture of its payload and its text."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ SIDE_PX = 160
 class Gallery:
     """Records as a grid of pictures; text where there is none. Every value is escaped."""
 
-    def __init__(self, rows: pl.DataFrame, images: dict[int, bytes]) -> None:
-        self._rows, self._images = rows, images
+    def __init__(self, rows: pl.DataFrame, payloads: pl.DataFrame) -> None:
+        self._rows, self._kind = rows, payloads.columns[1]
+        self._payloads: dict[int, bytes] = dict(payloads.iter_rows())
 
     def _repr_html_(self) -> str:
         cells = [self._cell(row) for row in self._rows.iter_rows(named=True)]
@@ -38,11 +39,11 @@ class Gallery:
 
     def _cell(self, row: dict[str, Any]) -> str:
         picture = ""
-        data = self._images.get(row["uid"])
+        data = self._payloads.get(row["uid"])
         if data is not None:
-            from contracts import encode
+            from flows.look.preview import preview
 
-            small = base64.b64encode(encode.jpeg(data, max_side_px=SIDE_PX)).decode()
+            small = base64.b64encode(preview(self._kind, data, side_px=SIDE_PX)).decode()
             picture = f'<img src="data:image/jpeg;base64,{small}"><br>'
         text = html.escape(str(row.get("text") or "")[:200])
         return f"{picture}<bdi>{text}</bdi><br><code>{hex_uid(row['uid'])}</code>"
@@ -64,15 +65,14 @@ def show(records: Any, n: int = 24) -> Gallery:
     """
     rows = records.lazy().head(n).collect()
     if not rows.height:
-        return Gallery(rows, {})
+        return Gallery(rows, pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary}))
     uids = rows["uid"].to_list()
     for pool in _open_pools():
         mine = pool.texts().filter(pl.col("uid").is_in(uids))
         if mine.height:
             if "text" not in rows.columns:
                 rows = rows.join(mine, on="uid", how="left", maintain_order="left")
-            found = pool.images(uids)
-            return Gallery(rows, dict(zip(found["uid"], found["image"], strict=True)))
+            return Gallery(rows, pool.payloads(uids))
     raise ConfigError("no pool of an open store has these records: winnow.open(STORE) first.")
 
 
@@ -97,7 +97,7 @@ def records_as_rows(
         quarantined: a reason code; what of it is out of the pool. The empty text: each code with
             its count and examples, and what no record was made of.
         n: how many.
-        images: a folder to write the records' pictures to, as JPEG, or their clips as they are.
+        images: a folder to write the records' pictures to, as JPEG, or other payloads as they are.
 
     Raises:
         ConfigError: nothing has the name, or the condition does not fit the columns.

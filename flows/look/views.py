@@ -147,19 +147,33 @@ class PoolView:
         return self.reader.frame(["text"])
 
     def images(self, uids: Sequence[int | str]) -> pl.DataFrame:
-        """Return `uid` and `image` (encoded bytes) of some records, in pool order.
+        """Return `payloads` of a pool of images, or of one of texts, which has none.
 
-        The image is null where there is none, or where the file that it refers to is gone.
+        Raises:
+            ConfigError: the pool's payloads are of another kind.
+        """
+        kind = self._pool.kind or "image"
+        if kind != "image":
+            raise ConfigError(
+                f"pool {self.name!r} has {kind} and no images: payloads(uids) gives it."
+            )
+        return self.payloads(uids)
+
+    def payloads(self, uids: Sequence[int | str]) -> pl.DataFrame:
+        """Return `uid` and the encoded bytes of some records, in pool order.
+
+        They are called by their kind: `image`, which a pool of texts has too but no row of it,
+        `audio` or `volume`; null where there is none, or where the file that one refers to is gone.
 
         Args:
             uids: as integers or as 16 hexadecimal digits.
         """
-        kind = pl.String if any(isinstance(uid, str) for uid in uids) else pl.UInt64
-        named = parse_uids(pl.Series(list(uids), dtype=kind))
-        frames = [pl.DataFrame(schema={"uid": pl.UInt64, "image": pl.Binary})]
-        frames += [
-            g.select("uid", "image") for g in self.reader.pictures(named.drop_nulls(), gone="null")
-        ]
+        dtype = pl.String if any(isinstance(uid, str) for uid in uids) else pl.UInt64
+        named = parse_uids(pl.Series(list(uids), dtype=dtype)).drop_nulls()
+        kind = self._pool.kind or "image"
+        frames = [pl.DataFrame(schema={"uid": pl.UInt64, kind: pl.Binary})]
+        for group in self.reader.payloads(named, gone="null"):
+            frames.append(group.select("uid", pl.col("payload").alias(kind)))
         return pl.concat(frames)
 
     def quarantine(self) -> pl.DataFrame:

@@ -18,6 +18,7 @@ import polars as pl
 
 from contracts.errors import ConfigError, Problem, nearest
 from contracts.params import names_of, parse
+from contracts.payload import KINDS
 from flows.recipe import sections
 from flows.recipe.sections import HoldoutSection, Problems, Recipe
 from storage import tables
@@ -184,11 +185,10 @@ def _predicting(
     section: Mapping[str, Any], where: str, recipe: Recipe, store: Store, weights: Weights
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """Return a section of predictions with what was found, and the run that trained them."""
-    legal = ("step", "weights", "only", "image", "text", "audio", "path", "run", "allow", "reads",
-             "writes")  # fmt: skip
-    unknown = [key for key in section if key not in legal]
+    own = ("step", "weights", "only", "text", *KINDS)
+    unknown = [k for k in section if k not in (*own, "path", "run", "allow", "reads", "writes")]
     if unknown:
-        raise _refused(f"{where}.{unknown[0]}", f"unknown key.{nearest(unknown[0], legal[:6])}")
+        raise _refused(f"{where}.{unknown[0]}", f"unknown key.{nearest(unknown[0], own)}")
     if "weights" not in section:
         raise _refused(f"{where}.weights", 'is required, such as "recipe:boot.toml".')
     found, trained = _weights(section["weights"], f"{where}.weights", recipe, store)
@@ -214,7 +214,7 @@ def _found(
     section: Mapping[str, Any], where: str, recipe: Recipe, store: Store, weights: Weights
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """Return the section with what was found, and the run that trained the encoder."""
-    legal = (*OWN, "only", "tower", "image", "text")
+    legal = (*OWN, "only", "tower", "text", *KINDS)
     unknown = [key for key in section if key not in legal]
     if unknown:
         raise _refused(f"{where}.{unknown[0]}", f"unknown key.{nearest(unknown[0], legal)}")

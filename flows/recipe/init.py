@@ -56,6 +56,7 @@ class Look:
     rejected: dict[str, int]
     images: int
     audio: int
+    volumes: int
     texts: int
     meta: dict[str, str]
     passed_over: list[tuple[str, str, int, list[str]]]
@@ -113,7 +114,8 @@ def look(path: str) -> Look:
     return Look(
         path, found, kind, len(records), dict(rejected),
         sum(r.image is not None for r in records), sum(r.audio is not None for r in records),
-        sum(bool(r.text) for r in records), meta, passed_over.rows(),
+        sum(r.volume is not None for r in records), sum(bool(r.text) for r in records),
+        meta, passed_over.rows(),
         _alike(records, in_series=kind == "volumes"),
     )  # fmt: skip
 
@@ -182,6 +184,7 @@ def suggested(looks: Sequence[Look]) -> str:
     """Return rules for what was found, each with a line of why."""
     images = any(one.images for one in looks)
     audio = any(one.audio for one in looks)
+    whole = any(one.volumes for one in looks)
     pairs = any(one.pairs for one in looks)
     volumes = [one for one in looks if one.kind == "volumes"]
     rules = []
@@ -191,12 +194,14 @@ def suggested(looks: Sequence[Look]) -> str:
         rules.append((_series if volumes else _near_pictures)(alike))
     elif audio:
         rules.append(_SAME_AUDIO)
+    elif whole:
+        rules.append(_SAME_VOLUMES)
     else:
         rules.append(_SAME_TEXTS)
         rules.append(_NEAR_TEXTS)
     if pairs:
         rules.append(_CAPTIONS)
-    formats = '["webdataset"]' if images or audio else '["parquet"]'
+    formats = '["webdataset"]' if images or audio or whole else '["parquet"]'
     rules.append(_EXPORT.format(formats=formats))
     rules.append(_EVALUATION if pairs else "")
     return "".join(rules)
@@ -264,8 +269,10 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
         if one.kind == "volumes":
             section["slices"] = True
         text += dumps({"source": [section]})
+        if one.kind == "volumes":
+            text += "# Without slices each volume is one record.\n"
         texts = sorted(column for column, kind in one.meta.items() if kind == "str")
-        if not (one.images or one.audio or one.texts) and texts:
+        if not (one.images or one.audio or one.volumes or one.texts) and texts:
             text += f'# text = "{texts[0]}"   # the column of the text, of {", ".join(texts)}\n'
         named = next((c for c in ("id", "uid", "key", "sample_id") if c in one.meta), None)
         if named is not None:
@@ -277,7 +284,9 @@ def _head(name: str, looks: Sequence[Look], target: Path) -> str:
 
 def _sentence(one: Look) -> str:
     parts = [f"{one.path} ({one.kind}"]
-    seen, noun = (one.audio, "sound") if one.audio else (one.images, "a picture")
+    seen, noun = one.images, "a picture"
+    if one.audio or one.volumes:
+        seen, noun = (one.audio, "sound") if one.audio else (one.volumes, "a volume")
     parts.append(f", {seen} of {one.records} looked at have {noun}")
     parts.append(f", {one.texts} a text")
     if one.meta:
@@ -293,6 +302,7 @@ def _described(one: Look) -> dict[str, Any]:
         "looked_at": one.records,
         "images": one.images,
         "audio": one.audio,
+        "volumes": one.volumes,
         "texts": one.texts,
         "meta": one.meta,
         "rejected": one.rejected,
@@ -351,6 +361,27 @@ cluster = "same_bytes.cluster"
 # [[select]]
 # name = "long enough"
 # where = "duration_s >= 0.5"
+
+"""
+_SAME_VOLUMES = """\
+# Volumes that are equal voxel by voxel, whatever their files: keep one.
+[annotate.voxels]
+step = "content_hash"
+mode = "pixels"
+
+[annotate.same_voxels]
+step = "exact_clusters"
+digest = "voxels.digest"
+
+[[select]]
+name = "one of each volume"
+by = "one_per_cluster"
+cluster = "same_voxels.cluster"
+
+# More that needs no weights: width, height, depth, channels and spacing_z_mm are columns.
+# [[select]]
+# name = "enough slices"
+# where = "depth >= 16"
 
 """
 _SERIES = """\

@@ -32,11 +32,13 @@ class SourceSection:
         text: the column of the text; the first known name, such as `caption`, where not given.
         image: the column of the picture; the first known name where not given.
         audio: the column of the sound; the first known name where there is no picture.
+        volume: the column of the volume; the first known name where there is neither.
         series: the column whose equal values make a series, such as the frames of a video.
         position: the column of a record's place in its series, a whole number.
-        slices: of volumes, each axial slice is a record; they are read no other way.
-        payload: whether pictures and clips are copied into the store, or stay where they are and
-            are read there again.
+        slices: of NIfTI and DICOM, each axial slice is a record, a picture; else each volume is
+            one.
+        payload: whether payloads are copied into the store, or stay where they are and are read
+            there again.
         settle: files younger than so many seconds wait for the next run.
     """
 
@@ -46,6 +48,7 @@ class SourceSection:
     text: str | None = None
     image: str | None = None
     audio: str | None = None
+    volume: str | None = None
     series: str | None = None
     position: str | None = None
     slices: bool = False

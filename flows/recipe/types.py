@@ -65,12 +65,14 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
             attempt(node.gate, f"{node.table}.only", condition=True)
     if planned.recipe.holdout is not None and planned.recipe.holdout.where is not None:
         attempt(Expression(planned.recipe.holdout.where), "holdout.where", condition=True)
-    if payload == "audio":
+    if payload not in (None, "image"):
         export = planned.recipe.export
         if export is not None and (export.image != "keep" or export.max_side_px is not None):
-            problems.add("export.image", "the pool has audio, which leaves with the bytes it has.")
+            message = f"the pool has {payload}, which leaves with the bytes it has."
+            problems.add("export.image", message)
         if planned.recipe.canaries is not None:
-            problems.add("canaries", "are copies of pictures and texts, and the pool has audio.")
+            message = f"are copies of pictures and texts, and the pool has {payload}."
+            problems.add("canaries", message)
     problems.raise_any()
 
 

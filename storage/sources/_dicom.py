@@ -7,6 +7,7 @@ import math
 import re
 import struct
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from contracts.decode import Limits
 from contracts.errors import ConfigError
 from storage.source import Refused
+from storage.sources import _nifti
 from storage.sources._slices import Voxels
 
 # The only fields that are ever read: none says who the patient is.
@@ -141,6 +143,44 @@ def distance(slices: Sequence[Slice]) -> float | None:
     # Several slices may share a place: those of several echoes or times.
     places = sorted({_along(one, normal) for one in slices})
     return float(np.median(np.diff(places))) if len(places) > 1 else None
+
+
+def volume(slices: Sequence[Slice], voxels_NYX: Voxels, slope: float, intercept: float) -> bytes:
+    """Return the slices of a series, in order, as one packed NIfTI file.
+
+    Where each place holds as many slices, those of several echoes or times, these become channels
+    in their order. Slices that do not say how they lie are taken as axial.
+
+    Raises:
+        Refused: TOO_LARGE, a side is beyond NIfTI's; CORRUPT_DATA, places hold unlike numbers.
+        ConfigError: nibabel is not installed.
+    """
+    first, normal = slices[0], _normal(slices)
+    held = Counter(_along(one, normal) for one in slices)
+    channels = next(iter(held.values())) if normal is not None else 1
+    if normal is not None and set(held.values()) != {channels}:
+        raise Refused("CORRUPT_DATA", f"places of {sorted(set(held.values()))} slices each")
+    stacked_CZYX = voxels_NYX.reshape(-1, channels, *voxels_NYX.shape[1:]).swapaxes(0, 1)
+    steps = [first.meta.get(f"spacing_{axis}_mm") for axis in "xyz"]
+    steps[2] = distance(slices) or steps[2]
+    known = None not in steps
+    row, column = np.array(first.directions or (1, 0, 0, 0, 1, 0), dtype=float).reshape(2, 3)
+    affine = np.eye(4)
+    for axis, way in enumerate((row, column, np.cross(row, column))):
+        affine[:3, axis] = way * (steps[axis] or 1.0)
+    affine[:3, 3] = first.place or (0, 0, 0)
+    # DICOM's axes go left and to the back, those of NIfTI right and to the front.
+    affine[:2] *= -1
+    return _nifti.written(
+        stacked_CZYX, affine, slope, intercept, [s or 1.0 for s in steps], in_millimetres=known
+    )
+
+
+def uneven(slices: Sequence[Slice]) -> bool:
+    """Whether neighbouring places are not equally far apart, as where a slice is missing."""
+    normal = _normal(slices)
+    gaps = np.diff(sorted({_along(one, normal) for one in slices}))
+    return len(gaps) > 1 and float(gaps.max()) > 1.5 * float(np.median(gaps))
 
 
 def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from storage.rows import record_of, roles_of
 from storage.source import (
     AUDIO_SUFFIXES,
     IMAGE_SUFFIXES,
+    VOLUME_SUFFIXES,
     Columns,
     Location,
     Record,
@@ -18,6 +19,8 @@ from storage.source import (
     Rejected,
 )
 from storage.walk import Tree
+
+_SUFFIXES = {"image": IMAGE_SUFFIXES, "audio": AUDIO_SUFFIXES, "volume": VOLUME_SUFFIXES}
 
 # Base64 has no dot, and no picture fits into so few characters of it.
 _BASE64 = re.compile(r"data:|[A-Za-z0-9+/=\s]{64}")
@@ -36,22 +39,20 @@ def record_in(
 ) -> Record | Rejected:
     """Make a record of a row of a file in `folder`.
 
-    The column of the image, or of audio, holds base64, or a path below the folder: under a known
-    alias only what ends like the name of an image, or of audio, is a path.
+    The column of the payload holds base64, or a path below the folder: under a known alias only
+    what ends like the name of a payload of its kind is a path.
 
     Returns:
         Rejected as `record_of` says, or PATH_TRAVERSAL, SYMLINK, SPECIAL_FILE, SOURCE_GONE,
         UNREADABLE or TOO_LARGE for what a row names.
     """
     roles = roles_of(columns, tuple(row))
-    column, suffixes = roles.image, IMAGE_SUFFIXES
-    if column is None:
-        column, suffixes = roles.audio, AUDIO_SUFFIXES
+    kind, column = roles.payload or ("", "")
     path = None
-    if column is not None:
-        path = _path_in(row[column], None if column in (columns.image, columns.audio) else suffixes)
+    if column in row:
+        path = _path_in(row[column], _SUFFIXES[kind] if columns.payload is None else None)
     location = None
-    if column is not None and path is not None:
+    if path is not None:
         try:
             data = tree.read(_below(folder, path))
         except Refused as fault:
@@ -69,7 +70,7 @@ def _below(folder: Path, path: str) -> Path:
     return folder / path
 
 
-def _path_in(value: Any, suffixes: Container[str] | None) -> str | None:
+def _path_in(value: Any, suffixes: Collection[str] | None) -> str | None:
     """Return the path that a column of payload holds; None where it holds something else.
 
     Args:
@@ -82,4 +83,4 @@ def _path_in(value: Any, suffixes: Container[str] | None) -> str | None:
         value = value.get("path")
     if not isinstance(value, str) or not value or _BASE64.match(value) or _URL.match(value):
         return None
-    return value if suffixes is None or Path(value).suffix.lower() in suffixes else None
+    return value if suffixes is None or value.lower().endswith(tuple(suffixes)) else None

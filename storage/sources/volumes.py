@@ -1,8 +1,9 @@
-"""NIfTI volumes and DICOM series: each axial slice a record, in the bit depth it has."""
+"""NIfTI volumes and DICOM series: each a record, or each axial slice in its bit depth."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from contracts.errors import ConfigError
 from contracts.uid import digest_of
-from storage.rows import check_columns
-from storage.source import SUFFIXES, Columns, Record, Refused, Rejected, Unit
+from contracts.volume import Header, Limits
+from storage.rows import check_columns, is_unicode
+from storage.source import SUFFIXES, Columns, Location, Record, Refused, Rejected, Unit
 from storage.sources import _dicom, _nifti
 from storage.sources._slices import Extent, Scale, Voxels, extent_of, png
 from storage.walk import Folder, Tree
 
 _SUFFIXES = SUFFIXES["volumes"]
 _MARK_AT, _MARK = 128, b"DICM"
+# Of a DICOM header, what a volume's own cannot say.
+_KEPT = ("modality", "window_center", "window_width")
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,23 @@ class _Stack:
 
 
 class Volumes:
-    """Read NIfTI files (.nii, .nii.gz) and DICOM files (.dcm, or without a suffix) as slices.
+    """Read NIfTI files (.nii, .nii.gz) and DICOM files (.dcm, or without a suffix).
 
-    A record is an axial slice as a PNG in grey: 8 bits for voxels of one byte, kept as they are,
-    else 16 bits. One scale serves a whole volume, never a slice by itself, so that equal voxels
-    stay equal: whole numbers that span no more than 65,535 are kept without loss, others are
-    spread over 16 bits between the least and the greatest of the volume. In meta, `slope` and
-    `intercept` give the values back: value = grey * slope + intercept, in Hounsfield units for
-    CT; also `slices`, `modality`, `spacing_x_mm`, `spacing_y_mm`, `spacing_z_mm`, and of DICOM
-    `window_center` and `window_width`, which are not applied. Nothing else is read of a DICOM
-    header: no name, no date, no place.
+    A record is a volume. Of NIfTI its bytes are kept as they came, a fourth axis is its channels,
+    and its id is its path. A DICOM series becomes one packed NIfTI file with the values as they
+    were stored, their scale and where they lie in the patient; the slices of one place, those of
+    several echoes or times, become its channels; its id is `<folder>/<series>`, and in meta are
+    `modality`, `window_center` and `window_width` of its first slice. UNEVEN_SLICES notes one
+    whose slices are not equally far apart, as where a file is missing or was refused.
+
+    With `slices` a record is an axial slice as a PNG in grey: 8 bits for voxels of one byte, kept
+    as they are, else 16 bits. One scale serves a whole volume, never a slice by itself, so that
+    equal voxels stay equal: whole numbers that span no more than 65,535 are kept without loss,
+    others are spread over 16 bits between the least and the greatest of the volume. In meta,
+    `slope` and `intercept` give the values back: value = grey * slope + intercept, in Hounsfield
+    units for CT; also `slices`, `modality`, `spacing_x_mm`, `spacing_y_mm`, `spacing_z_mm`, and of
+    DICOM `window_center` and `window_width`, which are not applied. Nothing else is read of a
+    DICOM header: no name, no date, no place.
 
     `series` names the volume and `position` counts its slices from the feet up. A NIfTI file is
     turned, never interpolated, so that its pictures show the patient's left to the right and the
@@ -69,14 +79,16 @@ class Volumes:
     of those behind it, which `--update` takes.
 
     Rejects:
-        SYMLINK, SPECIAL_FILE, UNREADABLE, SOURCE_GONE, CHANGED_WHILE_READING, TOO_LARGE (a volume
-        of more than 1 GiB of voxels, a file of more than 16 GiB or a million slices, a DICOM file
-        of more than 64 MiB), SOURCE_TRUNCATED, SOURCE_UNREADABLE, VOLUME_HEADER,
-        UNSUPPORTED_CODING, VALUE_RANGE, CORRUPT_DATA, NO_CONTENT, BAD_DIMENSIONS, BOMB_PIXELS.
-    Cost: each file is read twice, a NIfTI volume held in memory, of DICOM one file at a time.
+        SYMLINK, SPECIAL_FILE, UNREADABLE, SOURCE_GONE, CHANGED_WHILE_READING, TOO_LARGE (a DICOM
+        file, or the file of a volume that is a record, of more than 64 MiB; of slices a volume of
+        more than 1 GiB of voxels, a file of more than 16 GiB or a million slices; a series of more
+        than 2^28 voxels that becomes one volume), SOURCE_TRUNCATED, SOURCE_UNREADABLE,
+        VOLUME_HEADER, UNSUPPORTED_CODING, VALUE_RANGE, CORRUPT_DATA, NO_CONTENT, BAD_DIMENSIONS,
+        BOMB_PIXELS.
+    Cost: each file of a series is read twice, and of slices each file; a volume is held in memory,
+        of DICOM slices one file at a time.
     Raises:
-        ConfigError: without `slices`, as whole volumes are no records yet; a column is named;
-            nibabel or pydicom is missing.
+        ConfigError: a column is named; nibabel or pydicom is missing.
     """
 
     apart = True
@@ -84,13 +96,8 @@ class Volumes:
     def __init__(
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
     ) -> None:
-        if not columns.slices:
-            raise ConfigError(
-                f"{root}: volumes are read slice by slice: give --slices (slices = true in "
-                "[[source]]). Whole volumes as records are not supported yet."
-            )
         check_columns(columns, [], "a folder of volumes")
-        self._tree = Tree(root, paths, follow_links)
+        self._tree, self._slices = Tree(root, paths, follow_links), columns.slices
         self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
@@ -110,11 +117,14 @@ class Volumes:
                 yield Series(place, folder.path, unit.size_bytes, unit.fingerprint, tuple(dicom))
 
     def records(self, unit: Unit) -> Iterator[Record | Rejected]:
-        """Yield the slices of a unit's volumes, one volume after another, each from below."""
+        """Yield a unit's volumes, or their slices, one volume after another, each from below."""
         if isinstance(unit, Series):
             yield from self._of_dicom(unit)
             return
         try:
+            if not self._slices:
+                yield self._whole(unit)
+                return
             with self._tree.open(unit.path) as file:
                 for number, (header, voxels) in enumerate(_nifti.volumes(file)):
                     name = unit.name if header.volumes is None else f"{unit.name}@{number}"
@@ -150,12 +160,47 @@ class Volumes:
                 stack = _Stack()
                 stacks.append(stack)
             stack.slices.append(one)
-            stack.extent.add(voxels)
+            if self._slices:
+                stack.extent.add(voxels)
         for uid in sorted(series):
             for name, stack in _named(uid or unit.name, series[uid]):
-                yield from self._of_series(
-                    unit, prefix, name, _dicom.ordered(stack.slices), stack.extent
-                )
+                slices = _dicom.ordered(stack.slices)
+                if self._slices:
+                    yield from self._of_series(unit, prefix, name, slices, stack.extent)
+                else:
+                    yield self._whole_series(unit, f"{prefix}{name}" if uid else name, slices)
+
+    def _whole(self, unit: Unit) -> Record:
+        data = self._tree.read(unit.path)
+        place = str(unit.path.absolute())
+        # A path that is not UTF-8 cannot be remembered: such a payload is copied.
+        location = Location(place, 0, len(data)) if is_unicode(place) else None
+        return Record(unit.name, unit.name, volume=data, location=location)
+
+    def _whole_series(
+        self, unit: Series, name: str, slices: Sequence[_dicom.Slice]
+    ) -> Record | Rejected:
+        """Return the volume of a series; its files were looked at before."""
+        first = slices[0]
+        alike = len({(one.slope, one.intercept) for one in slices}) == 1
+        try:
+            if any(not _dicom.stackable(first, one) for one in slices):
+                raise Refused("CORRUPT_DATA", "no two of its slices lie alike")
+            count, most = len(slices) * math.prod(first.size), Limits().voxels
+            if count > most:
+                raise Refused("TOO_LARGE", f"{count:,} voxels, the limit is {most:,}")
+            if alike:
+                voxels_NYX = np.stack([self._voxels(unit, one) for one in slices])
+                slope, intercept = first.slope, first.intercept
+            else:
+                values = [self._values(unit, one).astype(np.float32) for one in slices]
+                voxels_NYX, slope, intercept = np.stack(values), 1.0, 0.0
+            data = _dicom.volume(slices, voxels_NYX, slope, intercept)
+        except Refused as bad:
+            return Rejected(name, bad.code, bad.detail, name)
+        meta = {key: first.meta[key] for key in _KEPT if key in first.meta}
+        notes = ("UNEVEN_SLICES",) if _dicom.uneven(slices) else ()
+        return Record(name, name, volume=data, meta=meta, notes=notes)
 
     def _of_series(
         self,
@@ -220,7 +265,7 @@ def _named(series: str, stacks: list[_Stack]) -> list[tuple[str, _Stack]]:
     return sorted(named.items())
 
 
-def _of_nifti(header: _nifti.Header, voxels: Voxels, name: str) -> Iterator[Record | Rejected]:
+def _of_nifti(header: Header, voxels: Voxels, name: str) -> Iterator[Record | Rejected]:
     planes = [voxels[:, :, position].T for position in range(voxels.shape[2])]
     try:
         scale = extent_of(planes).scale()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from storage.source import (
     DECODED_SUFFIXES,
     IMAGE_LIKE_SUFFIXES,
     SUFFIXES,
+    VOLUME_SUFFIXES,
     Columns,
     Location,
     Record,
@@ -35,12 +36,16 @@ IMAGES = frozenset(suffix[1:] for suffix in DECODED_SUFFIXES)
 # Taken where there is none of these, so that the decoder gives a reason. A document is no picture
 # of the text beside it.
 UNDECODED = frozenset(s[1:] for s in IMAGE_LIKE_SUFFIXES - DECODED_SUFFIXES - {".pdf"})
-PICTURES = IMAGES | UNDECODED
 AUDIO = frozenset(suffix[1:] for suffix in AUDIO_SUFFIXES)
 UNDECODED_AUDIO = frozenset(suffix[1:] for suffix in AUDIO_LIKE_SUFFIXES) - AUDIO
-CLIPS = AUDIO | UNDECODED_AUDIO
+VOLUMES = frozenset(suffix[1:] for suffix in VOLUME_SUFFIXES)
 # Which members are a kind of payload: those that are decoded, and those that the decoder refuses.
-MEMBERS = {"image": (IMAGES, UNDECODED), "audio": (AUDIO, UNDECODED_AUDIO)}
+MEMBERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    "image": (IMAGES, UNDECODED),
+    "audio": (AUDIO, UNDECODED_AUDIO),
+    "volume": (VOLUMES, frozenset()),
+}
+KIND_OF = {end: kind for kind, sets in MEMBERS.items() for ends in sets for end in ends}
 # Members that some loaders unpickle; here they are not even read.
 FORBIDDEN = frozenset({"pyd", "pth", "pt", "ckpt", "pickle", "pkl", "joblib", "dill", "npz"})
 SAMPLE_BYTES = 2 * FILE_BYTES
@@ -54,12 +59,13 @@ class Webdataset:
     is not decoded, such as tif or avif, which the decoder refuses; `txt` is the text, else a known
     alias in `json` is, whose other keys go to meta; `cls` is `meta.label`, an integer where it is
     one, and another label in the json becomes `meta.label_name`. Where a name has more dots,
-    `a.b.jpg`, its last suffix decides, if one member alone has it (note DOTTED_KEY); `*.mask.png`
-    is no image. Members of other suffixes are passed over. `image` and `text` of the recipe may
-    name a member's field instead. An image without a text is a record. A sample without an image is
-    one only in a tar that holds none at all, which is a tar of audio where it has members wav or
-    flac, or of another audio format, which the decoder refuses (`audio` of the recipe names them),
-    else of texts. A json that cannot be taken costs no payload and no text (notes
+    `a.b.jpg`, its last suffix decides, if one member alone has it (note DOTTED_KEY); `nii.gz` is
+    one suffix, and `*.mask.png` no image. Members of other suffixes are passed over. `image` and
+    `text` of the recipe may name a member's field instead. An image without a text is a record. A
+    sample without an image is one only in a tar that holds none at all, which is a tar of audio
+    where it has members wav or flac, or of another audio format, which the decoder refuses (`audio`
+    of the recipe names them), else of volumes where it has members nii or nii.gz (`volume`), else
+    of texts. A json that cannot be taken costs no payload and no text (notes
     JSON_VALUE_DROPPED, JSON_DROPPED).
 
     A Parquet file of the tar's name beside it, as img2dataset writes it, gives its row of the same
@@ -107,8 +113,8 @@ class Webdataset:
 
         Rejections of members: TAR_MEMBER_TYPE, TAR_HEADER_TOO_LARGE, PATH_TRAVERSAL, NO_EXTENSION,
         FORBIDDEN_MEMBER, DUP_MEMBER; of samples: KEY_SPLIT, AMBIGUOUS_KEY (one for each of several
-        images or clips), NO_IMAGE, NO_AUDIO, NO_CONTENT, TOO_LARGE, of a json that is all there is
-        as `parse_object` says, and what `record_of` says; of the rest of a tar: TAR_TRUNCATED,
+        payloads), NO_IMAGE, NO_AUDIO, NO_VOLUME, NO_CONTENT, TOO_LARGE, of a json that is all there
+        is as `parse_object` says, and what `record_of` says; of the rest of a tar: TAR_TRUNCATED,
         TAR_TOO_MANY, BOMB_RATIO, BOMB_WINDOW, UNREADABLE, CHANGED_WHILE_READING.
         """
         try:
@@ -155,9 +161,9 @@ class Webdataset:
             yield sidecar.fault
 
     def _is_wanted(self, suffix: str) -> bool:
-        last = suffix.rpartition(".")[2]
-        given = (self._columns.image, self._columns.audio, self._columns.text)
-        return last in PICTURES | CLIPS | {"txt", "json"} or suffix == "cls" or suffix in given
+        named = self._columns.payload
+        given = (self._columns.text, named and named[1])
+        return _end(suffix) in {*KIND_OF, "txt", "json"} or suffix == "cls" or suffix in given
 
     def _items(
         self,
@@ -172,8 +178,7 @@ class Webdataset:
         key = sample.id[1]
         where, source_id = f"{unit.name}@{sample.offset}", f"{unit.name}/{key}"
         columns, found = self._columns, None
-        kind = survey.kind if columns.image is None else "image"
-        kind = kind if columns.audio is None else "audio"
+        kind, named = columns.payload or (survey.kind, None)
         if columns.id == "key":
             source_id, columns = key, replace(columns, id=None)
         elif columns.id is not None:
@@ -181,7 +186,6 @@ class Webdataset:
         try:
             if sample.id in survey.split:
                 raise Refused("KEY_SPLIT", f"the members of {key!r} are not consecutive")
-            named = getattr(columns, kind)
             decoded, refused = MEMBERS[kind]
             found = sample.field(decoded, named) or sample.field(refused, named)
             text = sample.field({"txt"}, columns.text)
@@ -228,7 +232,7 @@ class Webdataset:
             return
         notes = {
             "TAR_CONCATENATED": sample.id[0] > 0,
-            "DOTTED_KEY": "." in f"{found or ''}{text or ''}{described or ''}",
+            "DOTTED_KEY": any(f is not None and f != _end(f) for f in (found, text, described)),
             "INDEX_MISMATCH": absent or (number == survey.samples and survey.mismatch),
             "TAR_NO_EOF": number == survey.samples and survey.no_end,
             "TRAILING_BYTES": number == survey.samples and survey.trailing,
@@ -242,7 +246,7 @@ class Webdataset:
             notes=(*(note for note, holds in notes.items() if holds), *said.notes),
         )
         if isinstance(record, Record) and record.payload is None and record.text is None:
-            detail = f"neither image nor text: {', '.join(sorted(sample.members))}"
+            detail = f"neither payload nor text: {', '.join(sorted(sample.members))}"
             record = Rejected(where, "NO_CONTENT", detail, record.source_id)
         if isinstance(record, Record):
             passed_over = self.passed_over.contents
@@ -273,7 +277,8 @@ class _Ambiguous(Refused):
     def __init__(self, key: str, names: list[str]) -> None:
         self.names = names
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        stem, _, suffix = names[0].rpartition(".")
+        suffix = _end(names[0])
+        stem = names[0].removesuffix(suffix).rstrip(".")
         renamed = f"{key}_{stem.replace('.', '_')}.{suffix}"
         advice = f"write {renamed} for {key}.{names[0]}, or " if stem else ""
         super().__init__(
@@ -312,7 +317,7 @@ class _Sample:
             found = [
                 name
                 for name in self.members
-                if name.rpartition(".")[2] in suffixes and not name.endswith("mask.png")
+                if _end(name) in suffixes and not name.endswith("mask.png")
             ]
         if len(found) > 1:
             raise _Ambiguous(self.id[1], found)
@@ -364,6 +369,12 @@ def _split(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", suffix.lower()
 
 
+def _end(field: str) -> str:
+    """Return the last suffix of a field: jpg of a.jpg, nii.gz of a.nii.gz."""
+    last = ".".join(field.split(".")[-2:])
+    return last if last in KIND_OF else field.rpartition(".")[2]
+
+
 # ------------------------------------------------------------------ the first walk
 
 
@@ -372,7 +383,7 @@ class _Survey:
     """What must be known of a tar before its first sample can be given.
 
     Attributes:
-        kind: of the payload: image where some sample has one or none has any, else audio.
+        kind: of the payload: the first of MEMBERS that some sample has, image where none has any.
         has_payload: some sample has one.
         samples: how many are given.
         split: archive and key of those whose members are not consecutive.
@@ -411,7 +422,8 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
     last: _Run | None = None
     # The fields that every sample but the last has.
     common: set[str] | None = None
-    images, clips, samples = False, False, 0
+    kinds: set[str] = set()
+    samples = 0
     for member, key, suffix, fault in _named(tar):
         if fault is not None:
             continue
@@ -426,9 +438,8 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
             samples += 1
             last = _Run((member.archive, key), member.offset)
         last.fields.add(suffix)
-        picture = suffix.rpartition(".")[2] in PICTURES
-        images = images or (picture and not suffix.endswith("mask.png"))
-        clips = clips or suffix.rpartition(".")[2] in CLIPS
+        if _end(suffix) in KIND_OF and not suffix.endswith("mask.png"):
+            kinds.add(KIND_OF[_end(suffix)])
     fault, torn, until, stopped = tar.fault, "", None, tar.stopped
     if fault is not None:
         until = stopped
@@ -440,8 +451,8 @@ def _survey(stream: Stream, expected: int | None) -> _Survey:
         detail = f"has no end and {samples:,} samples, {expected:,} by its index"
         fault, stopped = Refused("TAR_TRUNCATED", detail), stream.position
     return _Survey(
-        kind="audio" if clips and not images else "image",
-        has_payload=images or clips,
+        kind=next((kind for kind in MEMBERS if kind in kinds), "image"),
+        has_payload=bool(kinds),
         samples=samples,
         split=frozenset(split),
         until=until,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 
+import numpy as np
 import polars as pl
 from PIL import Image
 
 from curation.annotate.content_hash import content_hash
+from tests.contracts.bad_audio import encoded
+from tests.contracts.bad_volumes import cube, volume
 
 
 def digests(*payloads: bytes | str | None, mode: str = "bytes") -> list[bytes | None]:
@@ -38,8 +42,24 @@ def test_lossless_copies_meet_by_their_pixels_and_differ_by_their_bytes():
     assert other != first
 
 
-def test_what_is_no_picture_has_no_pixels():
+def test_what_is_no_payload_has_no_pixels():
     assert digests(b"not a picture", mode="pixels") == [None]
+    assert digests("a text", mode="pixels") == [None]
+
+
+def test_clips_meet_by_the_samples_of_every_channel():
+    tone = np.round(np.stack([np.arange(800), -np.arange(800)], axis=1)).astype(np.int16)
+    files = [encoded(tone), encoded(tone, format="FLAC"), encoded(tone[:, ::-1])]
+    first, second, swapped = digests(*files, mode="pixels")
+    assert first == second != swapped
+    assert len(set(digests(*files))) == 3
+
+
+def test_volumes_meet_by_their_voxels():
+    files = [volume(cube()), gzip.compress(volume(cube(np.float32))), volume(cube() + 1)]
+    first, second, other = digests(*files, mode="pixels")
+    assert first == second != other
+    assert len(set(digests(*files))) == 3
 
 
 def test_texts_meet_but_for_case_width_and_white_space():

@@ -306,9 +306,9 @@ report: .winnow/reports/module/v0001.html
 """  # noqa: E501 (a line as it is printed)
 
 VOLUMES = """\
-$ winnow ingest scans/
-winnow: scans: volumes are read slice by slice: give --slices (slices = true in [[source]]). Whole volumes as records are not supported yet.
-exit code 78
+$ winnow ingest scans/ --pool whole
+  scans: N bytes needed, N free
+whole version 1: 2 read, 2 new, 0 known, 0 quarantined
 $ winnow init scans/
 scans/: volumes; of 12 records looked at 12 have a picture, 0 a text
 winnow.toml is written. Next: winnow run winnow.toml
@@ -658,7 +658,7 @@ winnow.toml is written. Next: winnow run winnow.toml
 $ winnow run
 ingest …
   questions: N bytes needed, N free
-winnow: source questions: nothing of it can be used, and nothing of this ingest is visible. 61 NO_CONTENT, as questions.parquet#0: neither an image nor a text. All of them: .winnow/held/questions/questions.jsonl. If a column is the text or the picture, name it: --text COLUMN or --image COLUMN, text = "COLUMN" in [[source]].
+winnow: source questions: nothing of it can be used, and nothing of this ingest is visible. 61 NO_CONTENT, as questions.parquet#0: neither a payload nor a text. All of them: .winnow/held/questions/questions.jsonl. If a column is the text or the picture, name it: --text COLUMN or --image COLUMN, text = "COLUMN" in [[source]].
 exit code 65
 $ winnow run --set source.0.text=question --set source.0.id=id --dry-run
 pool questions: not ingested yet

@@ -25,10 +25,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from contracts import volume
 from contracts.errors import ConfigError
-from storage.source import Columns, Record, Rejected, detect, find, probe
+from storage.source import Columns, Location, Record, Rejected, detect, find, probe
 from storage.sources import _nifti
 from storage.sources.volumes import Volumes
+from tests.contracts.bad_volumes import damaged
 
 
 def make_source(folder: Path) -> None:
@@ -245,52 +247,6 @@ def test_one_volume_along_a_fourth_axis_is_a_volume_and_two_axes_a_slice(tmp_pat
 # ------------------------------------------------------------------ files that lie
 
 
-def bad(name: str, whole: bytes) -> bytes:
-    """Return the bytes of a NIfTI file of 5 x 4 x 3 voxels of 16 bits, damaged."""
-
-    def put(at: int, dtype: str, *numbers: float) -> bytes:
-        new = np.array(numbers, dtype=dtype).tobytes()
-        return whole[:at] + new + whole[at + len(new) :]
-
-    packed = gzip.compress(whole, mtime=0)
-    made = {
-        "empty": b"",
-        "text": b"NIfTI " * 200,
-        "truncated": whole[:-1],
-        "no voxels": whole[:352],
-        "half a header": whole[:200],
-        "longer": whole + b"\0",
-        "packed, truncated": packed[:-20],
-        "packed, damaged": packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:],
-        "packed, longer": gzip.compress(whole + b"\0"),
-        "packed, more after it": packed + b"more",
-        "no dimension": put(40, "<i2", 0),
-        "eight dimensions": put(40, "<i2", 8),
-        "a side of none": put(40, "<i2", 3, 5, 0, 3),
-        "a negative side": put(40, "<i2", 3, 5, -4, 3),
-        "five axes": put(40, "<i2", 5, 1, 1, 1, 2, 30),
-        "larger sides": put(40, "<i2", 3, 5, 4, 30),
-        "smaller sides": put(40, "<i2", 3, 5, 4, 2),
-        "an enormous volume": put(40, "<i2", 3, 32_767, 32_767, 32_767),
-        "endless volumes": put(40, "<i2", 4, 1, 1, 32_767, 32_767),
-        "unknown type": put(70, "<i2", 77),
-        "complex": put(70, "<i2", 32),
-        "colour": put(70, "<i2", 128),
-        "voxels within the header": put(108, "<f4", 100),
-        "voxels at nowhere": put(108, "<f4", np.nan),
-        "voxels far away": put(108, "<f4", 1e9),
-        "a slope without intercept": put(112, "<f4", 2, np.inf),
-        "no orientation": put(280, "<f4", *[np.nan] * 12),
-        "a flat orientation": put(280, "<f4", *[0] * 12),
-        "a quaternion beyond length 1": put(252, "<i2", 1, 0)[:256]
-        + np.full(3, 0.9, dtype="<f4").tobytes()
-        + whole[268:],
-        "voxels elsewhere": whole[:344] + b"ni1\0" + whole[348:],
-        "another magic": whole[:344] + b"nope" + whole[348:],
-    }  # fmt: skip
-    return made[name]
-
-
 CODES = {
     "empty": "SOURCE_UNREADABLE",
     "text": "SOURCE_UNREADABLE",
@@ -329,7 +285,7 @@ CODES = {
 @pytest.mark.parametrize("name", CODES)
 def test_a_bad_file_is_refused_whole_and_leaves_the_good_ones_alone(tmp_path: Path, name: str):
     good = records(nifti(tmp_path / "a.nii", cube(np.int16)))
-    (tmp_path / "b.nii").write_bytes(bad(name, (tmp_path / "a.nii").read_bytes()))
+    (tmp_path / "b.nii").write_bytes(damaged((tmp_path / "a.nii").read_bytes())[name])
     (tmp_path / "c.nii").symlink_to(tmp_path / "a.nii")
     items = read(tmp_path)
     assert items[:-2] == good
@@ -840,11 +796,92 @@ def test_a_file_named_among_others_is_read_alone(tmp_path: Path):
     assert [r.source_id for r in records(tmp_path / "IM2")] == ["IM2"]
 
 
-def test_whole_volumes_are_refused_with_the_option_to_give(tmp_path: Path):
-    with pytest.raises(ConfigError, match="give --slices"):
-        Volumes(tmp_path, [tmp_path], Columns())
+def test_volumes_have_no_columns(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"source\.text: a folder of volumes has no column 'x'"):
         Volumes(tmp_path, [tmp_path], Columns(slices=True, text="x"))
+
+
+# ------------------------------------------------------------------ whole volumes
+
+
+def whole(path: Path) -> list[Record | Rejected]:
+    found = find(path)
+    source = Volumes(found.root, found.paths, Columns())
+    return [item for unit in source.units() for item in source.records(unit)]
+
+
+def test_whole_a_nifti_file_is_a_record_of_the_bytes_that_it_has(tmp_path: Path):
+    path = nifti(tmp_path / "a" / "head.nii.gz", cube(np.int16, shape=(5, 4, 3, 2)))
+    (tmp_path / "b.nii").symlink_to(path)
+    link, record = whole(tmp_path)
+    assert (record.source_id, record.series, record.meta) == ("a/head.nii.gz", None, {})
+    assert record.volume == path.read_bytes()
+    assert record.location == Location(str(path), 0, len(record.volume))
+    assert (link.code, link.source_id) == ("SYMLINK", "b.nii")
+
+
+@pytest.mark.parametrize("slopes", [[2.0, 2.0, 2.0], [1.0, 2.0, 3.0]])
+def test_whole_a_series_becomes_one_nifti_file_of_its_values(tmp_path: Path, slopes: list[float]):
+    rng = np.random.default_rng(0)
+    planes = rng.integers(0, 900, (3, 4, 6)).astype(np.int16)
+    for number, (pixels, slope) in enumerate(zip(planes, slopes, strict=True)):
+        # The last file is the lowest slice.
+        dicom(
+            tmp_path / "ct" / f"{number}.dcm", pixels, RescaleSlope=slope, RescaleIntercept=-1000,
+            ImagePositionPatient=[7, 8, -3 * number], PixelSpacing=[0.5, 0.25], WindowCenter=40,
+        )  # fmt: skip
+    [record] = whole(tmp_path)
+    assert (record.source_id, record.notes) == (f"ct/{SERIES}", ())
+    assert record.meta == {"modality": "CT", "window_center": 40.0}
+    values, spacing = volume.voxels(record.volume)
+    expected = planes * np.array(slopes)[:, None, None] - 1000
+    np.testing.assert_array_equal(values[0], expected[::-1])
+    assert spacing == (3.0, 0.5, 0.25)
+    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(record.volume))
+    # In the patient's right, front and top: of the first column, row and slice.
+    np.testing.assert_allclose(image.affine @ [0, 0, 0, 1], [-7, -8, -6, 1])
+    np.testing.assert_allclose(image.affine @ [1, 2, 1, 1], [-7.25, -9, -3, 1])
+    [again] = whole(tmp_path)
+    assert again.volume == record.volume
+
+
+def test_whole_slices_of_one_place_are_channels_and_a_missing_one_is_noted(tmp_path: Path):
+    for number in range(8):
+        dicom(
+            tmp_path / "echoes" / f"{number}.dcm", plane(number + 1), InstanceNumber=number,
+            ImagePositionPatient=[0, 0, 2 * (number % 4)],
+        )  # fmt: skip
+    [record] = whole(tmp_path / "echoes")
+    values, spacing = volume.voxels(record.volume)
+    assert values[:, :, 1, 1].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    # Without PixelSpacing the sides are not known.
+    assert spacing is None
+    (tmp_path / "echoes" / "5.dcm").unlink()
+    [refused] = whole(tmp_path / "echoes")
+    assert (refused.code, refused.detail) == ("CORRUPT_DATA", "places of [1, 2] slices each")
+    for number in (0, 1, 2, 5):
+        dicom(tmp_path / "gap" / f"{number}.dcm", plane(1), ImagePositionPatient=[0, 0, number])
+    [record] = whole(tmp_path / "gap")
+    assert record.notes == ("UNEVEN_SLICES",)
+
+
+def test_whole_a_localizer_is_a_volume_of_its_own_and_unlike_slices_are_refused(tmp_path: Path):
+    for number in range(3):
+        dicom(tmp_path / f"{number}.dcm", plane(1), ImagePositionPatient=[0, 0, number])
+    dicom(tmp_path / "scout.dcm", plane(1)[:2])
+    assert [r.source_id for r in whole(tmp_path)] == [SERIES, f"{SERIES}@LP-6x2"]
+    (tmp_path / "1.dcm").write_bytes(b"no DICOM")
+    (tmp_path / "2.dcm").unlink()
+    items = {type(item): item for item in whole(tmp_path)}
+    assert items[Rejected].code in ("SOURCE_UNREADABLE", "CORRUPT_DATA")
+
+
+def test_whole_a_series_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: Any):
+    for number in range(3):
+        dicom(tmp_path / f"{number}.dcm", plane(1), ImagePositionPatient=[0, 0, number])
+    monkeypatch.setattr("storage.sources.volumes.Limits", lambda: volume.Limits(voxels=71))
+    [refused] = whole(tmp_path)
+    assert (refused.code, refused.source_id) == ("TOO_LARGE", SERIES)
 
 
 @pytest.mark.parametrize(("module", "suffix"), [("nibabel", ".nii"), ("pydicom", ".dcm")])
