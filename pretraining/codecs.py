@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts import decode
+from contracts.errors import DataError
+from contracts.uid import hex_uid
 
 
 class Codec(Protocol):
@@ -74,6 +76,14 @@ class ValueCodec:
     def encode(self, raw: Any) -> NDArray[Any]:
         """Return the value as an array."""
         return np.asarray(raw, dtype=self.dtype)
+
+
+def lacking(uid: int, codec: Codec) -> DataError:
+    """Return the error of a record that has not what a codec reads."""
+    return DataError(
+        f"record {hex_uid(uid)} has no {codec.reads}: drop such records with a rule, "
+        f"{codec.reads} IS NOT NULL."
+    )
 
 
 def column(codec: Codec, values: Sequence[Any]) -> Tensor:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, Problem, nearest
 from contracts.params import names_of
@@ -189,7 +191,28 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
     from pretraining.train import check as check_settings
 
     check_settings(built, section.batch, _settings(section))
+    problems = _packing_problems(section, built)
+    if problems:
+        raise ConfigError(problems)
     return built
+
+
+def _packing_problems(section: PretrainSection, objective: Any) -> list[Problem]:
+    """Return what packed texts do not go with: their rows are no records."""
+    beside = [
+        *(
+            f"the column of {role}"
+            for role in list(objective.inputs)[1:]
+            if len(objective.codecs) > 1
+        ),
+        *(f"[pretrain.columns] {name}" for name in section.columns or {}),
+        *(f"`{key}`" for key in ("groups", "streams") if getattr(section, key) is not None),
+    ]
+    return [
+        Problem(f"pretrain.{role}.packing", f"makes rows that are no records: not with {beside}.")
+        for role, column in objective.inputs.items()
+        if beside and getattr(objective.codecs[column], "packing", None)
+    ]
 
 
 def _composition_problems(section: PretrainSection, objective: Any) -> list[Problem]:
@@ -433,11 +456,36 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
             objective, samples, section, state,
             columns=columns.codecs(section, objective, rows),
             composition=columns.composition(section, rows, samples.uids),
+            lengths=_lengths(task, store, objective, samples),
             steps=task.steps, seed=task.seed,
             resume=resume, begin=begin, until=task.until, device=task.device,
             temporary=store.temporary,
         )  # fmt: skip
     return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
+
+
+def _lengths(task: Training, store: Store, objective: Any, samples: Any) -> Any:
+    """Return how many tokens each text of an arm is, where texts are packed: counted once."""
+    from pretraining.packing import counted, packed_column
+
+    column = packed_column(objective.codecs)
+    if column is None:
+        return None
+    codec = objective.codecs[column]
+    made_by = {
+        "method": "lengths", "version": 1, "arm": task.arm.content,
+        "vocabulary": key_of(asdict(codec.vocabulary)),
+    }  # fmt: skip
+    found = store.find(key_of(made_by))
+    if found is None:
+        frame = pl.DataFrame({"uid": samples.uids, "tokens": counted(samples, codec)})
+        item = tables.put(
+            store, frame.sort("uid"), pool=task.pool, table="lengths", part=task.arm.file_name
+        )
+        found = store.publish_manifest(made_by, [item], {})
+    uids = pl.DataFrame({"uid": samples.uids})
+    lengths = tables.read(store, found.parts[0])
+    return uids.join(lengths, on="uid", how="left", maintain_order="left")["tokens"].to_numpy()
 
 
 def fit(
@@ -450,6 +498,7 @@ def fit(
     seed: int,
     columns: Mapping[str, Any] | None = None,
     composition: Any = None,
+    lengths: Any = None,
     resume: Any = None,
     begin: Any = None,
     until: int | None = None,
@@ -468,6 +517,7 @@ def fit(
         seed: of order and augmentation.
         columns: codecs of columns beyond those that encoders read.
         composition: of the batches, a `pretraining.orders.Composition`; None for none.
+        lengths: of texts that are packed, in tokens; counted where not given.
         resume: the state to go on from.
         begin: another training's state to begin from.
         until: stop after so many steps.
@@ -480,12 +530,19 @@ def fit(
     from pretraining import ranks
     from pretraining.batches import batches, uids_of
     from pretraining.journal import Journal
+    from pretraining.packing import Packed, packed_column
     from pretraining.train import train
 
+    codecs = {**objective.codecs, **(columns or {})}
+
     def failed(step: Any) -> str:
+        column = packed_column(codecs)
+        packed = None
+        if column is not None:
+            packed = Packed(samples, composition, codec=codecs[column], seed=seed, lengths=lengths)
         uids = uids_of(
             samples, composition, batch=section.batch, seed=seed, step=step.step,
-            parts=section.accumulate or 1,
+            parts=section.accumulate or 1, packed=packed,
         )  # fmt: skip
         records = {"records": [hex_uid(int(uid)) for uid in uids]}
         kept = replace(step, metadata={**step.metadata, **records})
@@ -508,9 +565,9 @@ def fit(
             objective,
             lambda start: journal.timed(
                 batches(
-                    samples, composition, codecs={**objective.codecs, **(columns or {})},
+                    samples, composition, codecs=codecs,
                     batch=section.batch, seed=seed, start=start, steps=steps,
-                    parts=section.accumulate or 1,
+                    parts=section.accumulate or 1, lengths=lengths,
                 )
             ),
             save if first else None,
