@@ -20,7 +20,8 @@ class Codec(Protocol):
     """A frozen dataclass: encoders with equal codecs share a column of the batch.
 
     Attributes:
-        reads: what of a sample it takes: `image`, `text`, or `column.<name>`, a bound column.
+        reads: what of a sample it takes: the kind of its payload, `text`, or `column.<name>`, a
+            bound column.
         shape: of one item, the same for every batch.
         dtype: of one item.
     """
