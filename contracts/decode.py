@@ -50,6 +50,7 @@ __all__ = [
     "forget",
     "image",
     "inspect",
+    "labels",
     "limit_process",
     "picture",
     "reduced",
@@ -146,6 +147,42 @@ def square(pixels_HWC: Pixels, side_px: int) -> Pixels:
         return crop
     method = cv2.INTER_AREA if side > side_px else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(crop, (side_px, side_px), interpolation=method), dtype=np.uint8)
+
+
+def square_labels(labels_HW: Pixels, side_px: int) -> Pixels:
+    """Return the labels of `square`: of each pixel of the smaller square that at its centre.
+
+    None is interpolated, so that no class appears that is not there.
+    """
+    height, width = labels_HW.shape
+    side = min(height, width)
+    at = (2 * np.arange(side_px) + 1) * side // (2 * side_px)
+    return labels_HW[np.ix_((height - side) // 2 + at, (width - side) // 2 + at)]
+
+
+def labels(data: bytes) -> Pixels:
+    """Return a label image as classes, uint8 (H, W): grey values, or the places in a palette.
+
+    It is not rotated. 255 is no class.
+
+    Raises:
+        Undecodable: as `image`; LABEL_LOSSY: a JPEG, whose values are not those that were written;
+            LABEL_CHANNELS: more than one channel; LABEL_VALUES: a value above 255.
+    """
+    with _refusals():
+        frame = walk(data, _LIMITS)
+        stored = _load(frame)
+        if frame.format == "JPEG":
+            raise Undecodable("LABEL_LOSSY", "a JPEG")
+        if stored.mode not in ("1", "L", "P", "I;16"):
+            raise Undecodable("LABEL_CHANNELS", f"pixels of {stored.mode}, not of one channel")
+        values = np.asarray(stored)
+        if stored.mode == "L" and frame.depth < 8:
+            # Pillow spreads grey of 2 and 4 bits over 8.
+            values = values // (255 // (2**frame.depth - 1))
+        if values.max(initial=0) > 255:
+            raise Undecodable("LABEL_VALUES", f"the value {values.max()}, the limit is 255")
+        return values.astype(np.uint8)
 
 
 def picture(data: bytes) -> Image.Image:

@@ -53,6 +53,31 @@ class Items:
         return len(self.x_N)
 
 
+NO_CLASS = 255
+"""What a label image has where a pixel is of no class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A grid of vectors and a label image an item.
+
+    Attributes:
+        x_NHWD: of the places of a grid, finite, float32.
+        y_NHW: uint8, of the pixels that the grid lies over; `NO_CLASS` is none.
+    """
+
+    x_NHWD: NDArray[np.float32]
+    y_NHW: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if len(self.y_NHW) != len(self.x_NHWD):
+            raise DataError(f"{len(self.x_NHWD)} grids, but {len(self.y_NHW)} label images.")
+        finite(self.x_NHWD.reshape(len(self.x_NHWD), -1), "dense features")
+
+    def __len__(self) -> int:
+        return len(self.x_NHWD)
+
+
 def finite(x: ArrayLike, what: str) -> NDArray[np.float32]:
     """Return the vectors as float32 (N, D).
 
@@ -73,13 +98,8 @@ def finite(x: ArrayLike, what: str) -> NDArray[np.float32]:
 
 def unit(x_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return x / |x| row by row; a zero row stays zero."""
-    unit_ND = np.empty(x_ND.shape, dtype=np.float32)
-    # In blocks that a cache holds: what lies between is twice as wide.
-    for start in range(0, len(x_ND), 1024):
-        x_BD = x_ND[start : start + 1024]
-        norm_B1 = np.linalg.norm(x_BD.astype(np.float64), axis=1, keepdims=True)
-        unit_ND[start : start + 1024] = x_BD / np.where(norm_B1 > 0, norm_B1, 1)
-    return unit_ND
+    norm_N1 = np.linalg.norm(x_ND.astype(np.float64), axis=1, keepdims=True)
+    return (x_ND / np.where(norm_N1 > 0, norm_N1, 1)).astype(np.float32)
 
 
 def ordered(x_ND: NDArray[Any], class_N: NDArray[np.intp], seed: int) -> NDArray[np.intp]:

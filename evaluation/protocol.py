@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from contracts.errors import ContractError
 from contracts.report import Metric
-from evaluation.features import Features, Items
+from evaluation.features import Dense, Features, Items
 
 P = ParamSpec("P")
 Directions = Mapping[str, bool | None]
@@ -43,9 +43,12 @@ Trainable = Annotated[
 ]
 TrainItems = Annotated[Items, "the records of Train, as the encoder reads them"]
 TestItems = Annotated[Items, "those of Test"]
+TrainDense = Annotated[Dense, "one half of the pictures with a label image, as grids of vectors"]
+TestDense = Annotated[Dense, "the other half"]
 INPUTS: tuple[Any, ...] = (
     Train, Test, Labelled, Classes, Images, Texts, Groups, Vectors, TestGroups, Clusters, Labels,
     Nats, Bytes, ChoiceNats, ChoiceBytes, Answers, Trainable, TrainItems, TestItems,
+    TrainDense, TestDense,
 )  # fmt: skip
 
 

@@ -24,10 +24,7 @@ from pretraining.objective import Encoder, Objective
 
 OBJECTIVES, ENCODERS = "pretraining.objectives", "pretraining.encoders"
 # What a role gets where nothing is named: the first of these that fits.
-DEFAULTS = (
-    "small_cnn", "words", "vit", "text_transformer", "spectrogram_transformer",
-    "volume_transformer",
-)  # fmt: skip
+DEFAULTS = ("small_cnn", "words", "vit", "text_transformer", "spectrogram_transformer")
 
 
 class Part(BaseModel):

@@ -58,6 +58,7 @@ RECORD: dict[str, Any] = {
     "spacing_x_mm": pl.Float64,
     "spacing_y_mm": pl.Float64,
     "spacing_z_mm": pl.Float64,
+    "label_image": pl.Binary,
     "licence": pl.String,
     "normalised": pl.List(pl.String),
 }

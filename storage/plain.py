@@ -54,7 +54,7 @@ def plain(columns: Columns, table: Table) -> Plain | None:
         None where no row is plain.
     """
     roles = roles_of(columns, tuple(table.columns))
-    if roles.text is None or roles.payload is not None:
+    if roles.text is None or roles.payload is not None or columns.label_image is not None:
         return None
     doubtful: set[int] = set()
 

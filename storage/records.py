@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from contracts.uid import UIDs
+from contracts.uid import UIDs, digest_of
 from storage.store import canonical
 
 # The ingested columns that a record hash takes as JSON.
@@ -27,6 +27,7 @@ HASHED = (
     "height",
     "licence",
     "normalised",
+    "label_image",
 )
 NO_TEXT = bytes(16)
 # The sizes of floats that `quick_canonical` writes as `canonical` does, the second excluded.
@@ -53,7 +54,8 @@ def record_hashes(
 
     It is taken over, in this order: the 16 bytes of the payload's digest; the 16 bytes of the
     text's digest, zeros where there is no text (in a record of text alone both are the text's);
-    the canonical JSON of the columns HASHED and of `meta`, each without its nulls. A value of
+    the canonical JSON of the columns HASHED (of a label image its digest) and of `meta`, each
+    without its nulls. A value of
     meta enters as the text that a column would hold: a boolean as `true` or `false`, a whole
     number without a point (1.0 as `1`), another float as its shortest repr, a date in ISO 8601, a
     list or an object as canonical JSON. So it is the same from a source and from the pool, where
@@ -72,6 +74,8 @@ def record_hashes(
     if "texts" in given:
         given["texts"] = [t and list(map(_known, t)) for t in given["texts"]]
     height = len(digests)
+    if "label_image" in given:
+        given["label_image"] = [v and digest_of(v).hex() for v in given["label_image"]]
     own = _object({name: _text_json(values) for name, values in meta.items()}, height)
     contents = {name: _json(values) for name, values in given.items()}
     contents |= {

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -112,6 +113,7 @@ def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
     payload = columns.payload or next(((k, name) for k, name in found if name is not None), None)
     licence = role(None, "licence")
     taken = {text, payload and payload[1], licence, columns.id, columns.series, columns.position}
+    taken.add(columns.label_image)
     meta: dict[str, str] = {}
     used: set[str] = set()
     numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
@@ -206,8 +208,9 @@ def record_of(
 
     Returns:
         Rejected NO_ID, NO_IMAGE, MANY_IMAGES, NOT_AN_IMAGE, NO_AUDIO, NOT_AUDIO, NO_VOLUME,
-        NOT_A_VOLUME, CAPTION_EMPTY (a row of text alone), CAPTION_TOO_LONG, CAPTION_NOT_UTF8,
-        SCHEMA_MISMATCH, or VALUE_RANGE (a decimal of more digits than a double holds).
+        NOT_A_VOLUME, NO_LABEL_IMAGE, CAPTION_EMPTY (a row of text alone), CAPTION_TOO_LONG,
+        CAPTION_NOT_UTF8, SCHEMA_MISMATCH, or VALUE_RANGE (a decimal of more digits than a double
+        holds).
     """
     roles = roles_of(columns, tuple(row))
     known: str | None = source_id
@@ -224,6 +227,11 @@ def record_of(
                 meta_of[column] = _snake(column)
             else:
                 notes += suffix_notes(path, payload[:16])
+        label_image = None
+        if columns.label_image is not None:
+            label_image = _label_image_of(row.get(columns.label_image), columns.label_image)
+            if kind != "image" or payload is None:
+                raise Refused("NO_IMAGE", "a label image without its picture")
         raw_text = None if roles.text is None else row[roles.text]
         limit = TEXT_BYTES if payload is None else CAPTION_BYTES
         text, texts, mended = _texts_of(raw_text, limit)
@@ -248,6 +256,7 @@ def record_of(
             location=location,
             meta=meta,
             notes=(*notes, *mended, *dropped[:1]),
+            label_image=label_image,
             **({} if payload is None else {kind: payload}),
         )
     except Refused as bad:
@@ -329,6 +338,16 @@ def _image_of(value: Any) -> tuple[bytes | None, str]:
     if isinstance(value, str):
         value = _from_base64(value)
     return (value if isinstance(value, bytes) else None), path
+
+
+def _label_image_of(value: Any, name: str) -> bytes:
+    """Return the label image in a value, which lies in it as a picture does."""
+    data = None
+    with suppress(Refused):
+        data, _ = _image_of(value)
+    if data is None:
+        raise Refused("NO_LABEL_IMAGE", f"{name} is {type(value).__name__}, no encoded picture")
+    return data
 
 
 def _bytes_of(value: Any, kind: str) -> tuple[bytes | None, str]:

@@ -54,6 +54,8 @@ class Columns:
 
     Attributes:
         slices: of volumes: each axial slice is a record, not the volume.
+        label_image: the column of a picture's labels, a class for each pixel; of an image folder
+            where they lie, such as `masks/{stem}.png`.
 
     Raises:
         ConfigError: several of `image`, `audio` and `volume` are named.
@@ -67,6 +69,7 @@ class Columns:
     slices: bool = False
     audio: str | None = None
     volume: str | None = None
+    label_image: str | None = None
 
     def __post_init__(self) -> None:
         named = [kind for kind in KINDS if getattr(self, kind) is not None]
@@ -149,6 +152,7 @@ class Record:
         where: its place in the source, for people: `a.tar@1536`, `b.csv#12`.
         meta: every other column of the source.
         notes: what the source normalised on the way, such as TAR_NO_EOF.
+        label_image: a class for each pixel of `image`, encoded.
     """
 
     source_id: str
@@ -164,6 +168,7 @@ class Record:
     notes: tuple[str, ...] = ()
     audio: bytes | None = None
     volume: bytes | None = None
+    label_image: bytes | None = None
 
     @property
     def payload(self) -> tuple[str, bytes] | None:

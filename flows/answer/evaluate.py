@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from contracts import methods
+from contracts import decode, methods
 from contracts.errors import ConfigError, ContractError, DataError, DivergedError, nearest
 from contracts.params import parse
 from contracts.payload import KINDS
@@ -25,7 +25,7 @@ from contracts.uid import uid_of, uniform
 from curation._graph import components
 from embeddings.encoder import prepared
 from evaluation import protocol as inputs
-from evaluation.features import Features, Items
+from evaluation.features import NO_CLASS, Dense, Features, Items
 from flows.answer.pretrain import Training, device_here, references, towers, trained
 from flows.measure.encoders import encoder
 from flows.measure.runtime import Runtime
@@ -39,7 +39,11 @@ from storage import tables
 from storage.store import Object, Store, key_of
 
 STREAM = "evaluate"
-HALVES: frozenset[Any] = frozenset({inputs.Train, inputs.Test, inputs.TrainItems, inputs.TestItems})
+OF_LABELS: frozenset[Any] = frozenset(
+    {inputs.Train, inputs.Test, inputs.TrainItems, inputs.TestItems}
+)
+OF_GRIDS: frozenset[Any] = frozenset({inputs.TrainDense, inputs.TestDense})
+HALVES: frozenset[Any] = OF_LABELS | OF_GRIDS
 OF_ONE_TOWER: frozenset[Any] = HALVES | {inputs.Vectors}
 OF_IMAGES: frozenset[Any] = frozenset({inputs.Labelled, inputs.Images})
 OF_CHOICES: frozenset[Any] = frozenset({inputs.ChoiceNats, inputs.ChoiceBytes, inputs.Answers})
@@ -49,8 +53,9 @@ TOLD = ("loss", "tokens", "bytes")
 UNKNOWN = "of unknown bytes"
 """What is said of texts that `bits_per_byte` leaves out; only a model tells which they are."""
 OF_TEXTS: frozenset[Any] = frozenset({inputs.Classes, inputs.Texts})
-LABELS: frozenset[Any] = HALVES | {inputs.Labelled, inputs.Labels, inputs.Answers}
+LABELS: frozenset[Any] = OF_LABELS | {inputs.Labelled, inputs.Labels, inputs.Answers}
 Vectors = NDArray[np.float32]
+_GRID_ITEMS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +257,16 @@ def check(recipe: Recipe, wanted: Sequence[EvaluateSection], objective: Any) -> 
                     f"{section.name} compares vectors of the {tower} tower, which "
                     f"{type(objective).__name__} does not export.{nearest(tower, exported)}",
                 )
-            if not OF_PREDICTIONS & set(_inputs(section, recipe.recipe_dir)):
+            asked = set(_inputs(section, recipe.recipe_dir))
+            if OF_GRIDS & asked and section.tower in exported:
+                module = objective.get_submodule(exported[str(section.tower)])
+                if not hasattr(module, "stages") and not hasattr(module, "tokens"):
+                    problems.add(
+                        "evaluate",
+                        f"{section.name} compares grids of vectors, and the {section.tower} tower "
+                        "shows neither stages nor tokens: vit, resnet and most of timm do.",
+                    )
+            if not OF_PREDICTIONS & asked:
                 continue
             absent = [name for name in TOLD if name not in objective.predicts]
             if absent:
@@ -456,7 +470,9 @@ def _of_part(
     }
     named = dict.fromkeys(p for e in asked.values() for p in e.paths)
     kind = runtime.pool.kind or "image"
-    flat = runtime.frame(list(dict.fromkeys([KINDS[kind].column, "text", *named])), masks, part)
+    dense = any(OF_GRIDS & set(_inputs(s, runtime.plan.recipe.recipe_dir)) for s in wanted)
+    own = [KINDS[kind].column, "text", *(["label_image"] if dense else [])]
+    flat = runtime.frame(list(dict.fromkeys([*own, *named])), masks, part)
     # Only a runtime in which nothing is held out has the clusters of what is held out.
     groups = everyone.frame(paths, masks, part)
     digests = [None if t is None else uid_of("text", t) for t in flat["text"]]
@@ -467,6 +483,7 @@ def _of_part(
         # A picture has a width: it was decoded when it was read in.
         **{kind: pl.col(KINDS[kind].column).is_not_null()},
         text=pl.col("text").is_not_null(),
+        **({"label_image": pl.col("label_image").is_not_null()} if dense else {}),
         same_text=pl.Series(digests, dtype=pl.UInt64),
         **{f"group.{p}": groups[p].cast(pl.String) for p in paths},
         **{
@@ -505,6 +522,8 @@ def usable(
     }
     if section.label is not None:
         needed["without a label"] = rows[f"label.{i}"].is_not_null()
+    if OF_GRIDS & set(_inputs(section, recipe_dir)):
+        needed["without a label image"] = rows["label_image"]
     if section.groups is not None:
         needed["without a group"] = rows[f"groups.{i}"].is_not_null()
     if section.choices is not None:
@@ -670,6 +689,11 @@ def _arguments(
         assert section.tower is not None
         return Items(towers[section.tower].items[found][chosen], texts_of("label")[chosen])
 
+    def half_of_grids(chosen: NDArray[np.bool_]) -> Dense:
+        assert section.tower is not None
+        grids_NHWD, labels_NHW = towers[section.tower].dense
+        return Dense(grids_NHWD[found][chosen], labels_NHW[found][chosen])
+
     def numbered() -> Features:
         numbers = np.unique(texts_of("label"), return_inverse=True)[1]
         return Features(towers["image"].vectors[found], numbers)
@@ -713,6 +737,8 @@ def _arguments(
         inputs.Trainable: lambda: towers[str(section.tower)].module,
         inputs.TrainItems: lambda: half_of_items(first),
         inputs.TestItems: lambda: half_of_items(~first),
+        inputs.TrainDense: lambda: half_of_grids(first),
+        inputs.TestDense: lambda: half_of_grids(~first),
     }
 
 
@@ -770,6 +796,23 @@ class Tower:
                 items[raw["at"][row]] = item
         return items
 
+    @cached_property
+    def dense(self) -> tuple[Vectors, NDArray[np.uint8]]:
+        """One grid of vectors a picture, and its labels as the module sees the picture.
+
+        The grid is the last of the module's stages, or its tokens. A picture without labels, and
+        one whose vectors are not finite, has zeros, and no class where it has no labels.
+        """
+        module = self.module().eval()
+        side_px = module.codec.shape[-1]
+        labels = np.full((self._rows.height, side_px, side_px), NO_CLASS, dtype=np.uint8)
+        for of_part, task in _by_part(self._task, self._node, self._rows):
+            encoded = tables.read(Store(task.root), task.part.records, ["uid", "label_image"])
+            raw = encoded.join(of_part, on="uid", how="inner").drop_nulls("label_image")
+            for at, data in zip(raw["at"], raw["label_image"], strict=True):
+                labels[at] = decode.square_labels(decode.labels(data), side_px)
+        return _grids(module, self.items), labels
+
     @property
     def unencoded(self) -> int:
         """The records that have the payload, but no vector."""
@@ -781,6 +824,24 @@ class Tower:
         """Return the vectors of texts that are no records; zero where there is none."""
         found = self._encoder(pl.DataFrame({"text": texts}))["vector"]
         return _filled(found, self._encoder.writes["vector"])
+
+
+def _grids(module: Any, items: NDArray[Any]) -> Vectors:
+    """Return (N, H, W, D): the last stage of a module, or its tokens; zero where not finite."""
+    import torch
+
+    device, found = next(module.parameters()).device, []
+    with torch.inference_mode():
+        for start in range(0, len(items), _GRID_ITEMS):
+            x = torch.from_numpy(items[start : start + _GRID_ITEMS]).to(device)
+            if hasattr(module, "stages"):
+                grid_BHWD = module.stages(x)[-1].permute(0, 2, 3, 1)
+            else:
+                tokens_BND = module.tokens(x)[:, module.class_tokens :]
+                grid_BHWD = tokens_BND.reshape(len(x), *module.grid(x), module.dim)
+            found.append(torch.nan_to_num(grid_BHWD.float(), 0.0, 0.0, 0.0).cpu().numpy())
+    grids: Vectors = np.concatenate(found)
+    return grids
 
 
 class Predictions:

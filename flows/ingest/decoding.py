@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from contracts.payload import KINDS, Undecodable
+from contracts.payload import KINDS, Inspected, Undecodable
 from contracts.uid import digest_of
 
 
@@ -29,6 +29,9 @@ class Seen(NamedTuple):
     detail: str = ""
 
 
+LABEL_IMAGE = "label_image"
+"""What a label image is called among the payloads, of which it is none."""
+
 # As a plain tuple a Seen is pickled and read in a tenth of the time: no class need be found.
 Fields = tuple[Any, ...]
 
@@ -38,10 +41,17 @@ def seen(payload: tuple[str, bytes]) -> Fields:
     kind, data = payload
     digest = digest_of(data)
     try:
-        found = KINDS[kind].inspect(data)
+        found = _label_image(data) if kind == LABEL_IMAGE else KINDS[kind].inspect(data)
     except Undecodable as error:
         return digest, None, (), error.code, error.detail
     return digest, found.columns, found.notes
+
+
+def _label_image(data: bytes) -> Inspected:
+    from contracts import decode
+
+    height, width = decode.labels(data).shape
+    return Inspected({"width": width, "height": height}, ())
 
 
 def crashed(payload: tuple[str, bytes], reason: str) -> Fields:

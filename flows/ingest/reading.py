@@ -46,9 +46,18 @@ class Positions:
     alone: Mapping[int, Record | Rejected]
 
     def payloads(self) -> list[tuple[str, bytes]]:
-        """Return kind and bytes of the payloads, hostile until they are checked, in order."""
-        found = (self.alone[place] for place in sorted(self.alone))
-        return [f.payload for f in found if isinstance(f, Record) and f.payload is not None]
+        """Return kind and bytes of the payloads, hostile until they are checked, in order.
+
+        The label image of a record follows its payload.
+        """
+        found: list[tuple[str, bytes]] = []
+        for place in sorted(self.alone):
+            record = self.alone[place]
+            if isinstance(record, Record) and record.payload is not None:
+                found.append(record.payload)
+                if record.label_image is not None:
+                    found.append((decoding.LABEL_IMAGE, record.label_image))
+        return found
 
 
 @dataclass(frozen=True)
@@ -184,10 +193,18 @@ class _Singles:
             self._reject(place, found, found.code, found.detail, found.digest)
             return
         looked = None if found.payload is None else next(seen)
+        labels = None if found.label_image is None else next(seen)
         text_digest = None if found.text is None else digest_of(found.text)
         digest = text_digest if looked is None else looked.digest
         if looked is not None and looked.columns is None:
             self._reject(place, found, looked.code, looked.detail, digest)
+            return
+        if labels is not None and labels.columns is None:
+            self._reject(place, found, labels.code, f"label_image: {labels.detail}", digest)
+            return
+        if labels is not None and looked is not None and labels.columns != looked.columns:
+            detail = f"the labels are {_size(labels)}, the picture is {_size(looked)}"
+            self._reject(place, found, "LABEL_SIZE", detail, digest)
             return
         if digest is None:
             self._reject(place, found, "NO_CONTENT", "neither a payload nor a text", None)
@@ -203,11 +220,13 @@ class _Singles:
             "location": location
             and {"path": location.path, "offset": location.offset, "length": location.length},
             "text": found.text,
-            "text_bytes": len((found.text or "").encode()),
+            # Both lie in the records, which wait in memory.
+            "text_bytes": len((found.text or "").encode()) + len(found.label_image or b""),
             "texts": found.texts,
             "series": found.series,
             "position": found.position,
             "licence": found.licence,
+            "label_image": found.label_image,
             "normalised": list(found.notes),
         }
         if looked is not None and looked.columns is not None:
@@ -258,6 +277,11 @@ class _Singles:
         self, place: int, found: Record | Rejected, code: str, detail: str, digest: bytes | None
     ) -> None:
         self.out.append(Out(place, found.source_id, found.where, code, detail, digest))
+
+
+def _size(seen: Seen) -> str:
+    assert seen.columns is not None
+    return f"{seen.columns['width']} x {seen.columns['height']}"
 
 
 def _of_table(table: Table, found: Plain, source: str) -> tuple[pl.DataFrame, dict[str, Cells]]:

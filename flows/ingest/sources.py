@@ -73,6 +73,7 @@ def source_spec(
         slices=section.slices,
         audio=section.audio,
         volume=section.volume,
+        label_image=section.label_image,
     )
     name = section.name or found.name
     return SourceSpec(found, name, columns, section.payload, settle_s=section.settle)

@@ -145,7 +145,7 @@ def records_as_rows(
             for uid, data in group.select("uid", "payload").drop_nulls().iter_rows():
                 suffix, shown = _file(str(pool.reader.pool.kind), data)
                 commit.write(images / f"{hex_uid(uid)}.{suffix}", shown)
-    hidden = ("digest", "record", "location")
+    hidden = ("digest", "record", "location", "label_image")
     return [readable({k: v for k, v in row.items() if k not in hidden}) for row in rows.to_dicts()]
 
 

@@ -381,7 +381,8 @@ class RunView:
     def _records(self, which: pl.Expr, rule: str | None) -> pl.LazyFrame:
         rows = self.verdict.filter(which)
         reader, known = self.reader, self.pool.columns
-        paths = [c for c in known if c not in ("uid", "record", "digest") and "." not in c]
+        hidden = ("uid", "record", "digest", "label_image")
+        paths = [c for c in known if c not in hidden and "." not in c]
         for item in self.recipe["select"]:
             if rule in (None, item["name"]):
                 paths += [p for p in _named(item) if p in known or p in reader.columns]

@@ -33,6 +33,10 @@ class SourceSection:
         image: the column of the picture; the first known name where not given.
         audio: the column of the sound; the first known name where there is no picture.
         volume: the column of the volume; the first known name where there is neither.
+        label_image: the column of a picture's labels, a class from 0 to 254 for each pixel, 255 for
+            none, in tars a member such as `seg.png`; of an image folder where they lie below the
+            path: "masks/{stem}.png" by the picture's name without suffix, or "{path}_mask.png" by
+            its path. A picture without them is quarantined.
         series: the column whose equal values make a series, such as the frames of a video.
         position: the column of a record's place in its series, a whole number.
         slices: of NIfTI and DICOM, each axial slice is a record, a picture; else each volume is
@@ -49,6 +53,7 @@ class SourceSection:
     image: str | None = None
     audio: str | None = None
     volume: str | None = None
+    label_image: str | None = None
     series: str | None = None
     position: str | None = None
     slices: bool = False
@@ -166,9 +171,6 @@ class PretrainSection:
             `name`, the encoder's own, of which a table is named "fit.<alias>", `weights` to begin
             with, "recipe:boot.toml", "run:boot@3" or "file:x.safetensors", and `frozen`. An
             encoder of [embed] has its vectors computed once.
-        continue_from: a training of the same objective and encoders that goes on here with its
-            weights and its optimizer, "recipe:first.toml", "run:web@7" or "file:x.safetensors",
-            the state that a run kept. A constant rate goes on; other schedules begin anew.
         columns: further columns that the objective reads, each with an expression over notes.
         draws: an expression over notes that gives each record a weight: an epoch draws it in
             proportion; 1 is the mean, and of 0 it is never drawn.
@@ -216,7 +218,6 @@ class PretrainSection:
 
     objective: str
     encoder: Mapping[str, Any] | str | None = None
-    continue_from: Mapping[str, Any] | str | None = None
     columns: Mapping[str, str] | None = None
     draws: str | None = None
     groups: str | None = None

@@ -51,15 +51,20 @@ def record_in(
     path = None
     if column in row:
         path = _path_in(row[column], _SUFFIXES[kind] if columns.payload is None else None)
+    labels = columns.label_image
+    of_labels = None if labels is None else _path_in(row.get(labels), None)
     location = None
-    if path is not None:
-        try:
+    try:
+        if path is not None:
             data = tree.read(_below(folder, path))
-        except Refused as fault:
-            known = source_id if columns.id is None else None
-            return Rejected(where, fault.code, fault.detail, known)
-        row = {**row, column: {"bytes": data, "path": path}}
-        location = Location(str((folder / path).absolute()), 0, len(data))
+            row = {**row, column: {"bytes": data, "path": path}}
+            location = Location(str((folder / path).absolute()), 0, len(data))
+        if of_labels is not None:
+            read = tree.read(_below(folder, of_labels))
+            row = {**row, str(labels): {"bytes": read, "path": of_labels}}
+    except Refused as fault:
+        known = source_id if columns.id is None else None
+        return Rejected(where, fault.code, fault.detail, known)
     return record_of(columns, row, source_id=source_id, where=where, location=location, notes=notes)
 
 

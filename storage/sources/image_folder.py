@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contracts.errors import ConfigError
 from contracts.uid import digest_of
 from storage.rows import is_unicode, record_of
 from storage.source import (
@@ -35,11 +38,13 @@ class MediaFile(Unit):
         beside: its `.txt` and `.json`, in any case of letters, where there are any.
         row: its row of a table of captions.
         by_content: a `.txt` that is no file's caption: a picture if its first bytes say so.
+        labels: its label image, relative to its folder; where the source has some.
     """
 
     beside: tuple[str, ...] = ()
     row: Mapping[str, Any] | None = None
     by_content: bool = False
+    labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,9 @@ class ImageFolder:
     of this list wins. An image without a caption is a record too. Suffixes and the names of tables
     are read in any case of letters, the lower one first; names of images in any normal form of
     Unicode. A JSON that cannot be taken costs no image (notes JSON_VALUE_DROPPED, JSON_DROPPED).
+
+    `label_image` says where the label image of a picture lies, by `{path}`, the picture's path
+    below the root without suffix, or `{stem}`, its last part. What lies there is no picture.
 
     Files that cannot be images by their suffix are passed over, but a `.txt` beside no image is
     opened: if an image's first bytes begin it, it is one. Passed over are rows that name no image
@@ -80,6 +88,7 @@ class ImageFolder:
         self, root: Path, paths: list[Path], columns: Columns, follow_links: Path | None = None
     ) -> None:
         self._tree, self._columns = Tree(root, paths, follow_links), columns
+        self._labels = _labels_like(columns.label_image)
         self.passed_over = self._tree.passed_over
 
     def units(self) -> Iterator[Unit]:
@@ -105,7 +114,7 @@ class ImageFolder:
                     yield Leftover(
                         unit.name, unit.path, unit.size_bytes, unit.fingerprint, rejected
                     )
-            used = set(names)
+            used = {*names, *(n for n in folder.names if self._is_label(folder, n))}
             for found in self._described(folder, tables):
                 used |= {found.path.name, *found.beside}
                 yield found
@@ -114,11 +123,17 @@ class ImageFolder:
             table.finish(self.passed_over.names)
 
     def _described(self, folder: Folder, tables: Sequence[Captions]) -> Iterator[MediaFile]:
-        files = [name for name in folder.names if name.lower().endswith(self.suffixes)]
+        files = [
+            name
+            for name in folder.names
+            if name.lower().endswith(self.suffixes) and not self._is_label(folder, name)
+        ]
         stems = {name.rpartition(".")[0] for name in files}
         # Of several spellings the one in lower case comes last, and is the one that stays.
         sidecars = {_split(name): name for name in folder.names if _split(name)[1] in _SIDECARS}
         for name in folder.chosen((*self.suffixes, ".txt")):
+            if self._is_label(folder, name):
+                continue
             stem, suffix = _split(name)
             text = suffix == ".txt"
             if text and stem in stems:
@@ -130,11 +145,15 @@ class ImageFolder:
                 row = row | table.row(folder.prefix + name, counted=not text)
             if tables and not text and not row and not beside:
                 folder.pass_over(name, f"a {self.noun} without a row or a text")
-            unit = self._tree.unit(folder, name, *beside)
+            label_image, where = self._columns.label_image, None
+            if label_image is not None:
+                place = label_image.format(path=folder.prefix + stem, stem=stem)
+                where = posixpath.relpath(place, folder.prefix or ".")
+            unit = self._tree.unit(folder, name, *beside, *([] if where is None else [where]))
             mark = unit.fingerprint
             if row:
                 mark += "+" + digest_of(repr(sorted(row.items()))).hex()
-            yield MediaFile(unit.name, unit.path, unit.size_bytes, mark, beside, row, text)
+            yield MediaFile(unit.name, unit.path, unit.size_bytes, mark, beside, row, text, where)
 
     def records(self, unit: Unit) -> Iterator[Record | Rejected]:
         """Yield the file's record."""
@@ -168,6 +187,8 @@ class ImageFolder:
                     given = self._columns.text
                     key = "text" if given is None or given in row else given
                     row[key] = content.rstrip(b"\r\n")
+            if unit.labels is not None:
+                row[str(self._columns.label_image)] = self._labels_of(unit)
         except Refused as bad:
             yield Rejected(where, bad.code, bad.detail, unit.name)
             return
@@ -184,9 +205,40 @@ class ImageFolder:
             notes=notes,
         )
 
+    def _is_label(self, folder: Folder, name: str) -> bool:
+        return self._labels.fullmatch(folder.prefix + name) is not None
+
+    def _labels_of(self, unit: MediaFile) -> bytes | None:
+        """Return the encoded label image, None where there is none."""
+        try:
+            return self._tree.read(Path(os.path.normpath(unit.path.parent / str(unit.labels))))
+        except Refused as bad:
+            if bad.code == "SOURCE_GONE":
+                return None
+            raise
+
     def _head(self, path: Path) -> bytes:
         with self._tree.open(path) as file:
             return file.read(16)
+
+
+def _labels_like(place: str | None) -> re.Pattern[str]:
+    """Return what matches a path below the root at which a label image may lie.
+
+    Raises:
+        ConfigError: the place is the same for all pictures, or has another field.
+    """
+    if place is None:
+        return re.compile(r"(?!)")
+    parts = re.split(r"\{(path|stem)\}", place)
+    if len(parts) == 1 or any(c in "{}" for part in parts[::2] for c in part):
+        raise ConfigError(
+            f"source.label_image: {place!r} must say where a picture's labels lie by {{path}} or "
+            "{stem}, such as 'masks/{stem}.png'."
+        )
+    fields = {"path": "(.+)", "stem": "([^/]+)"}
+    pattern = [fields[p] if i % 2 else re.escape(p) for i, p in enumerate(parts)]
+    return re.compile("".join(pattern))
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -162,7 +162,7 @@ class Webdataset:
 
     def _is_wanted(self, suffix: str) -> bool:
         named = self._columns.payload
-        given = (self._columns.text, named and named[1])
+        given = (self._columns.text, self._columns.label_image, named and named[1])
         return _end(suffix) in {*KIND_OF, "txt", "json"} or suffix == "cls" or suffix in given
 
     def _items(
@@ -186,6 +186,7 @@ class Webdataset:
         try:
             if sample.id in survey.split:
                 raise Refused("KEY_SPLIT", f"the members of {key!r} are not consecutive")
+            labels = None if columns.label_image is None else sample.take(columns.label_image)
             decoded, refused = MEMBERS[kind]
             found = sample.field(decoded, named) or sample.field(refused, named)
             text = sample.field({"txt"}, columns.text)
@@ -209,6 +210,8 @@ class Webdataset:
                         del row[alias]
                 row[text] = words
                 columns = replace(columns, text=text)
+            if columns.label_image is not None:
+                row[columns.label_image] = labels
             location = None
             if found is not None:
                 member, data = sample.members[found], sample.data(found)
@@ -303,6 +306,16 @@ class _Sample:
         if wanted and member.size <= FILE_BYTES and self.size + member.size <= SAMPLE_BYTES:
             self.contents[suffix] = stream.read(member.size)
             self.size += member.size
+
+    def take(self, suffix: str) -> bytes | None:
+        """Return a member's content, None where there is none, and have it no longer.
+
+        Raises:
+            Refused: TOO_LARGE.
+        """
+        data = self.data(suffix) if suffix in self.members else None
+        self.members.pop(suffix, None)
+        return data
 
     def field(self, suffixes: Iterable[str], given: str | None) -> str | None:
         """Return which of the members has one of the suffixes; the given one, if it is there.

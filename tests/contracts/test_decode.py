@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -475,3 +476,56 @@ def test_real_pictures_are_as_pillow_decodes_them(data: Path):
                 Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
             )
         assert np.abs(decode.image(file).astype(int) - expected).max() <= 1
+
+
+def _labels(values, mode="L", format="PNG", **how):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(values)).convert(mode).save(buffer, format, **how)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_labels_are_grey_values_or_places_in_a_palette(mode):
+    classes = np.array([[0, 1, 7], [254, 255, 3]], dtype=np.uint8)
+    picture = Image.fromarray(classes)
+    if mode == "P":
+        picture = Image.frombytes("P", (3, 2), classes.tobytes())
+        picture.putpalette([v for n in range(256) for v in (255 - n, n, 7)])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    assert decode.labels(buffer.getvalue()).tolist() == classes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "classes"), [(1, 0b01_000000, [0, 1]), (2, 0b1011_0000, [2, 3])]
+)
+def test_labels_of_few_bits_are_the_numbers_that_were_written(depth, row, classes):
+    header = struct.pack(">IIBBBBB", 2, 1, depth, 0, 0, 0, 0)
+    data = zlib.compress(bytes([0, row]))
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b"")]
+    assert decode.labels(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).tolist() == [classes]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (_labels(np.zeros((4, 4, 3), dtype=np.uint8), "RGB"), "LABEL_CHANNELS"),
+        (_labels(np.zeros((4, 4), dtype=np.uint8), "LA"), "LABEL_CHANNELS"),
+        (_labels(np.zeros((4, 4), dtype=np.uint8), format="JPEG"), "LABEL_LOSSY"),
+        (_labels(np.full((4, 4), 256, dtype=np.uint16), "I;16"), "LABEL_VALUES"),
+        (b"no picture", "NOT_AN_IMAGE"),
+    ],
+)
+def test_what_is_no_label_image_is_refused(data, code):
+    with pytest.raises(decode.Undecodable) as caught:
+        decode.labels(data)
+    assert caught.value.code == code
+
+
+def test_labels_of_a_square_are_those_at_the_centres_of_its_pixels_and_no_others():
+    labels = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    assert decode.square_labels(labels, 4).tolist() == labels[:, 1:5].tolist()
+    assert decode.square_labels(labels, 2).tolist() == [[8, 10], [20, 22]]
+    assert decode.square_labels(labels, 8).tolist() == (
+        labels[:, 1:5].repeat(2, axis=0).repeat(2, axis=1).tolist()
+    )

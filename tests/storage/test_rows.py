@@ -270,3 +270,23 @@ def test_what_an_audio_column_holds_besides_stays_in_meta(value):
 )
 def test_a_row_without_the_audio_that_the_recipe_names_is_refused(row, code):
     assert _rejected(row, audio="sound").code == code
+
+
+@pytest.mark.parametrize("value", [b"png", {"bytes": b"png", "path": "a.png"}])
+def test_a_label_image_lies_in_a_column_as_a_picture_does(value):
+    row = {"image": b"\xff\xd8\xff", "mask": value, "n": 1}
+    record = record_of(Columns(label_image="mask"), row, source_id="f#0", where="f#0")
+    assert (record.label_image, record.meta) == (b"png", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"image": b"\xff\xd8\xff"}, "NO_LABEL_IMAGE"),
+        ({"image": b"\xff\xd8\xff", "mask": None}, "NO_LABEL_IMAGE"),
+        ({"image": b"\xff\xd8\xff", "mask": 3}, "NO_LABEL_IMAGE"),
+        ({"text": "a cat", "mask": b"png"}, "NO_IMAGE"),
+    ],
+)
+def test_a_picture_without_its_labels_and_labels_without_a_picture_are_rejected(row, code):
+    assert record_of(Columns(label_image="mask"), row, source_id="f", where="f").code == code

@@ -15,7 +15,7 @@ from contracts.errors import ContractError, DataError
 from contracts.params import parse, schema_of
 from contracts.report import Metric
 from evaluation import protocol as inputs
-from evaluation.features import Features, Items
+from evaluation.features import Dense, Features, Items
 from evaluation.protocol import INPUTS, Protocol, Test, Train, protocol
 from evaluation.protocols.knn import knn
 from evaluation.protocols.linear_probe import linear_probe
@@ -33,8 +33,9 @@ def _load(name: str) -> Protocol[Any]:
 
 
 HALVES = ({Train, Test}, {inputs.TrainItems, inputs.TestItems})
+TRAINED = (Train, inputs.TrainItems, inputs.TrainDense)
 PROBES = [n for n in NAMES if any(pair <= set(_load(n).inputs) for pair in HALVES)]
-NO_VECTORS = {inputs.Clusters, inputs.Nats, inputs.ChoiceNats, inputs.Trainable}
+NO_VECTORS = {inputs.Clusters, inputs.Nats, inputs.ChoiceNats, inputs.Trainable, inputs.TrainDense}
 OF_VECTORS = [n for n in NAMES if not NO_VECTORS & set(_load(n).inputs)]
 # Of one input of vectors alone there are no two dimensions.
 PAIRED = [n for n in OF_VECTORS if inputs.Vectors not in _load(n).inputs]
@@ -62,6 +63,13 @@ def blobs(n: int, *, spread: float, seed: int) -> Features:
 
 def items(of: Features) -> Items:
     return Items(of.x_ND, of.y_N)
+
+
+def grids(n: int, *, spread: float, seed: int) -> Dense:
+    """Return grids of 2 x 2 places, each over four pixels of its class."""
+    places = blobs(4 * n, spread=spread, seed=seed)
+    labels = np.asarray(places.y_N, dtype=np.uint8).reshape(n, 2, 2)
+    return Dense(places.x_ND.reshape(n, 2, 2, -1), labels.repeat(2, axis=1).repeat(2, axis=2))
 
 
 def encoder() -> Any:
@@ -98,6 +106,8 @@ def given(name: str, *, spread: float) -> list[Any]:
         inputs.ChoiceNats: costs_NK, inputs.ChoiceBytes: bytes_NK, inputs.Answers: answer,
         inputs.Trainable: encoder,
         inputs.TrainItems: items(blobs(200, spread=spread, seed=0)), inputs.TestItems: items(test),
+        inputs.TrainDense: grids(200, spread=spread, seed=0),
+        inputs.TestDense: grids(150, spread=spread, seed=1),
     }  # fmt: skip
     assert set(made) == set(INPUTS)
     return [made[asked] for asked in _load(name).inputs]
@@ -106,6 +116,8 @@ def given(name: str, *, spread: float) -> list[Any]:
 def taken(value: Any, rows: Any) -> Any:
     if isinstance(value, Features):
         return Features(value.x_ND[rows], np.asarray(value.y_N)[rows])
+    if isinstance(value, Dense):
+        return Dense(value.x_NHWD[rows], value.y_NHW[rows])
     if isinstance(value, Items):
         return Items(value.x_N[rows], np.asarray(value.y_N)[rows])
     return value[rows]
@@ -120,7 +132,7 @@ def shuffled(name: str, values: list[Any], *, train: bool = True, rest: bool = T
     found = []
     for asked, value in zip(_load(name).inputs, values, strict=True):
         fixed = (inputs.Classes, inputs.Trainable)
-        moves = asked not in fixed and (train if asked in (Train, inputs.TrainItems) else rest)
+        moves = asked not in fixed and (train if asked in TRAINED else rest)
         found.append(taken(value, other_order(len(value))) if moves else value)
     return found
 

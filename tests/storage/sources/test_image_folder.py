@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from contracts.errors import DataError
+from contracts.errors import ConfigError, DataError
 from storage.source import Columns, Location, Record, Rejected, find
 from storage.sources.image_folder import ImageFolder
 
@@ -467,3 +467,26 @@ def test_hugging_face_reads_the_same_captions(tmp_path):
     theirs = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     ours = _read(tmp_path / "set" / "train")
     assert [[r.text for r in ours], [int(r.meta["n"]) for r in ours]] == theirs
+
+
+def test_a_label_image_lies_where_the_recipe_says_and_is_no_picture(tmp_path):
+    files = {"a/1.jpg": JPEG, "a/1_mask.png": b"1", "masks/1.png": b"2", "a/2.jpg": JPEG}
+    _write(tmp_path, files)
+    beside = _read(tmp_path / "a", label_image="{path}_mask.png")
+    assert [(i.where, getattr(i, "label_image", None)) for i in beside] == [
+        ("1.jpg", b"1"),
+        ("2.jpg", None),
+    ]
+    assert beside[1].code == "NO_LABEL_IMAGE"
+    mirrored = _read(tmp_path, label_image="masks/{stem}.png")
+    assert mirrored[0].label_image == b"2"
+    assert [i.where for i in mirrored] == ["a/1.jpg", "a/1_mask.png", "a/2.jpg"]
+    columns = Columns(label_image="masks/{stem}.png")
+    source = ImageFolder(tmp_path, [tmp_path], columns)
+    marks = {u.name: u.fingerprint for u in source.units()}
+    (tmp_path / "masks" / "2.png").write_bytes(b"3")
+    later = {u.name: u.fingerprint for u in source.units()}
+    assert [n for n in marks if marks[n] != later[n]] == ["a/2.jpg"]
+    assert source.passed_over.names.counts == {}
+    with pytest.raises(ConfigError, match="must say where a picture's labels lie"):
+        _read(tmp_path, label_image="masks/{name}.png")

@@ -869,3 +869,10 @@ def test_the_spoken_digits_are_sounds_with_a_digit_and_a_speaker(data: Path):
     assert len(found) == 600
     assert {payload[0] for r in found if (payload := r.payload)} == {"audio"}
     assert Counter(r.meta["digit"] for r in found) == dict.fromkeys(range(10), 60)
+
+
+def test_a_second_member_may_be_the_label_image_of_the_picture(tmp_path: Path):
+    members = [("0.jpg", JPEG), ("0.seg.png", b"s"), ("1.jpg", JPEG), ("1.txt", b"a cat")]
+    labelled, bare = read(tmp_path, members, columns=Columns(label_image="seg.png"))
+    assert (labelled.image, labelled.label_image, labelled.meta) == (JPEG, b"s", {})
+    assert (bare.code, bare.source_id) == ("NO_LABEL_IMAGE", "a.tar/1")

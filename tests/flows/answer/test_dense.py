@@ -1,0 +1,138 @@
+"""Label images from a folder beside the pictures to the protocol that scores grids of vectors."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+
+from contracts.errors import ConfigError, DataError
+from contracts.uid import uniform
+from evaluation.features import Dense
+from evaluation.protocols.dense_probe import dense_probe
+from flows.answer import evaluate
+from pretraining.build import Part, build
+from storage import tables
+
+pytestmark = pytest.mark.xdist_group("answer")
+
+RECIPE = """
+[[source]]
+path = "scenes"
+label_image = "masks/{stem}.png"
+[holdout]
+ratio = 0.5
+[annotate.bytes]
+step = "content_hash"
+[[select]]
+where = "width > 0"
+[export]
+[pretrain]
+objective = "simclr"
+steps = 2
+batch = 4
+[pretrain.encoder]
+name = "vit"
+width = 8
+depth = 1
+heads = 2
+patch_px = 4
+side_px = 16
+[[evaluate]]
+protocol = "dense_probe"
+[compare]
+metric = "dense_probe.miou"
+arms = ["untrained"]
+seeds = 1
+random_sets = 2
+"""
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def scenes(projects: Any) -> Any:
+    """Twenty-four pictures of a bright square on dark ground; the labels of three are bad."""
+    project, rng = projects(), np.random.default_rng(0)
+    for number in range(24):
+        labels = np.zeros((20, 24), dtype=np.uint8)
+        row, column = rng.integers(0, 10, 2)
+        labels[row : row + 9, column : column + 9] = 1
+        noise = rng.integers(0, 40, (20, 24, 3))
+        pixels = (noise + 200 * labels[:, :, None]).astype(np.uint8)
+        project.pictures({f"{number}.png": png(pixels)}, "scenes/images")
+        stored = {1: labels[:, :20], 2: pixels}.get(number, labels)
+        if number:
+            project.pictures({f"{number}.png": png(stored)}, "scenes/masks")
+    return project
+
+
+@pytest.fixture(scope="module")
+def found(scenes: Any) -> Any:
+    return scenes.run(RECIPE, until="evaluate")
+
+
+def test_bad_label_images_are_quarantined_and_good_ones_lie_beside_their_record(
+    scenes: Any, found: Any
+):
+    pool = scenes.pool()
+    (part,) = pool.parts
+    rows = tables.read(scenes.store, part.records)
+    names = [f"images/{n}.png" for n in range(24) if n > 2]
+    assert sorted(rows["source_id"]) == sorted(names)
+    masks = scenes.recipe_dir / "scenes" / "masks"
+    for source_id, stored in rows.select("source_id", "label_image").iter_rows():
+        assert stored == (masks / source_id.removeprefix("images/")).read_bytes()
+
+
+def grids(scenes: Any, rows: pl.DataFrame) -> Dense:
+    """Return what an encoder of the first weights makes of pictures, and their labels, by hand."""
+    parameters = {"width": 8, "depth": 1, "heads": 2, "patch_px": 4, "side_px": 16}
+    encoder = build("simclr", {}, {"encoder": Part(name="vit", parameters=parameters)}, seed=0)
+    module, x, y = encoder.encoder.eval(), [], []
+    for source_id in rows["source_id"]:
+        folder = scenes.recipe_dir / "scenes"
+        x.append(module.codec.encode((folder / source_id).read_bytes()))
+        labels = np.asarray(Image.open(folder / source_id.replace("images", "masks")))
+        # The middle square of 20 pixels at 16 centres: 0.625, 1.875, ... 19.375.
+        at = [int(20 / 16 * (i + 0.5)) for i in range(16)]
+        y.append(labels[:, 2:22][np.ix_(at, at)])
+    with torch.no_grad():
+        tokens_BND = module.tokens(torch.from_numpy(np.stack(x)))
+    return Dense(tokens_BND.reshape(len(x), 4, 4, 8).numpy(), np.stack(y))
+
+
+def test_the_protocol_gets_the_grids_and_labels_of_the_right_pictures(scenes: Any, found: Any):
+    (part,) = scenes.pool().parts
+    rows = tables.read(scenes.store, part.records, ["uid", "source_id"])
+    held = rows.filter(pl.Series(uniform(rows["uid"].to_numpy(), 0, "holdout") < 0.5))
+    first = pl.Series(evaluate.halves(held["uid"].to_numpy()))
+    expected = dense_probe(grids(scenes, held.filter(first)), grids(scenes, held.filter(~first)))
+    said = found["evaluation"]["metrics"]["dense_probe.miou"]["within"]["untrained"]
+    for key, value in expected["miou"].to_dict().items():
+        if key != "higher_is_better":
+            assert said[key] == pytest.approx(value, rel=1e-4), key
+
+
+def test_an_encoder_without_a_grid_and_a_pool_without_labels_are_refused(scenes: Any):
+    other = RECIPE.replace('"vit"', '"small_cnn"').replace(
+        "depth = 1\nheads = 2\npatch_px = 4\n", ""
+    )
+    with pytest.raises(ConfigError, match="the image tower shows neither stages nor tokens"):
+        scenes.run(other, name="other", until="evaluate")
+    bare = RECIPE.replace('label_image = "masks/{stem}.png"', 'name = "bare"')
+    bare = bare.replace('"scenes"', '"scenes/images"')
+    with pytest.raises(DataError, match=r"none of the .* can be used: .* without a label image"):
+        scenes.run(bare, name="bare", until="evaluate")
+    wrong = RECIPE.replace("{stem}", "labels")
+    with pytest.raises(ConfigError, match="must say where a picture's labels lie"):
+        scenes.run(wrong, name="wrong", until="evaluate")
