@@ -98,8 +98,13 @@ def finite(x: ArrayLike, what: str) -> NDArray[np.float32]:
 
 def unit(x_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return x / |x| row by row; a zero row stays zero."""
-    norm_N1 = np.linalg.norm(x_ND.astype(np.float64), axis=1, keepdims=True)
-    return (x_ND / np.where(norm_N1 > 0, norm_N1, 1)).astype(np.float32)
+    unit_ND = np.empty(x_ND.shape, dtype=np.float32)
+    # In blocks that a cache holds: what lies between is twice as wide.
+    for start in range(0, len(x_ND), 1024):
+        x_BD = x_ND[start : start + 1024]
+        norm_B1 = np.linalg.norm(x_BD.astype(np.float64), axis=1, keepdims=True)
+        unit_ND[start : start + 1024] = x_BD / np.where(norm_B1 > 0, norm_B1, 1)
+    return unit_ND
 
 
 def ordered(x_ND: NDArray[Any], class_N: NDArray[np.intp], seed: int) -> NDArray[np.intp]:

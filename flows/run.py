@@ -43,6 +43,8 @@ class Run:
 
     Attributes:
         unchanged: the last version says the same, and nothing is left to do.
+        checkpoint: the encoder that was trained.
+        state: of that training, where another one may go on from it.
         stored: the verdict and the evidence of selectors, as objects of the store.
         content: the key of what a version rests on.
     """
@@ -58,6 +60,7 @@ class Run:
     stored: tuple[list[Object], dict[str, Object]] = ([], {})
     content: str = ""
     checkpoint: Object | None = None
+    state: Object | None = None
     version: int = 0
     exported: exporting.Exported | None = None
     promised: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -221,6 +224,12 @@ def _facts(this: Run) -> dict[str, Any]:
     }
 
 
+def _continues(recipe: Recipe) -> dict[str, str]:
+    """Return the run whose training goes on in this one."""
+    of = recipe.pretrain.continue_from if recipe.pretrain is not None else None
+    return {"continues": of["run"]} if isinstance(of, Mapping) and "run" in of else {}
+
+
 def _own_code(recipe: Recipe) -> dict[str, Any]:
     """Return digests of what no note covers: one's own code, and weights that roles begin with."""
     names = [section.get("protocol") for section in recipe.evaluate]
@@ -255,6 +264,8 @@ def _publish(this: Run) -> None:
         # Of each arm every file of its export: what a rerun and `verify` compare with.
         "exports": this.promised,
         **({} if this.checkpoint is None else {"checkpoint": asdict(this.checkpoint)}),
+        **({} if this.state is None else {"state": asdict(this.state)}),
+        **_continues(this.recipe),
         "result": this.result,
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
@@ -415,6 +426,7 @@ def _pretrain(this: Run) -> None:
         cell = grid.Cell(compared["lr"], compared["budget"], compared["steps"])
         training = grid.training(training, cell, comparison.grid)
     this.checkpoint = pretrain.trained(training)
+    this.state = pretrain.state_of(training)
     if training.trunk is not None:
         pretrain.drop_states(training)
     this.result["checkpoint"] = str(this.store.path(this.checkpoint))

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from contracts.decode import Undecodable
 from contracts.errors import ConfigError, DataError
 from contracts.uid import hex_uid
 from pretraining import ranks
-from pretraining.codecs import Codec
+from pretraining.codecs import Codec, lacking
 from pretraining.orders import Batches, Composition, Rows
+from pretraining.packing import Packed, PackingCodec, packed_column
 
 
 class Samples(Protocol):
@@ -53,12 +54,14 @@ def batches(
     cache_bytes: int = 1 << 29,
     threads: int = 2,
     parts: int = 1,
+    lengths: Rows | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the batches of the steps from `start` to `steps`.
 
     Step s takes the draws [s * batch, (s + 1) * batch) of the epochs' orders laid end to end, of
     streams each its rows; the column `stream` then has the number of each row's stream. Of several
-    ranks each has its rows of them. Four batches are made ahead.
+    ranks each has its rows of them. Four batches are made ahead. Where the codec of texts packs
+    them, a step takes rows in place of draws, see `pretraining.packing`.
 
     Args:
         samples: of an arm.
@@ -68,21 +71,37 @@ def batches(
             records, so by the time one returns, the others would have driven it out.
         threads: that decode.
         parts: into which `train` divides a batch: a rank has its rows of each.
+        lengths: of texts that are packed, as `pretraining.packing.counted` returns them.
 
     Raises:
-        ConfigError: there is no column, or a batch is not as many rows for each rank.
+        ConfigError: there is no column, a batch is not as many rows for each rank, or packed texts
+            go with another column, or with groups or streams.
         DataError: there is no record, none can be drawn, or one cannot be decoded or lacks what a
             codec reads.
     """
     if not codecs:
         raise ConfigError("a batch without columns: give the codecs of an objective.")
-    records = _Records(samples, codecs, cache_bytes)
     composed = Batches(
         samples.uids, samples.repeats, composition, batch=batch, seed=seed, parts=parts
     )
+    column = packed_column(codecs)
+    if column is not None:
+        packed = Packed(
+            samples, composition, codec=cast(PackingCodec, codecs[column]), seed=seed,
+            lengths=lengths, cache_bytes=cache_bytes,
+        )  # fmt: skip
+
+        def numbers(step: int) -> Rows:
+            every = np.arange(step * batch, (step + 1) * batch).reshape(parts, ranks.count(), -1)
+            return every[:, ranks.own()].ravel()
+
+        return _ahead(
+            lambda rows: {column: packed.batch(rows)}, numbers, range(start, steps), threads
+        )
+    records = _Records(samples, codecs, cache_bytes)
     streams = torch.from_numpy(composed.streams())
     made = _ahead(
-        records,
+        records.batch,
         lambda step: composed.rows(step)[:, ranks.own()].ravel(),
         range(start, steps),
         threads,
@@ -98,8 +117,14 @@ def uids_of(
     seed: int,
     step: int,
     parts: int = 1,
+    packed: Packed | None = None,
 ) -> NDArray[np.uint64]:
-    """Return the uids of the records of a step, counted from 0, in the order of its rows."""
+    """Return the uids of the records of a step, counted from 0, in the order of its rows.
+
+    Of packed texts these are all that a row has some of.
+    """
+    if packed is not None:
+        return samples.uids[packed.records(np.arange(step * batch, (step + 1) * batch))]
     composed = Batches(
         samples.uids, samples.repeats, composition, batch=batch, seed=seed, parts=parts
     )
@@ -107,13 +132,16 @@ def uids_of(
 
 
 def _ahead(
-    records: _Records, rows: Callable[[int], Rows], steps: range, threads: int
+    made_of: Callable[[Rows], dict[str, Tensor]],
+    rows: Callable[[int], Rows],
+    steps: range,
+    threads: int,
 ) -> Iterator[dict[str, Tensor]]:
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[dict[str, Tensor]]] = deque()
         try:
             for step in steps:
-                waiting.append(pool.submit(records.batch, rows(step)))
+                waiting.append(pool.submit(made_of, rows(step)))
                 if len(waiting) > 4:
                     yield waiting.popleft().result()
             while waiting:
@@ -170,10 +198,7 @@ class _Records:
         items = np.empty((len(raw), *codec.shape), dtype=codec.dtype)
         for place, (row, value) in enumerate(zip(rows, raw, strict=True)):
             if value is None:
-                raise DataError(
-                    f"record {self._name(row)} has no {codec.reads}: drop such records with a "
-                    f"rule, {codec.reads} IS NOT NULL."
-                )
+                raise lacking(int(self.samples.uids[row]), codec)
             try:
                 item = codec.encode(value)
             except Undecodable as error:

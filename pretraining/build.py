@@ -24,7 +24,10 @@ from pretraining.objective import Encoder, Objective
 
 OBJECTIVES, ENCODERS = "pretraining.objectives", "pretraining.encoders"
 # What a role gets where nothing is named: the first of these that fits.
-DEFAULTS = ("small_cnn", "words", "vit", "text_transformer", "spectrogram_transformer")
+DEFAULTS = (
+    "small_cnn", "words", "vit", "text_transformer", "spectrogram_transformer",
+    "volume_transformer",
+)  # fmt: skip
 
 
 class Part(BaseModel):

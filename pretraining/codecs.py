@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts import decode
+from contracts.errors import DataError
+from contracts.uid import hex_uid
 
 
 class Codec(Protocol):
     """A frozen dataclass: encoders with equal codecs share a column of the batch.
 
     Attributes:
-        reads: what of a sample it takes: `image`, `text`, or `column.<name>`, a bound column.
+        reads: what of a sample it takes: the kind of its payload, `text`, or `column.<name>`, a
+            bound column.
         shape: of one item, the same for every batch.
         dtype: of one item.
     """
@@ -74,6 +77,14 @@ class ValueCodec:
     def encode(self, raw: Any) -> NDArray[Any]:
         """Return the value as an array."""
         return np.asarray(raw, dtype=self.dtype)
+
+
+def lacking(uid: int, codec: Codec) -> DataError:
+    """Return the error of a record that has not what a codec reads."""
+    return DataError(
+        f"record {hex_uid(uid)} has no {codec.reads}: drop such records with a rule, "
+        f"{codec.reads} IS NOT NULL."
+    )
 
 
 def column(codec: Codec, values: Sequence[Any]) -> Tensor:

@@ -47,7 +47,11 @@ def replay(
     """
     kept = Checkpoint.from_bytes(data, "step")
     # Where the training began is of no account at this step.
-    run = {key: value for key, value in kept.metadata["run"].items() if key != "begin"}
+    run = {
+        key: value
+        for key, value in kept.metadata["run"].items()
+        if key not in ("begin", "continued")
+    }
     try:
         description = Description.model_validate(run["made"])
         refuse_foreign(description, allow)

@@ -114,6 +114,8 @@ SCHEDULES: Mapping[str, Callable[..., float]] = {
     schedule.__name__: schedule
     for schedule in (cosine, constant, repeated_cosine, warmup_stable_decay, infinite)
 }
+STEADY = ("constant", "warmup_stable_decay", "infinite")
+"""Schedules with a constant rate, at which a training may go on."""
 _PHASES = ("warmup_ratio", "cooldown_ratio", "decay_ratio")
 
 
@@ -153,6 +155,19 @@ def factor(schedule: str, progress: float, **own: Any) -> float:
         own: the parameters of the schedule, as `parameters` returns them.
     """
     return SCHEDULES[schedule](progress, **own)
+
+
+def steady_from(**own: Any) -> float:
+    """Return the progress from which a schedule of `STEADY` has its constant rate."""
+    return float(own["warmup_ratio"] + own.get("cooldown_ratio", 0.0))
+
+
+def steps_before_decay(steps: int, **own: Any) -> int | None:
+    """Return how many steps are done when the last decay begins, one at least; None without one."""
+    if "decay_ratio" not in own:
+        return None
+    # A step at the very beginning of the decay is of it, whatever rounding says.
+    return max(1, math.ceil((1 - float(own["decay_ratio"])) * steps - 0.5 - 1e-9))
 
 
 def weight_decay_at(progress: float, weight_decay: float, end: float | None) -> float:

@@ -61,6 +61,8 @@ def train(
     begin: Checkpoint | None = None,
     failed: Callable[[Checkpoint], str] | None = None,
     fetch_every: int | None = None,
+    continued: Checkpoint | None = None,
+    save_at: Collection[int] = (),
     *,
     steps: Count,
     lr: Positive,
@@ -118,6 +120,11 @@ def train(
             is not finite changes nothing, nor do those after it, and training ends when the host
             learns of it. `log` is told then of each of them. Where not given 1 on a CPU, else as
             many as make a line of the log.
+        continued: a state of a training over other records, of the same objective and roles and
+            perhaps of other parameters, whose weights and optimizer go on here from step 0. After
+            a schedule with a constant rate one that has such a rate goes on at it, with no
+            warm-up; any other begins anew.
+        save_at: further steps after which `save` is handed a checkpoint.
         steps: in all, not from `resume` on.
         lr: the full rate; step s uses the schedule's share at progress (s + 1/2) / steps.
         schedule: what follows the linear warm-up, a function of `pretraining.schedules`.
@@ -145,7 +152,8 @@ def train(
     Raises:
         ConfigError: a setting does not fit the schedule, the objective or the batch, or the
             checkpoint is of a run with other parameters, on another device or of another
-            precision, or `begin` is of another objective or beyond the steps.
+            precision, `begin` is of another objective or beyond the steps, or `continued` is of
+            another objective or optimizer.
         DivergedError: a loss, a gradient or a weight is not finite; what was saved before stays
             good.
         DataError: the batches end too early.
@@ -191,6 +199,12 @@ def train(
         if begin.step >= steps:
             raise ConfigError(f"a training of {steps} steps cannot begin at step {begin.step}.")
         run["begin"] = {"step": begin.step, "run": begin.metadata["run"]}
+    first = 0.0  # The progress at which the schedule stands at first.
+    if continued is not None:
+        refuse_other_training(continued, objective, optimizer)
+        if {schedule, continued.metadata["run"]["schedule"]} <= set(schedules.STEADY):
+            first = schedules.steady_from(**rates)
+        run["continued"] = {"step": continued.step, "run": continued.metadata["run"]}
     run = json.loads(json.dumps(run))  # a tuple is a list, as in a checkpoint that was read
     if resume is not None:
         _refuse_other_run(resume, run, numerics)
@@ -209,8 +223,13 @@ def train(
     update = Update(
         objective, trained, optimizer=optimizer, clip_norm=clip_norm, parts=accumulate or 1
     )
-    losses = np.zeros(steps)
-    done = 0 if state_before is None else _restore(state_before, objective, update, losses)
+    losses, done = np.zeros(steps), 0
+    if state_before is not None:
+        _load(state_before, objective, update)
+        done = state_before.step
+        losses[:done] = state_before.tensors["losses"].numpy()
+    elif continued is not None:
+        _go_on(continued, objective, update)
     batches = batches_from(done) if done < steps else iter(())
     fetch_every = fetch_every or (1 if kind == "cpu" else EVERY)
     taken: list[_Step] = []
@@ -263,7 +282,7 @@ def train(
             if batch is None:
                 raise DataError(f"the batches end after step {done}, but {steps} were asked for.")
             progress = (done + 0.5) / steps
-            rate = lr * schedules.factor(schedule, progress, **rates)
+            rate = lr * schedules.factor(schedule, max(progress, first), **rates)
             moments = [
                 moment_at(done, steps, seed=seed, device=device, part=part)
                 for part in range(accumulate or 1)
@@ -276,7 +295,7 @@ def train(
             taken.append(_Step(batch, rate, [*update.checked, *outputs], len(update.checked)))
             done += 1
             asked = asked or (stop is not None and stop(done))
-            saving = done % save_every == 0 or done == steps
+            saving = done % save_every == 0 or done == steps or done in save_at
             # Ranks ask each other at steps that all of them know.
             if not (saving or done % fetch_every == 0 or (asked and ranks.count() == 1)):
                 continue
@@ -427,21 +446,57 @@ def _refuse_uneven(records: int, parts: int) -> None:
         )
 
 
-def _restore(
-    resume: Checkpoint, objective: Objective, update: Update, losses: NDArray[np.float64]
-) -> int:
-    """Load the state into the objective, the optimizer and the losses; return the steps done."""
-    weights = resume.group("weights")
-    here = trained_state(objective)
-    refuse_other_weights(here, weights, "the checkpoint to resume from")
-    for name, value in here.items():
-        value.copy_(weights[name])
-    remembered = resume.group("optimizer")
+def _load(state: Checkpoint, objective: Objective, update: Update) -> None:
+    """Load a state into the objective and the optimizer."""
+    load_weights(state, objective)
+    remembered = state.group("optimizer")
     refuse_other_weights(update.state, remembered, "the optimizer to resume from")
     for name, value in update.state.items():
         value.copy_(remembered[name])
-    losses[: resume.step] = resume.tensors["losses"].numpy()
-    return resume.step
+
+
+def load_weights(state: Checkpoint, objective: Objective) -> None:
+    """Give an objective the weights of a state, all but those of frozen roles.
+
+    Raises:
+        DataError: they are of another model.
+    """
+    weights, here = state.group("weights"), trained_state(objective)
+    refuse_other_weights(here, weights, "the checkpoint to resume from")
+    for name, value in here.items():
+        value.copy_(weights[name])
+
+
+def _go_on(state: Checkpoint, objective: Objective, update: Update) -> None:
+    try:
+        _load(state, objective, update)
+    except DataError as error:
+        message = f"{error} Give the same encoders, and freeze the same weights."
+        raise ConfigError([Problem("pretrain.continue_from", message)]) from None
+
+
+def refuse_other_training(state: Checkpoint, objective: Objective, optimizer: str) -> None:
+    """Refuse to continue a training of another objective, of other encoders or another optimizer.
+
+    Raises:
+        ConfigError: with what differs.
+    """
+
+    def asked(made: Mapping[str, Any], optimizer: str) -> dict[str, Any]:
+        encoders = {role: part["name"] for role, part in made["encoders"].items()}
+        return {"objective": made["objective"]["name"], **encoders, "optimizer": optimizer}
+
+    run = state.metadata["run"]
+    there = asked(run["made"], run["optimizer"])
+    here = asked(objective.description, optimizer)
+    differ = [
+        f"{key} is {there.get(key)!r} there, {here.get(key)!r} here"
+        for key in {**here, **there}
+        if there.get(key) != here.get(key)
+    ]
+    if differ:
+        message = f"is of another training: {'; '.join(differ)}. Give the same here."
+        raise ConfigError([Problem("pretrain.continue_from", message)])
 
 
 def trained_state(objective: Objective) -> dict[str, Tensor]:

@@ -50,6 +50,12 @@ def bound(runtime: Runtime, section: PretrainSection, recipe_dir: Path) -> pl.Da
         flat = runtime.frame(expression.paths, masks)
         values = evaluate_expression(flat, expression.polars, expression.text)
         key = f"pretrain.columns.{name}"
+        if section.continue_from is not None and kind == "label" and not values.dtype.is_integer():
+            message = (
+                "a training that goes on needs labels that are whole numbers: texts are numbered "
+                "by the names of this version of the pool, which may be others than before."
+            )
+            raise ConfigError([Problem(key, message)])
         values = _typed(values, kind, key)
         if of is not None and of.classes is not None:
             most = _parameter(section, objective, of.classes)

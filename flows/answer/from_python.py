@@ -33,9 +33,12 @@ def pretrain(
     if (
         section.bound()
         or section.orders()
+        or section.continue_from is not None
         or any("weights" in of for of in training.roles(section, Path.cwd()).values())
     ):
-        message = "expressions over notes and weights are found by a recipe: use winnow.run."
+        message = (
+            "expressions over notes, weights and states are found by a recipe: use winnow.run."
+        )
         raise ConfigError([Problem("pretrain", message)])
     training.check(section, recipe.recipe_dir)
     objective = training.build(section, section.seed, recipe.recipe_dir)

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from contracts import methods
-from contracts.errors import ConfigError, ContractError, Problem, nearest
+from contracts.errors import ConfigError, ContractError, DataError, Problem, nearest
 from contracts.params import names_of
 from contracts.uid import hex_uid
 from flows.answer import columns, stopping, training_log
@@ -22,6 +24,8 @@ from flows.workers import one_thread
 from storage import commit, seals, shards, tables
 from storage.store import Object, Store, key_of
 
+STATES = "states"
+"""The table of what a training may be continued from."""
 SAVE_EVERY = 200
 TIMED_STEPS = 10
 
@@ -46,6 +50,12 @@ class Training:
     trunk: Training | None = None
     until: int | None = None
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether another training may go on from this one: it is the recipe's own."""
+        own = self.arm.name == "recipe" and self.seed == self.section.seed
+        return own and self.steps > 0 and self.until is None
+
     def made_by(self) -> dict[str, Any]:
         """Return what the weights depend on."""
         from pretraining.train import VERSION
@@ -60,7 +70,7 @@ class Training:
         settings = {
             k: v
             for k, v in asdict(self.section).items()
-            if k not in (*parts, "encoder", "steps", "seed") and v is not None
+            if k not in (*parts, "encoder", "steps", "seed", "continue_from") and v is not None
         }
         if self.section.columns:
             # What they hold is in the arm's content, whatever expression gave it.
@@ -82,6 +92,8 @@ class Training:
             "seed": self.seed,
             **({} if self.trunk is None else {"trunk": key_of(self.trunk.made_by())}),
             **({} if self.until is None else {"until": self.until}),
+            # Of initial weights too, as these are then those of the state.
+            **weight_digests(replace(self.section, encoder=None, own={})),
         }
 
 
@@ -134,7 +146,7 @@ def references(section: PretrainSection) -> list[str]:
 
 def weight_digests(section: PretrainSection) -> dict[str, str]:
     """Return the sha256 of the files that roles begin with, by the key that names them."""
-    given = {"encoder": section.encoder, **section.own}
+    given = {"encoder": section.encoder, **section.own, "continue_from": section.continue_from}
     return {
         role: shards.file_sha256(Path(of["path"]))
         for role, of in given.items()
@@ -189,7 +201,47 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
     from pretraining.train import check as check_settings
 
     check_settings(built, section.batch, _settings(section))
+    problems = _packing_problems(section, built)
+    if problems:
+        raise ConfigError(problems)
+    state = continued(section)
+    if state is not None:
+        from pretraining.train import load_weights, refuse_other_training
+
+        refuse_other_training(state, built, section.optimizer)
+        try:
+            load_weights(state, built)
+        except DataError as error:
+            raise ConfigError([Problem("pretrain.continue_from", str(error))]) from None
     return built
+
+
+def continued(section: PretrainSection) -> Any:
+    """Return the state of the training that goes on in this one; None where there is none."""
+    from pretraining.checkpoint import Checkpoint
+
+    of = section.continue_from
+    if not isinstance(of, Mapping):
+        return None  # What is wrong with it was said when it was looked for.
+    return Checkpoint.from_bytes(Path(of["path"]).read_bytes())
+
+
+def _packing_problems(section: PretrainSection, objective: Any) -> list[Problem]:
+    """Return what packed texts do not go with: their rows are no records."""
+    beside = [
+        *(
+            f"the column of {role}"
+            for role in list(objective.inputs)[1:]
+            if len(objective.codecs) > 1
+        ),
+        *(f"[pretrain.columns] {name}" for name in section.columns or {}),
+        *(f"`{key}`" for key in ("groups", "streams") if getattr(section, key) is not None),
+    ]
+    return [
+        Problem(f"pretrain.{role}.packing", f"makes rows that are no records: not with {beside}.")
+        for role, column in objective.inputs.items()
+        if beside and getattr(objective.codecs[column], "packing", None)
+    ]
 
 
 def _composition_problems(section: PretrainSection, objective: Any) -> list[Problem]:
@@ -329,21 +381,36 @@ def trained(task: Training) -> Object:
     found = store.find(key_of(made_by))
     if found is not None:
         return found.parts[0]
-    data, numerics = _train(task, store, key_of(made_by))
+    data, numerics, state = _train(task, store, key_of(made_by))
+    made = [_published(task, store, "checkpoints", data)]
+    if state is not None:
+        made.append(_published(task, store, STATES, state))
+    store.publish_manifest(made_by, made, {"numerics": dict(numerics)})
+    drop(_state(store, key_of(made_by)))
+    commit.failpoint("pretrain.done")
+    return made[0]
+
+
+def _published(task: Training, store: Store, table: str, data: bytes) -> Object:
     with store.stage() as staged:
         staged.write(data)
-        item = store.publish(
+        return store.publish(
             staged,
             pool=task.pool,
-            table="checkpoints",
+            table=table,
             part=f"{task.arm.file_name}-{task.seed}",
             rows=0,
             suffix="safetensors",
         )
-    store.publish_manifest(made_by, [item], {"numerics": dict(numerics)})
-    drop(_state(store, key_of(made_by)))
-    commit.failpoint("pretrain.done")
-    return item
+
+
+def state_of(task: Training) -> Object | None:
+    """Return the state that a training kept to go on from; None where it kept none.
+
+    It is that in front of the decay of its schedule, else the last.
+    """
+    found = Store(task.root).find(key_of(task.made_by()))
+    return found.parts[1] if found is not None and len(found.parts) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -363,7 +430,7 @@ def timed(task: Training) -> Cost:
     try:
         # One that was killed here may have left another training's.
         drop(state)
-        encoder, _ = _train(replace(task, trunk=None, until=until), store, state.stem)
+        encoder, _, _ = _train(replace(task, trunk=None, until=until), store, state.stem)
         per_s = json.loads(log.read_text().splitlines()[-1])["records_per_s"]
         return Cost(task.section.batch / per_s, state.stat().st_size, len(encoder))
     finally:
@@ -379,8 +446,8 @@ def drop_states(task: Training) -> None:
 
 
 def drop(state: Path) -> None:
-    """Delete the state of a training, and the step in which it was not finite."""
-    for path in (state, _step(state)):
+    """Delete the states of a training, and the step in which it was not finite."""
+    for path in (state, _step(state), _kept(state)):
         path.unlink(missing_ok=True)
 
 
@@ -390,6 +457,11 @@ def _state(store: Store, key: str) -> Path:
 
 def _step(state: Path) -> Path:
     return state.with_suffix(".step.safetensors")
+
+
+def _kept(state: Path) -> Path:
+    """Return the file of the state in front of the decay."""
+    return state.with_suffix(".kept.safetensors")
 
 
 def _stopped(task: Training, store: Store) -> Any:
@@ -409,8 +481,10 @@ def saved(state: Path) -> Any:
     return Checkpoint.from_bytes(seals.opened(state)) if state.is_file() else None
 
 
-def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, Any]]:
+def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, Any], bytes | None]:
+    """Return the encoder, on what it was computed, and the state to go on from."""
     from pretraining.checkpoint import exported
+    from pretraining.train import load_weights
 
     one_thread()
     section = task.section
@@ -419,8 +493,11 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     dims = {} if rows is None else columns.dims(rows)
     objective = build(section, task.seed, task.recipe_dir, dims)
     description = {"steps": task.steps, "arm": task.arm.name}
+    before = None if task.trunk is not None else continued(section)
     if not task.steps:
-        return exported(objective, description), {}
+        if before is not None:
+            load_weights(before, objective)
+        return exported(objective, description), {}, None
     assert rows is not None
     state = _state(store, key)
     resume, begin = saved(state), None
@@ -433,11 +510,40 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
             objective, samples, section, state,
             columns=columns.codecs(section, objective, rows),
             composition=columns.composition(section, rows, samples.uids),
+            lengths=_lengths(task, store, objective, samples),
             steps=task.steps, seed=task.seed,
-            resume=resume, begin=begin, until=task.until, device=task.device,
+            resume=resume, begin=begin, continued=before, until=task.until, device=task.device,
             temporary=store.temporary,
         )  # fmt: skip
-    return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"]
+    kept = None
+    if task.keeps_state:
+        in_front = begin or saved(_kept(state)) or done.checkpoint
+        kept = in_front.to_bytes()
+    return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"], kept
+
+
+def _lengths(task: Training, store: Store, objective: Any, samples: Any) -> Any:
+    """Return how many tokens each text of an arm is, where texts are packed: counted once."""
+    from pretraining.packing import counted, packed_column
+
+    column = packed_column(objective.codecs)
+    if column is None:
+        return None
+    codec = objective.codecs[column]
+    made_by = {
+        "method": "lengths", "version": 1, "arm": task.arm.content,
+        "vocabulary": key_of(asdict(codec.vocabulary)),
+    }  # fmt: skip
+    found = store.find(key_of(made_by))
+    if found is None:
+        frame = pl.DataFrame({"uid": samples.uids, "tokens": counted(samples, codec)})
+        item = tables.put(
+            store, frame.sort("uid"), pool=task.pool, table="lengths", part=task.arm.file_name
+        )
+        found = store.publish_manifest(made_by, [item], {})
+    uids = pl.DataFrame({"uid": samples.uids})
+    lengths = tables.read(store, found.parts[0])
+    return uids.join(lengths, on="uid", how="left", maintain_order="left")["tokens"].to_numpy()
 
 
 def fit(
@@ -450,8 +556,10 @@ def fit(
     seed: int,
     columns: Mapping[str, Any] | None = None,
     composition: Any = None,
+    lengths: Any = None,
     resume: Any = None,
     begin: Any = None,
+    continued: Any = None,
     until: int | None = None,
     device: str | None = None,
     temporary: Path | None = None,
@@ -468,8 +576,10 @@ def fit(
         seed: of order and augmentation.
         columns: codecs of columns beyond those that encoders read.
         composition: of the batches, a `pretraining.orders.Composition`; None for none.
+        lengths: of texts that are packed, in tokens; counted where not given.
         resume: the state to go on from.
         begin: another training's state to begin from.
+        continued: a state of a training over other records that goes on in this one.
         until: stop after so many steps.
         device: found by itself where not given.
         temporary: a folder for what is being written; that of the state where not given.
@@ -480,20 +590,32 @@ def fit(
     from pretraining import ranks
     from pretraining.batches import batches, uids_of
     from pretraining.journal import Journal
+    from pretraining.packing import Packed, packed_column
     from pretraining.train import train
 
+    codecs = {**objective.codecs, **(columns or {})}
+
     def failed(step: Any) -> str:
+        column = packed_column(codecs)
+        packed = None
+        if column is not None:
+            packed = Packed(samples, composition, codec=codecs[column], seed=seed, lengths=lengths)
         uids = uids_of(
             samples, composition, batch=section.batch, seed=seed, step=step.step,
-            parts=section.accumulate or 1,
+            parts=section.accumulate or 1, packed=packed,
         )  # fmt: skip
         records = {"records": [hex_uid(int(uid)) for uid in uids]}
         kept = replace(step, metadata={**step.metadata, **records})
         commit.write(_step(state), seals.sealed(kept.to_bytes()), temporary=temporary)
         return f"This step again: winnow replay {shlex.quote(str(_step(state)))}"
 
+    decay = _decay(section, steps)
+
     def save(checkpoint: Any) -> None:
-        _save(state, seals.sealed(checkpoint.to_bytes()), temporary)
+        data = seals.sealed(checkpoint.to_bytes())
+        if checkpoint.step == decay:
+            commit.write(_kept(state), data, temporary=temporary)
+        _save(state, data, temporary)
 
     first = ranks.own() == 0
     log = state.with_suffix(".jsonl")
@@ -508,9 +630,9 @@ def fit(
             objective,
             lambda start: journal.timed(
                 batches(
-                    samples, composition, codecs={**objective.codecs, **(columns or {})},
+                    samples, composition, codecs=codecs,
                     batch=section.batch, seed=seed, start=start, steps=steps,
-                    parts=section.accumulate or 1,
+                    parts=section.accumulate or 1, lengths=lengths,
                 )
             ),
             save if first else None,
@@ -520,6 +642,8 @@ def fit(
             lambda done: done == until or stop(),
             begin,
             failed if first else None,
+            continued=continued,
+            save_at=() if decay is None else (decay,),
             steps=steps,
             seed=seed,
             save_every=SAVE_EVERY,
@@ -528,6 +652,16 @@ def fit(
     if done.checkpoint.step < (until or steps):
         raise KeyboardInterrupt  # It was asked for; the state lies where a rerun finds it.
     return done
+
+
+def _decay(section: PretrainSection, steps: int) -> int | None:
+    """Return how many steps are done when the decay begins; None where the schedule has none."""
+    from pretraining import schedules
+
+    schedule = schedules.SCHEDULES[section.schedule]
+    given = {name: getattr(section, name) for name in names_of(schedule)}
+    own = schedules.parameters(section.schedule, given)
+    return schedules.steps_before_decay(steps, **own)
 
 
 def _save(path: Path, data: bytes, temporary: Path | None) -> None:

@@ -8,7 +8,7 @@ is built here: what looks into the weights is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,8 +106,18 @@ def resolved(recipe: Recipe, store: Store, weights: Weights) -> Recipe:
                 if trained is not None:
                     recipe = _with_holdout(recipe, trained, where)
         assert recipe.pretrain is not None
+        going_on = recipe.pretrain.continue_from
+        if going_on is not None:
+            where = "pretrain.continue_from"
+            with problems.at(where):
+                found, trained = _weights(going_on, where, recipe, store, _state_of)
+                going_on = {"from": going_on, **found}
+                if trained is not None:
+                    recipe = _with_holdout(recipe, trained, where)
+        assert recipe.pretrain is not None
         encoder = given.pop("encoder")
-        recipe = replace(recipe, pretrain=replace(recipe.pretrain, encoder=encoder, own=given))
+        pretrain = replace(recipe.pretrain, encoder=encoder, own=given, continue_from=going_on)
+        recipe = replace(recipe, pretrain=pretrain)
     return replace(recipe, problems=(*recipe.problems, *problems.found))
 
 
@@ -131,19 +141,21 @@ def refuse_trained(store: Store, recipe: Recipe, held_out: pl.Series) -> None:
         ConfigError: with how many there are.
     """
     for where, section in _trained_before(recipe).items():
-        ref = _run(store, str(section["run"])) if "run" in section else None
-        if ref is None:
-            continue  # A dry run's own small store has no runs.
-        seen = sum(
-            int(held_out.is_in(kept.implode()).sum()) for kept in _kept(store, ref["verdict"])
-        )
-        if seen:
-            raise _refused(
-                where,
-                f"{section['run']} was trained on {seen:,} of the "
-                f"{len(held_out):,} records that are held out here: its vectors would know them. "
-                "Run that recipe again on the pool as it is, with the same [holdout].",
+        # A dry run's own small store has no runs.
+        name, ref = section.get("run"), _run(store, str(section.get("run")))
+        while ref is not None:
+            seen = sum(
+                int(held_out.is_in(kept.implode()).sum()) for kept in _kept(store, ref["verdict"])
             )
+            if seen:
+                raise _refused(
+                    where,
+                    f"{name} was trained on {seen:,} of the "
+                    f"{len(held_out):,} records that are held out here: its vectors would know "
+                    "them. Run that recipe again on the pool as it is, with the same [holdout].",
+                )
+            # What it continued was trained on other records.
+            name, ref = ref.get("continues"), _run(store, str(ref.get("continues")))
 
 
 def _trained_before(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
@@ -155,13 +167,27 @@ def _trained_before(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
         for role, section in given.items():
             if isinstance(section, Mapping) and "path" in section:
                 found[f"pretrain.{role}.weights"] = section
+        if isinstance(recipe.pretrain.continue_from, Mapping):
+            found["pretrain.continue_from"] = recipe.pretrain.continue_from
     return found
 
 
 def _weights(
-    given: Any, where: str, recipe: Recipe, store: Store
+    given: Any,
+    where: str,
+    recipe: Recipe,
+    store: Store,
+    of: Callable[[Mapping[str, Any], Store], Path] | None = None,
 ) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
-    """Return where weights lie, and the run that trained them."""
+    """Return where weights lie, and the run that trained them.
+
+    Args:
+        given: as the recipe names them.
+        where: the key.
+        recipe: that is read.
+        store: in which runs are looked for.
+        of: returns the file of a run; that of its encoder where not given.
+    """
     kind, _, name = str(given).partition(":")
     if kind not in ("recipe", "run", "file") or not name:
         raise _refused(
@@ -172,7 +198,7 @@ def _weights(
         found: dict[str, Any] = {"path": str(path)}
     else:
         trained = _trained({kind: name}, where, recipe, store)
-        path = _checkpoint_of(trained, store)
+        path = (of or _checkpoint_of)(trained, store)
         allow = _references(trained["recipe"]["pretrain"])
         found = {"path": str(path), "run": f"{trained['run']}@{trained['version']}"}
         found |= {"allow": allow} if allow else {}
@@ -208,6 +234,15 @@ def _checkpoint_of(trained: Mapping[str, Any], store: Store) -> Path:
     # Runs of before said where the weights lie, not which object they are.
     known = trained.get("checkpoint")
     return store.path(Object(**known)) if known else Path(trained["result"]["checkpoint"])
+
+
+def _state_of(trained: Mapping[str, Any], store: Store) -> Path:
+    if "state" not in trained:
+        raise ConfigError(
+            f"{trained['run']}@{trained['version']} kept no state to go on from: it was trained "
+            "before states were kept. Give its [pretrain] another seed, and run it again."
+        )
+    return store.path(Object(**trained["state"]))
 
 
 def _found(

@@ -171,6 +171,9 @@ class PretrainSection:
             `name`, the encoder's own, of which a table is named "fit.<alias>", `weights` to begin
             with, "recipe:boot.toml", "run:boot@3" or "file:x.safetensors", and `frozen`. An
             encoder of [embed] has its vectors computed once.
+        continue_from: a training of the same objective and encoders that goes on here with its
+            weights and its optimizer, "recipe:first.toml", "run:web@7" or "file:x.safetensors",
+            the state that a run kept. A constant rate goes on; other schedules begin anew.
         columns: further columns that the objective reads, each with an expression over notes.
         draws: an expression over notes that gives each record a weight: an epoch draws it in
             proportion; 1 is the mean, and of 0 it is never drawn.
@@ -218,6 +221,7 @@ class PretrainSection:
 
     objective: str
     encoder: Mapping[str, Any] | str | None = None
+    continue_from: Mapping[str, Any] | str | None = None
     columns: Mapping[str, str] | None = None
     draws: str | None = None
     groups: str | None = None

@@ -34,7 +34,9 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
     def attempt(expression: Expression, where: str, condition: bool) -> None:
         other = [p for p in expression.paths if p in KINDS and p not in pool_schema]
         if other and payload is not None:
-            problems.add(where, f"the pool has {payload} and no {other[0]}.")
+            slices = payload == "volume" and other[0] == "image"
+            advice = ": slices = true in [[source]] reads each axial slice as one" * slices
+            problems.add(where, f"the pool has {payload} and no {other[0]}{advice}.")
             return
         if pool_schema:
             unknown = [p for p in expression.paths if p.startswith("meta.") and p not in known]

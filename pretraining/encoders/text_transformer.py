@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,10 @@ class TextTransformer(TextTrunk):
         max_tokens: longer texts are cut; the start and the separator count.
         vocabulary: the table of byte_pair_encoding or word_piece, which a recipe names as
             "fit.<alias>"; the 256 bytes where not given.
+        packing: how texts stand in the rows of a training; one a row where not given. "cut": end to
+            end with a separator behind each, and cut at the end of every row, so that there is no
+            padding; "whole": as many as fit, none of them cut. Tokens may look at other texts of
+            their row. Rows are no records then, so that a packed encoder goes with no other column.
     Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.4 (the scale); learned positions
         as in Devlin et al. 2018, arXiv:1810.04805.
     Cost: one row of width numbers a token of the vocabulary; a token of a text costs about
@@ -48,13 +52,14 @@ class TextTransformer(TextTrunk):
         heads: Count = 4,
         max_tokens: Annotated[int, Field(ge=2)] = 128,
         vocabulary: dict[str, list[str | None]] | None = None,
+        packing: Literal["cut", "whole"] | None = None,
     ) -> None:
         if width % heads:
             raise ConfigError(
                 f"text_transformer: width {width} is not a multiple of heads, {heads}."
             )
         known = Vocabulary.of_bytes() if vocabulary is None else Vocabulary.of(vocabulary)
-        self.codec = VocabularyCodec(known, max_tokens)
+        self.codec = VocabularyCodec(known, max_tokens, packing)
         reach = 0.018 * math.sqrt(width)
         super().__init__(
             width,

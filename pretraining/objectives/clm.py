@@ -24,7 +24,8 @@ class Clm(Objective):
 
     The loss is the mean of -log p(token | those before it) over all tokens of a batch but
     padding, where p is a softmax over products with the embeddings. Each row is one text, from
-    its start to its separator, or to where it was cut. What is exported looks back only, too.
+    its start to its separator, or to where it was cut, unless the encoder packs texts. What is
+    exported looks back only, too.
 
     Args:
         tied: whether the head has the embeddings as its rows, or rows of its own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,15 @@ class VocabularyCodec:
     """A text as a start, its tokens, a separator and padding: int64 (max_tokens,).
 
     What is past the last place is cut off, so a text that was cut has no separator.
+
+    Attributes:
+        packing: how texts stand in the rows of a training's batches (`pretraining.packing`). Where
+            texts are cut no row has a start: a separator is in front of a text that stands alone.
     """
 
     vocabulary: Vocabulary
     max_tokens: int
+    packing: Literal["cut", "whole"] | None = None
     reads: ClassVar[str] = "text"
     dtype: ClassVar[np.dtype[Any]] = np.dtype(np.int64)
     padding: ClassVar[int] = PADDING
@@ -51,9 +56,17 @@ class VocabularyCodec:
     def encode(self, raw: str) -> NDArray[Any]:
         """Return the tokens of a text."""
         tokens_N = np.full(self.max_tokens, PADDING, dtype=np.int64)
-        found = [START, *self.vocabulary.encode(raw), SEPARATOR][: self.max_tokens]
+        found = [*self.begun(), *self.laid(raw)][: self.max_tokens]
         tokens_N[: len(found)] = found
         return tokens_N
+
+    def begun(self) -> list[int]:
+        """Return what stands in front of a row's first text."""
+        return [SEPARATOR if self.packing == "cut" else START]
+
+    def laid(self, raw: str) -> NDArray[np.int64]:
+        """Return the tokens of a text, and a separator."""
+        return np.array([*self.vocabulary.encode(raw), SEPARATOR], dtype=np.int64)
 
     def continued(self, text: str, continuations: Sequence[str]) -> NDArray[Any]:
         """Return the tokens of a text, and of it with each continuation: (1 + K, max_tokens).
@@ -64,7 +77,7 @@ class VocabularyCodec:
         told = [self.vocabulary.encode(one)[: self.max_tokens - 1] for one in continuations]
         room = self.max_tokens - 1 - max(map(len, told))
         context = self.vocabulary.encode(text)
-        begun = [START, *context[max(0, len(context) - room) :]]
+        begun = [*self.begun(), *context[max(0, len(context) - room) :]]
         rows_KN = np.full((1 + len(told), self.max_tokens), PADDING, dtype=np.int64)
         for row_N, tokens in zip(rows_KN, [[], *told], strict=True):
             found = [*begun, *tokens]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import comb
 
 import pytest
@@ -12,7 +13,7 @@ from flows import run as runs
 from flows.dry import share_interval
 from flows.recipe.planner import plan
 
-# A hundred draws are made once.
+# The draws are made once.
 pytestmark = pytest.mark.xdist_group("dry")
 
 RECIPE = """
@@ -182,7 +183,7 @@ ORDERED = (
     '[[select]]\nname = "few"\nby = "top"\nscore = "caption_stats.characters"\nbudget = 20\n'
     '[[select]]\nname = "repeated"\nwhere = "same.size >= 2"\n'
 )
-DRAWS = 100
+DRAWS = 100 if os.environ.get("WINNOW_SOAK") else 40
 TOTAL = 1000
 
 
@@ -200,7 +201,7 @@ def _write_ordered(project) -> None:
 
 @pytest.fixture(scope="module")
 def drawn(projects) -> tuple[list[float], list[list[dict]]]:
-    """What a run leaves after each rule, and what a hundred draws say of it."""
+    """What a run leaves after each rule, and what the draws say of it."""
     asked, true = projects(), projects()
     _write_ordered(asked)
     _write_ordered(true)
@@ -228,9 +229,9 @@ def _holding(drawn, number: int) -> tuple[int, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(8))
-def test_what_a_draw_says_of_an_ordered_pool_holds_in_ninety_of_a_hundred(drawn, number: int):
+def test_what_a_draw_says_of_an_ordered_pool_holds_in_nine_of_ten(drawn, number: int):
     held, line = _holding(drawn, number)
-    assert held >= 90, line
+    assert held >= 0.9 * DRAWS, line
 
 
 @pytest.mark.slow

@@ -17,12 +17,16 @@ SMALL = {
     "words": WORDS,
     "text_transformer": {"width": 16, "depth": 1, "heads": 2, "max_tokens": 16},
     "spectrogram_transformer": {"width": 16, "depth": 2, "heads": 2, "mels": 24, "frames": 32},
+    "volume_transformer": {
+        "width": 12, "depth": 2, "heads": 2, "slices": 4, "rows": 12, "columns": 12, "patch": 2,
+    },
     "vector": {"of": "notes.vector", "dim": 8},
     "resnet": {"width": 4},
     "timm": {"model": "test_efficientnet"},
     "pretrained_distillation": {"classes": 8},
     "spark": {"decoder_width": 32},
-}
+    "voco": {"hidden": 16},
+}  # fmt: skip
 # The first of the deep networks is tried where nothing shallow fits, which stands for them.
 DEEP = ("resnet", "timm")
 DIM = 8

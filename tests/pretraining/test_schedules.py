@@ -5,7 +5,15 @@ import pytest
 
 from contracts.errors import ConfigError
 from contracts.params import names_of
-from pretraining.schedules import SCHEDULES, factor, parameters, weight_decay_at
+from pretraining.schedules import (
+    SCHEDULES,
+    STEADY,
+    factor,
+    parameters,
+    steady_from,
+    steps_before_decay,
+    weight_decay_at,
+)
 
 GRID = [n / 10_000 for n in range(10_000)]
 
@@ -112,3 +120,23 @@ def test_the_weight_decay_goes_from_the_first_to_the_last_on_half_a_cosine():
     found = [weight_decay_at(p, 0.04, 0.4) for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert found == pytest.approx([0.04, 0.092721, 0.22, 0.347279, 0.4], abs=1e-6)
     assert weight_decay_at(0.7, 0.1, None) == 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 10, 37])
+@pytest.mark.parametrize("decay_ratio", [0.1, 0.2, 0.45, 1.0])
+def test_the_steps_before_a_decay_have_the_constant_rate_and_none_after_it(steps, decay_ratio):
+    own = parameters("warmup_stable_decay", {"warmup_ratio": 0.0, "decay_ratio": decay_ratio})
+    rates = [factor("warmup_stable_decay", (s + 0.5) / steps, **own) for s in range(steps)]
+    before = steps_before_decay(steps, **own)
+    assert before == 1 or set(rates[:before]) == {1.0}
+    # A decay that begins in the middle of a step has that step.
+    assert all(rate < 1.0 for rate in rates[before + 1 :])
+    assert steps_before_decay(steps, **parameters("cosine", {"warmup_ratio": 0.1})) is None
+
+
+@pytest.mark.parametrize("schedule", STEADY)
+def test_a_schedule_that_goes_on_does_so_at_its_constant_rate(schedule):
+    own = parameters(schedule, {"warmup_ratio": 0.1})
+    share = own.get("constant_rate_ratio", 1.0)
+    assert factor(schedule, steady_from(**own), **own) == share
+    assert factor(schedule, steady_from(**own) - 0.01, **own) != share

@@ -40,7 +40,7 @@ def made_batches(objective):
 
 
 def trained(objective, save=None, resume=None, **changes):
-    positional = ("log", "stop", "device", "begin", "fetch_every")
+    positional = ("log", "stop", "device", "begin", "fetch_every", "continued", "save_at")
     given = {key: changes.pop(key) for key in positional if key in changes}
     settings = {"steps": STEPS, "lr": 0.01, "seed": 0, "save_every": 1, **changes}
     return train(objective, made_batches(objective), save, resume, **given, **settings)
@@ -312,10 +312,33 @@ def test_losses_that_are_fetched_later_are_the_same_and_a_stop_does_not_wait():
     assert told[1] == told[3]
 
 
-def test_it_saves_every_so_many_steps_and_at_the_end():
+@pytest.mark.parametrize("name", ["dino", "clip"])
+def test_a_training_that_goes_on_has_all_of_the_state_and_is_resumed_bit_for_bit(name):
+    before = trained(small(name), schedule="constant").checkpoint
+    saved, rates = [], []
+    on = {"schedule": "warmup_stable_decay", "seed": 1, "continued": before}
+    straight = trained(
+        small(name), saved.append, log=lambda _, told: rates.append(told["lr"]), **on
+    )
+    # A constant rate goes on without a warm-up; after another schedule there is one.
+    assert rates[0] == 0.01
+    steps = {t.item() for n, t in straight.checkpoint.group("optimizer").items() if "step" in n}
+    assert max(steps) == 2 * STEPS
+    resumed = trained(small(name), resume=saved[3], **on)
+    assert resumed.checkpoint.to_bytes() == straight.checkpoint.to_bytes()
+    still = trained(small(name), **{**on, "lr": 1e-30, "weight_decay": 0.0}).checkpoint
+    learned = [n for n, _ in small(name).named_parameters()]
+    moved = {n for n in learned if not torch.equal(
+        still.group("weights")[n], before.group("weights")[n])}  # fmt: skip
+    assert all(n.startswith("teacher") for n in moved)
+    with pytest.raises(ConfigError, match="continued is None there"):
+        trained(small(name), resume=before, **on)
+
+
+def test_it_saves_every_so_many_steps_after_others_that_are_asked_for_and_at_the_end():
     steps = []
-    trained(small("simclr"), lambda c: steps.append(c.step), save_every=3)
-    assert steps == [3, 6, 8]
+    trained(small("simclr"), lambda c: steps.append(c.step), save_every=3, save_at=(4,))
+    assert steps == [3, 4, 6, 8]
 
 
 def test_the_log_is_told_each_step_its_scalars_and_its_rate():

@@ -56,10 +56,15 @@ def test_equal_items_vote_by_label_whatever_their_order() -> None:
 
 
 def test_the_largest_are_those_of_a_stable_sort_also_where_values_repeat() -> None:
-    values = np.random.default_rng(2).integers(0, 6, (50, 30)).astype(np.float32)
-    for k in (1, 5, 29, 30):
-        expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
-        assert (_largest(values, k) == expected).all()
+    rng = np.random.default_rng(2)
+    few = rng.integers(0, 6, (50, 30)).astype(np.float32)
+    # Of so many columns the chunks that hold none of the largest are not looked at.
+    many = rng.integers(0, 400, (20, 1280)).astype(np.float32)
+    many[0] = 1.0
+    for values, counts in ((few, (1, 5, 29, 30)), (many, (1, 3, 9, 10, 1280))):
+        for k in counts:
+            expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
+            assert (_largest(values, k) == expected).all()
 
 
 def test_k_larger_than_the_training_set_takes_all_of_it() -> None:

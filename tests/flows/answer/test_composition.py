@@ -143,7 +143,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
     ingested.run(text, "web", until="pretrain")
     whole = _weights(ingested, "web")
     for manifest, _, item in checkpoints._trained(ingested.store):
-        manifest.unlink()
+        manifest.unlink(missing_ok=True)
         ingested.store.path(item).unlink(missing_ok=True)
     with monkeypatch.context() as stopping:
         stopping.setattr(pretrain.stopping, "asked", contextmanager(lambda: iter([lambda: True])))

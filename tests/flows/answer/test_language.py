@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from contracts.tokens import SPECIALS, UNKNOWN
 from flows.answer import evaluate
 from flows.recipe.sections import parsed
 from flows.reporter import Reporter
-from pretraining.checkpoint import predictor
+from pretraining.checkpoint import load_encoder, predictor
 from pretraining.codecs import column
 from tests.flows.answer import small
 from tests.flows.answer.facts import Evidence
@@ -123,6 +124,43 @@ def test_questions_are_answered_by_what_each_choice_costs_after_the_end_of_the_t
     for name, value in expected.items():
         within = metrics[f"multiple_choice.{name}"]["within"]["untrained"]
         assert within["value"] == pytest.approx(value, rel=1e-4), name
+
+
+def test_texts_are_packed_and_their_lengths_counted_once_an_arm(project: Any):
+    recipe = RECIPE.replace("max_tokens = 12", 'max_tokens = 12, packing = "cut"')
+    evidence = Evidence(project, recipe)
+    found = sorted((project.store.root / "objects/web/lengths").glob("*.parquet"))
+    # Both random sets have all of these few records, so that their lengths are one table.
+    assert [path.name.partition(".")[0] for path in found] == ["random", "recipe"]
+    lengths = {}
+    for path in found:
+        lengths |= dict(pl.read_parquet(path).iter_rows())
+    assert all(n == len(evidence.rows[uid]["text"]) + 1 for uid, n in lengths.items())
+    plain = project.run(RECIPE, until="pretrain")["checkpoint"]
+    assert plain != evidence.result["checkpoint"]
+    again = project.run(recipe, until="pretrain")
+    assert again["checkpoint"] == evidence.result["checkpoint"]
+    masked = recipe.replace('"clm"', '"mlm"').replace('"cut"', '"whole"').partition("[compare]")[0]
+    encoder = load_encoder(project.run(masked, until="pretrain")["checkpoint"])
+    assert encoder.codec.packing == "whole"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        (RECIPE.replace('"clm"', '"clm"\ngroups = "meta.motif"'), "pretrain.encoder.packing"),
+        (
+            RECIPE.replace('"clm"', '"pretrained_distillation"\nclasses = 2')
+            .replace("encoder =", "student =")
+            .replace("[compare]", '[pretrain.columns]\nprobabilities = "meta.number"\n[compare]'),
+            "pretrain.student.packing",
+        ),
+    ],
+)
+def test_packed_texts_go_with_nothing_whose_rows_are_records(project: Any, recipe: str, key: str):
+    with pytest.raises(ConfigError) as refused:
+        project.run(recipe.replace("heads = 2", 'heads = 2, packing = "whole"'))
+    assert [problem.key for problem in refused.value.problems] == [key]
 
 
 LOSING = """

@@ -130,9 +130,9 @@ def test_a_measure_without_its_threshold_stops_before_any_work(scans: Any):
     assert not scans.store.names("pool")
 
 
-def test_volumes_need_the_option_and_other_sources_refuse_it(scans: Any):
+def test_slices_are_the_option_of_volumes_alone(scans: Any):
     recipe = RECIPE.format(parameters="")
-    with pytest.raises(ConfigError, match=r"give --slices \(slices = true in \[\[source\]\]\)"):
+    with pytest.raises(ConfigError, match=r"has volume and no image: slices = true in \[\[source"):
         scans.run(recipe.replace("slices = true", ""))
     scans.lines("scans/rows.jsonl", [{"id": 1, "text": "one"}])
     with pytest.raises(ConfigError, match=r"source\.slices: only volumes have slices"):

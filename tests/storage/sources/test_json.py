@@ -15,7 +15,7 @@ import pytest
 from storage.source import Refused
 from storage.sources._json import parse_object, parse_objects
 
-LINES = 100_000 if os.environ.get("WINNOW_SOAK") else 25_000
+LINES = 100_000 if os.environ.get("WINNOW_SOAK") else 10_000
 _STRINGS = (
     "", "a", "text", 'a "quoted" word', "back\\slash", 'both \\" of them', "\\", '\\\\"', "a:b",
     "{", "}]", "\u00e9", "\u2028", "\U0001f600", "\x00", "\x1f", "\x7f", "line\nend", "\ufeff", '"',
