@@ -16,6 +16,7 @@ from scipy.stats import hypergeom
 
 from contracts.errors import DataError
 from contracts.uid import uniform
+from flows.answer import foresee
 from flows.answer.check import check_payload, check_stages
 from flows.export import destination
 from flows.ingest import targets
@@ -89,8 +90,9 @@ def dry_run(
 
     Returns:
         pool, records, exact (whether a run leaves what the rules say), bindings, tables (found,
-        computed, seconds and bytes foreseen), rules (rule, reached, dropped, kept_ratio: of the
-        pool where exact, else of the sample; low, high), sample, seconds, bytes.
+        computed, seconds and bytes foreseen), training (see `flows.answer.foresee`), rules (rule,
+        reached, dropped, kept_ratio: of the pool where exact, else of the sample; low, high),
+        sample, seconds, bytes.
 
     Raises:
         ConfigError: the recipe is wrong, with every problem.
@@ -140,6 +142,7 @@ def dry_run(
         "exact": outcome.exact,
         "bindings": [list(binding) for binding in planned.bindings],
         "tables": foreseen,
+        "training": foresee.foresee(recipe, store, options),
         "sample": outcome.sample,
         "rules": outcome.rules,
         "seconds": round(sum(t["seconds"] for t in foreseen.values()), 1),
@@ -190,6 +193,9 @@ def text(foreseen: Mapping[str, Any]) -> str:
         lines.append(f"\nforeseen: {cost}")
     else:
         lines.append(f"\nof the sample alone: {cost}; after `--until ingest` that of the whole")
+    if foreseen["training"] is not None:
+        training = foreseen["training"]
+        lines.append(f"training: {training.get('text') or 'unknown: ' + training['unknown']}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from flows.answer.evaluate import Evaluated, Evaluation, evaluated
-from flows.answer.pretrain import Training, drop_states, timed
+from flows.answer.pretrain import Cost, Training, drop_states, timed
 from flows.recipe.sections import PretrainSection
 from flows.workers import Workers
 from storage.store import Store, key_of
@@ -113,20 +113,35 @@ def foretell(
     if not missing:
         return
     cost = next(workers.map(timed, [of_grid[-1][0]]))
-    steps, trainings = sum(map(_steps, missing)), sum(map(len, missing))
-    minutes = steps * cost.step_s / workers.count / 60
+    trainings = sum(map(len, missing))
     # The states at the end of each part of the trunk, and one of what is under way.
     states = min(workers.count, len(missing)) * (1 + max(map(len, missing)))
     kept, meanwhile = trainings * cost.encoder_bytes / 1e6, states * cost.state_bytes / 1e6
     on_line(
-        f"grid: {trainings:,} trainings, {steps:,} steps of {cost.step_s:.3g} s: about "
-        f"{minutes:,.1f} minutes with {workers.count} worker{'s' * (workers.count > 1)}, "
-        f"evaluation apart; about {kept:,.1f} MB of disk for encoders and, until they are trained, "
-        f"{meanwhile:,.1f} MB for states"
+        f"grid: {said(missing, cost, workers.count)}; about {kept:,.1f} MB of disk for encoders "
+        f"and, until they are trained, {meanwhile:,.1f} MB for states"
     )
 
 
-def _steps(branches: Sequence[Training]) -> int:
-    """Return the steps of branches and of the trunk that they share."""
-    ends = [branch.trunk.until or 0 for branch in branches if branch.trunk is not None]
-    return max(ends) + sum(b.steps - end for b, end in zip(branches, ends, strict=True))
+def said(rows: Sequence[Sequence[Training]], cost: Cost, workers: int) -> str:
+    """Say how long trainings take, of which those of a row may share a trunk."""
+    steps = sum(sum(steps_of(row)) for row in rows)
+    count = sum(map(len, rows))
+    return (
+        f"{count:,} training{'s' * (count > 1)}, {steps:,} steps of {cost.step_s:.3g} s: about "
+        f"{seconds_of(rows, cost) / workers / 60:,.1f} minutes with {workers} "
+        f"worker{'s' * (workers > 1)}, evaluation apart"
+    )
+
+
+def seconds_of(rows: Sequence[Sequence[Training]], cost: Cost) -> float:
+    """Return how long trainings take one after the other."""
+    return sum(
+        cost.seconds(steps_of(row), row[0].section.batch, row[0].arm.records) for row in rows
+    )
+
+
+def steps_of(branches: Sequence[Training]) -> list[int]:
+    """Return the steps of the trunk that branches share, where they do, and of each branch."""
+    ends = [0 if of.trunk is None else of.trunk.until or 0 for of in branches]
+    return [max(ends), *(of.steps - end for of, end in zip(branches, ends, strict=True))]

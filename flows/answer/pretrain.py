@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,7 @@ STATES = "states"
 """The table of what a training may be continued from."""
 SAVE_EVERY = 200
 TIMED_STEPS = 10
+"""As many as make a line of the log."""
 
 
 @dataclass(frozen=True)
@@ -415,27 +417,54 @@ def state_of(task: Training) -> Object | None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training takes: seconds a step, bytes of its state and of its encoder."""
+    """What a training takes.
+
+    Attributes:
+        step_s: seconds of a step whose records are in memory.
+        reading_s: seconds by which a record takes longer the first time.
+        state_bytes: of its state.
+        encoder_bytes: of its encoder.
+        peak_memory_bytes: the most that the process held.
+    """
 
     step_s: float
+    reading_s: float
     state_bytes: int
     encoder_bytes: int
+    peak_memory_bytes: int
+
+    def seconds(self, steps: Sequence[int], batch: int, records: int) -> float:
+        """Return how long trainings of so many steps take, each on so many records."""
+        read = sum(min(n * batch, records) for n in steps)
+        return sum(steps) * self.step_s + read * self.reading_s
 
 
 def timed(task: Training) -> Cost:
-    """Try the first steps of a training; nothing of them is kept."""
-    store, until = Store(task.root), min(TIMED_STEPS, task.steps)
-    state = _state(store, "timed")
-    log = state.with_suffix(".jsonl")
-    try:
-        # One that was killed here may have left another training's.
-        drop(state)
-        encoder, _, _ = _train(replace(task, trunk=None, until=until), store, state.stem)
-        per_s = json.loads(log.read_text().splitlines()[-1])["records_per_s"]
-        return Cost(task.section.batch / per_s, state.stat().st_size, len(encoder))
-    finally:
-        drop(state)
-        log.unlink(missing_ok=True)
+    """Time the first steps of a training, in a folder of its own that is deleted.
+
+    Ten steps that do not count, ten that read their records, and ten that have them in memory.
+    """
+    assert task.arm.rows is not None
+    batch, rows = task.section.batch, tables.read(Store(task.root), task.arm.rows)
+    if not task.section.orders():
+        once = rows.head(2 * TIMED_STEPS * batch)
+        rows = once.with_columns(repeats=pl.lit(1, dtype=rows["repeats"].dtype))
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Store(Path(folder))
+        item = tables.put(scratch, rows, pool=task.pool, table="arm", part="timed")
+        until = min(3 * TIMED_STEPS, task.steps)
+        tried = replace(
+            task, root=scratch.root, arm=replace(task.arm, rows=item), trunk=None, until=until
+        )
+        state = _state(scratch, "timed")
+        encoder, _, _ = _train(tried, scratch, state.stem)
+        lines = [json.loads(line) for line in _log(state).read_text().splitlines()]
+        seconds = [batch / line["records_per_s"] for line in lines]
+        reading_s = max(0.0, seconds[-2] - seconds[-1]) / batch if len(seconds) > 2 else 0.0
+        return Cost(
+            seconds[-1], reading_s, state.stat().st_size, len(encoder),
+            lines[-1]["peak_memory_bytes"],
+        )  # fmt: skip
 
 
 def drop_states(task: Training) -> None:
@@ -453,6 +482,10 @@ def drop(state: Path) -> None:
 
 def _state(store: Store, key: str) -> Path:
     return store.root / "training" / f"{key}.safetensors"
+
+
+def _log(state: Path) -> Path:
+    return state.with_suffix(".jsonl")
 
 
 def _step(state: Path) -> Path:
@@ -618,7 +651,7 @@ def fit(
         _save(state, data, temporary)
 
     first = ranks.own() == 0
-    log = state.with_suffix(".jsonl")
+    log = _log(state)
     with (
         training_log.opened(log, resume.step if resume else 0)
         if first

@@ -975,12 +975,14 @@ def check_foretold() -> None:
         for of in grid.rows(section, 10, "full")
     ]
     row = [task.training for task in rates[0]]
-    assert [grid._steps(of) for of in (row[:1], row[1:2], row)] == [10, 20, 32 + 2 + 4 + 8]
+    assert [sum(grid.steps_of(of)) for of in (row[:1], row[1:2], row)] == [10, 20, 32 + 2 + 4 + 8]
+    assert grid.steps_of(row) == [32, 2, 4, 8]
+    assert grid.steps_of([plain]) == [0, 10]
     store, said, tried = Store(_FOLDER / "foretold"), [], []
 
     def timed(task: pretrain.Training) -> pretrain.Cost:
         tried.append(task)
-        return pretrain.Cost(step_s=3.0, state_bytes=10**11, encoder_bytes=10**12)
+        return pretrain.Cost(3.0, 0.5, 10**11, 10**12, 10**9)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "timed", timed)
