@@ -8,6 +8,7 @@ from typing import Any
 from contracts.errors import ConfigError, Problem
 from contracts.payload import KINDS
 from flows.answer import compare, evaluate, pretrain
+from flows.measure.targets import pool_of
 from flows.recipe.sections import Problems, Recipe
 from storage.store import Store
 
@@ -32,6 +33,12 @@ def check_stages(recipe: Recipe, store: Store, given: Mapping[str, Any]) -> None
             objective = pretrain.check(recipe.pretrain, recipe.recipe_dir)
     with problems.at("evaluate"):
         sections = evaluate.sections(recipe)
+        for i, section in enumerate(sections):
+            if section.pool is not None and pool_of(store, section.pool) is None:
+                problems.add(
+                    f"evaluate[{i}].pool",
+                    f"there is no pool {section.pool!r} in {store.root}: ingest it first.",
+                )
         if objective is not None:
             evaluate.check(recipe, sections, objective)
         if encoders:

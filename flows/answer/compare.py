@@ -10,7 +10,7 @@ import numpy as np
 
 from contracts.errors import ConfigError, DataError, nearest
 from contracts.report import Metric
-from flows.answer import arms, evaluate, grid
+from flows.answer import arms, evaluate, grid, overlap
 from flows.answer.asked import ask
 from flows.answer.evaluate import Evaluated, EvaluateSection, Evaluation, HoldOut
 from flows.answer.grid import Cell
@@ -114,8 +114,9 @@ def compare(
         of its cell that answers; arms: records and draws of the first set of each, and how many
         trainings it has; metrics: of that cell the values by arm and training, the differences to
         the random sets with their intervals, and intervals within the first training, which are
-        bootstraps over items; unencoded: where an encoder gave records no vector; passed_over,
-        sealed: of the hold-out.
+        bootstraps over items; unencoded: where an encoder gave records no vector; shared: of each
+        other pool that is evaluated on what the arms have of it (`flows.answer.overlap`);
+        passed_over, sealed: of the hold-out.
     """
     steps = comparison.steps or section.steps
     recipe = runtime.plan.recipe
@@ -129,7 +130,7 @@ def compare(
             0 if arm == "untrained" else steps, seed, recipe.recipe_dir, runtime.device,
         )  # fmt: skip
         training = grid.training(plain, cell, comparison.grid)
-        return Evaluation(training, sections, holdout.records, runtime.pool.parts)
+        return Evaluation(training, sections, holdout.records, holdout.parts)
 
     # The random sets come first: two of them tell what can be found.
     order = sorted(sets, key=lambda arm: arm != "random")
@@ -164,6 +165,12 @@ def compare(
         cells_of(by_cell, decides, metrics, comparison),
         saved_of(by_cell, decides, metrics, comparison),
     )  # fmt: skip
+    shared = overlap.counted(runtime, holdout.others, sets)
+    for line in overlap.lines(shared):
+        on_line(line)
+    if answer is not None and shared:
+        answer["shared"] = shared
+        answer["text"] += "".join(f" {line}." for line in overlap.lines(shared))
     if answer is not None:
         question = {
             "kept": " ".join(of_recipe), "metric": answer["metric"],
@@ -193,6 +200,7 @@ def compare(
             if any(run.unencoded for run in runs)
         },
         "passed_over": _passed_over(holdout, [run for runs in by_arm.values() for run in runs]),
+        **({"shared": shared} if shared else {}),
         "sealed": holdout.sealed,
     }
 

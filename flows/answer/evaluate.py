@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from contracts import decode, methods
-from contracts.errors import ConfigError, ContractError, DataError, DivergedError, nearest
+from contracts.errors import (
+    ConfigError,
+    ContractError,
+    DataError,
+    DivergedError,
+    Problem,
+    nearest,
+)
 from contracts.params import parse
 from contracts.payload import KINDS
 from contracts.report import Metric
@@ -29,6 +36,7 @@ from evaluation.features import NO_CLASS, Dense, Features, Items
 from flows.answer.pretrain import Training, device_here, references, towers, trained
 from flows.measure.encoders import encoder
 from flows.measure.runtime import Runtime
+from flows.measure.targets import pool_of
 from flows.measure.tasks import MeasuredRows, Task, Work, measure, rows_of
 from flows.pool_reader import Mask
 from flows.recipe import bootstrap
@@ -65,6 +73,8 @@ class EvaluateSection:
     Attributes:
         protocol: a file of evaluation/protocols, or a reference to one's own.
         name: what its metrics are called by, `<name>.<metric>`; the protocol's where not given.
+        pool: an earlier version of this pool, "web@1", whose held-out records alone are read; or
+            another pool, all of whose records are. The hold-out where not given.
         label: SQL; gives each record its label.
         cluster: SQL; gives each record its cluster, for a protocol over clusters.
         groups: SQL; gives each record the group that it is scored in, for a protocol over groups.
@@ -78,6 +88,7 @@ class EvaluateSection:
 
     protocol: str
     name: str = ""
+    pool: str | None = None
     label: str | None = None
     cluster: str | None = None
     groups: str | None = None
@@ -109,7 +120,11 @@ class Evaluation:
             "version": 3,
             "training": self.training.made_by(),
             "records": self.records.sha256,
-            "sections": [asdict(section) for section in self.sections],
+            # A key that came later is left out where it is not given, so that answers are found.
+            "sections": [
+                {k: v for k, v in asdict(section).items() if k != "pool" or v is not None}
+                for section in self.sections
+            ],
             "sources": [
                 methods.source_hash(s.protocol, recipe_dir=recipe_dir) for s in self.sections
             ],
@@ -147,9 +162,17 @@ def sections(recipe: Recipe) -> tuple[EvaluateSection, ...]:
 
 
 def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSection:
-    known = ("protocol", "name", "label", "cluster", "groups", "choices", "template", "tower")
-    if "pool" in table:
-        raise ConfigError(f"{where}.pool: evaluate on the hold-out; give [holdout].")
+    known = (
+        "protocol",
+        "name",
+        "pool",
+        "label",
+        "cluster",
+        "groups",
+        "choices",
+        "template",
+        "tower",
+    )
     name = str(table["protocol"])
     method = load(name, recipe.recipe_dir)
     parameters = parse(method, {k: v for k, v in table.items() if k not in known}, where=where)
@@ -173,6 +196,8 @@ def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSe
     if (inputs.Clusters in asked) != (section.cluster is not None):
         what = "vectors." if section.cluster is not None else "clusters, such as near.cluster."
         problems.add(f"{where}.cluster", f"{name} compares {what}")
+    if section.pool is not None and section.cluster is not None:
+        problems.add(f"{where}.pool", f"{name} compares clusters of this recipe's own pool.")
     if (inputs.TestGroups in asked) != (section.groups is not None):
         what = "no groups." if section.groups is not None else "groups, such as meta.country."
         problems.add(f"{where}.groups", f"{name} compares {what}")
@@ -363,12 +388,17 @@ class HoldOut:
         digest: of their uids.
         passed_over: for each section how many records lack what it compares.
         sealed: whether they are the sealed part.
+        parts: of pools that hold them.
+        others: by the reference of another pool, or of an earlier version, what reads it, and
+            which rows are evaluated on.
     """
 
     records: Object
     digest: str
     passed_over: dict[str, dict[str, int]]
     sealed: bool
+    parts: tuple[tables.Part, ...]
+    others: Mapping[str, tuple[Runtime, Sequence[Mask]]]
 
 
 def records(
@@ -399,21 +429,39 @@ def records(
     )  # fmt: skip
     paths = _grouping(runtime)
     everyone.make([runtime.plan.columns[p] for p in paths if p in runtime.plan.columns])
-    frames = [
-        _of_part(runtime, everyone, part, holdout_masks, paths, wanted)
-        for part in range(len(holdout_masks))
-    ]
-    rows = pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame()
-    if not rows.height:
+    own = {i: s for i, s in enumerate(wanted) if _is_own(s.pool, runtime)}
+    rows = _rows(runtime, everyone, holdout_masks, paths, own)
+    if not rows.height and any(s.pool is None for s in wanted):
         raise DataError("[holdout] holds out no record: there is nothing to evaluate on.")
-    rows = rows.with_columns(group=_groups(rows, [f"group.{p}" for p in paths]))
-    rows = rows.drop([f"group.{p}" for p in paths])
-    if section.sealed_ratio is not None:
+    if section.sealed_ratio is not None and rows.height:
         drawn = uniform(rows["group"].to_numpy(), section.seed, "sealed") < section.sealed_ratio
         rows = rows.filter(pl.Series(drawn) == unseal)
         if not rows.height:
             which = "seals no record" if unseal else "seals every held-out record"
             raise DataError(f"[holdout] sealed_ratio {which}: hold out more, or another share.")
+    parts, others = runtime.pool.parts, {}
+    references = dict.fromkeys(s.pool for s in wanted if s.pool is not None)
+    if references:
+        frames = [rows.with_columns(pool=pl.lit(""))]
+        for reference in references:
+            reader, masks = _of_pool(runtime, reference, rows["uid"])
+            if _is_own(reference, runtime):
+                more = rows.filter(rows["uid"].is_in(reader.frame([], masks)["uid"].implode()))
+            else:
+                of = {i: s for i, s in enumerate(wanted) if s.pool == reference}
+                asked = [t for s in of.values() for t in (s.label, s.groups, s.choices) if t]
+                named = {p for text in asked for p in Expression(text).paths}
+                reader.make([reader.plan.columns[p] for p in named if p in reader.plan.columns])
+                more = _rows(reader, reader, masks, ["series"], of, first=len(parts))
+                parts += reader.pool.parts
+            if not more.height:
+                raise DataError(f"[[evaluate]] pool: of {reference} there is nothing to read.")
+            frames.append(more.with_columns(pool=pl.lit(reference)))
+            others[reference] = reader, masks
+        # Where only one of the pools has label images, say, records of the other lack them.
+        rows = pl.concat(frames, how="diagonal_relaxed").with_columns(
+            pl.col(pl.Boolean).fill_null(value=False)
+        )
     passed_over = {}
     for i, protocol in enumerate(wanted):
         found, missing = usable(protocol, i, rows, runtime.plan.recipe.recipe_dir)
@@ -437,7 +485,62 @@ def records(
         table=f"holdout.{runtime.plan.recipe.name}", part="records",
     )  # fmt: skip
     digest = hashlib.sha256(rows["uid"].sort().to_numpy().tobytes()).hexdigest()
-    return HoldOut(item, digest, passed_over, unseal)
+    return HoldOut(item, digest, passed_over, unseal, parts, others)
+
+
+def _is_own(pool: str | None, runtime: Runtime) -> bool:
+    """Whether what is evaluated on is of this pool: its hold-out, or that of an earlier version."""
+    return pool is None or pool.partition("@")[0] == runtime.pool.name
+
+
+def _of_pool(
+    runtime: Runtime, reference: str, held_out: pl.Series
+) -> tuple[Runtime, Sequence[Mask]]:
+    """Return what reads another pool, or an earlier version, and which of its rows are read."""
+    pool = pool_of(runtime.store, reference)
+    assert pool is not None, "check looked for it"
+    if pool.kind not in (None, runtime.pool.kind):
+        raise ConfigError(
+            [Problem("evaluate", f"pool {reference} has {pool.kind}, not {runtime.pool.kind}.")]
+        )
+    reader = Runtime(
+        runtime.store, pool, plan=runtime.plan, workers=runtime.workers, device=runtime.device,
+        mixed=runtime.mixed,
+    )  # fmt: skip
+    if _is_own(reference, runtime):
+        return reader, reader.where(held_out)
+    return reader, reader.live
+
+
+def _rows(
+    runtime: Runtime,
+    everyone: Runtime,
+    masks: Sequence[Mask],
+    paths: Sequence[str],
+    wanted: Mapping[int, EvaluateSection],
+    first: int = 0,
+) -> pl.DataFrame:
+    """Return what is to be known of the rows that masks let through.
+
+    Args:
+        runtime: gives labels and groups.
+        everyone: gives what `paths` name.
+        masks: of each part.
+        paths: columns by which records belong together.
+        wanted: the sections that read these rows, by their number.
+        first: the number of the first part.
+    """
+    frames = [
+        _of_part(runtime, everyone, part, masks, paths, wanted).with_columns(
+            part=pl.lit(first + part, dtype=pl.UInt32)
+        )
+        for part in range(len(masks))
+    ]
+    rows = pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame()
+    if not rows.height:
+        return pl.DataFrame(schema={"uid": pl.UInt64})
+    rows = rows.with_columns(group=_groups(rows, [f"group.{p}" for p in paths]))
+    return rows.drop([f"group.{p}" for p in paths])
 
 
 def _inputs(section: EvaluateSection, recipe_dir: Path) -> tuple[Any, ...]:
@@ -455,12 +558,12 @@ def _grouping(runtime: Runtime) -> list[str]:
 
 def _of_part(
     runtime: Runtime, everyone: Runtime, part: int, masks: Sequence[Mask],
-    paths: Sequence[str], wanted: Sequence[EvaluateSection],
+    paths: Sequence[str], wanted: Mapping[int, EvaluateSection],
 ) -> pl.DataFrame:  # fmt: skip
-    """Return what is to be known of the held-out records of one part."""
+    """Return what is to be known of the records of one part."""
     asked = {
         f"{name}.{i}": Expression(text)
-        for i, section in enumerate(wanted)
+        for i, section in wanted.items()
         for name, text in (
             ("label", section.label),
             ("groups", section.groups),
@@ -470,7 +573,7 @@ def _of_part(
     }
     named = dict.fromkeys(p for e in asked.values() for p in e.paths)
     kind = runtime.pool.kind or "image"
-    dense = any(OF_GRIDS & set(_inputs(s, runtime.plan.recipe.recipe_dir)) for s in wanted)
+    dense = any(OF_GRIDS & set(_inputs(s, runtime.plan.recipe.recipe_dir)) for s in wanted.values())
     own = [KINDS[kind].column, "text", *(["label_image"] if dense else [])]
     flat = runtime.frame(list(dict.fromkeys([*own, *named])), masks, part)
     # Only a runtime in which nothing is held out has the clusters of what is held out.
@@ -536,6 +639,8 @@ def usable(
             ]
         )
     left = np.ones(rows.height, dtype=bool)
+    if "pool" in rows.columns:
+        left = (rows["pool"] == (section.pool or "")).to_numpy()
     missing = {}
     for what, present in needed.items():
         missing[what] = int((left & ~present.to_numpy()).sum())
@@ -917,8 +1022,9 @@ def _of_records(
     for of_part, of_task in _by_part(task, node, rows):
         ((frames, _),) = cast(MeasuredRows, measure(of_task))
         for frame in frames:
-            at = frame.join(of_part, on="row", how="left", maintain_order="left")["at"]
-            yield at.to_numpy(), frame
+            # One record may be read by its hold-out, and by that of an earlier version.
+            placed = frame.join(of_part, on="row", how="left", maintain_order="left")
+            yield placed["at"].to_numpy(), placed
 
 
 def _by_part(

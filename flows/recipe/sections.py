@@ -79,8 +79,8 @@ class HoldoutSection:
 
     Attributes:
         where: SQL; records for which it is true are held out.
-        pool: another pool that is the evaluation data: nothing of this one is held out, and no
-            [[evaluate]] of this recipe reads that one.
+        pool: another pool that is the evaluation data: nothing of this one is held out, and each
+            [[evaluate]] names it as its `pool`.
         by_group: the column whose equal values are held out together or not at all.
         ratio: the share of the groups, or of the records, that is drawn where `where` is absent.
         seed: of that draw.
