@@ -9,6 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -57,6 +58,13 @@ class Journal:
                 return
             self.records += len(next(iter(batch.values())))
             yield batch
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count the time within as none of the training's."""
+        paused = self.clock()
+        yield
+        self.began += self.clock() - paused
 
     def __call__(self, step: int, scalars: Mapping[str, float]) -> None:
         """Take the scalars of a step, the `log` of `train`."""

@@ -61,6 +61,7 @@ def train(
     begin: Checkpoint | None = None,
     failed: Callable[[Checkpoint], str] | None = None,
     fetch_every: int | None = None,
+    probe: Callable[[int], None] | None = None,
     continued: Checkpoint | None = None,
     save_at: Collection[int] = (),
     *,
@@ -120,6 +121,8 @@ def train(
             is not finite changes nothing, nor do those after it, and training ends when the host
             learns of it. `log` is told then of each of them. Where not given 1 on a CPU, else as
             many as make a line of the log.
+        probe: is called after every step, with the number done, to look at the weights. It
+            changes nothing of the objective.
         continued: a state of a training over other records, of the same objective and roles and
             perhaps of other parameters, whose weights and optimizer go on here from step 0. After
             a schedule with a constant rate one that has such a rate goes on at it, with no
@@ -294,6 +297,8 @@ def train(
             update.end()
             taken.append(_Step(batch, rate, [*update.checked, *outputs], len(update.checked)))
             done += 1
+            if probe is not None:
+                probe(done)
             asked = asked or (stop is not None and stop(done))
             saving = done % save_every == 0 or done == steps or done in save_at
             # Ranks ask each other at steps that all of them know.

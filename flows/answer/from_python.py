@@ -40,6 +40,9 @@ def pretrain(
             "expressions over notes, weights and states are found by a recipe: use winnow.run."
         )
         raise ConfigError([Problem("pretrain", message)])
+    if section.validation_ratio is not None:
+        message = "probes are taken where a recipe trains: use winnow.run."
+        raise ConfigError([Problem("pretrain.validation_ratio", message)])
     training.check(section, recipe.recipe_dir)
     objective = training.build(section, section.seed, recipe.recipe_dir)
     digest = hashlib.sha256()

@@ -16,7 +16,7 @@ import polars as pl
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, DataError, Problem, nearest
 from contracts.params import names_of
-from contracts.uid import hex_uid
+from contracts.uid import hex_uid, uniform
 from flows.answer import columns, stopping, training_log
 from flows.answer.arms import UNTRAINED, Arm
 from flows.measure.runtime import Runtime
@@ -28,6 +28,8 @@ from storage.store import Object, Store, key_of
 STATES = "states"
 """The table of what a training may be continued from."""
 SAVE_EVERY = 200
+VALIDATION = "pretrain.validation"
+"""The stream of draws that take records for probes."""
 TIMED_STEPS = 10
 """As many as make a line of the log."""
 
@@ -72,7 +74,7 @@ class Training:
         settings = {
             k: v
             for k, v in asdict(self.section).items()
-            if k not in (*parts, "encoder", "steps", "seed", "continue_from") and v is not None
+            if k not in (*parts, *_APART) and v is not None
         }
         if self.section.columns:
             # What they hold is in the arm's content, whatever expression gave it.
@@ -99,6 +101,8 @@ class Training:
         }
 
 
+_APART = ("encoder", "steps", "seed", "continue_from", "probe_every")
+"""Keys of [pretrain] that stand elsewhere in what weights depend on, or that change none."""
 _FOUND = ("path", "run", "allow")
 """What `flows.recipe.bootstrap` adds to a role's section that has `weights`."""
 
@@ -199,6 +203,11 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
     problems += _composition_problems(section, objective)
     if problems:
         raise ConfigError(problems)
+    if (section.probe_every is None) != (section.validation_ratio is None):
+        message = "goes with probe_every, and that with it: a probe needs records of its own."
+        raise ConfigError([Problem("pretrain.validation_ratio", message)])
+    if section.validation_ratio is not None and section.streams:
+        raise ConfigError([Problem("pretrain.validation_ratio", "goes with no streams.")])
     built = build(section, 0, recipe_dir)
     from pretraining.train import check as check_settings
 
@@ -454,8 +463,9 @@ def timed(task: Training) -> Cost:
         item = tables.put(scratch, rows, pool=task.pool, table="arm", part="timed")
         until = min(3 * TIMED_STEPS, task.steps)
         tried = replace(
-            task, root=scratch.root, arm=replace(task.arm, rows=item), trunk=None, until=until
-        )
+            task, root=scratch.root, arm=replace(task.arm, rows=item), trunk=None, until=until,
+            section=replace(task.section, validation_ratio=None, probe_every=None),
+        )  # fmt: skip
         state = _state(scratch, "timed")
         encoder, _, _ = _train(tried, scratch, state.stem)
         lines = [json.loads(line) for line in _log(state).read_text().splitlines()]
@@ -538,9 +548,15 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
         begin = _stopped(task.trunk, store)
         if task.until is not None:  # A trunk goes on in the run that it is of.
             resume, begin = resume or begin, None
-    with closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples:
+    rows, apart = _parted(section, rows)
+    with (
+        closing(shards.ShardSamples(*task.arm.folders, records=rows)) as samples,
+        nullcontext()
+        if apart is None
+        else closing(shards.ShardSamples(*task.arm.folders, records=apart)) as validation,
+    ):
         done = fit(
-            objective, samples, section, state,
+            objective, samples, section, state, validation=validation,
             columns=columns.codecs(section, objective, rows),
             composition=columns.composition(section, rows, samples.uids),
             lengths=_lengths(task, store, objective, samples),
@@ -555,6 +571,24 @@ def _train(task: Training, store: Store, key: str) -> tuple[bytes, Mapping[str, 
     return exported(done.objective.cpu(), description), done.checkpoint.metadata["numerics"], kept
 
 
+def _parted(
+    section: PretrainSection, rows: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+    """Return the records that are trained on, and those of probes, the same of every arm.
+
+    Raises:
+        DataError: there is no record for one of them.
+    """
+    if section.validation_ratio is None:
+        return rows, None
+    apart = pl.Series(uniform(rows["uid"].to_numpy(), 0, VALIDATION) < section.validation_ratio)
+    if apart.all() or not apart.any():
+        raise DataError(
+            f"[pretrain] validation_ratio: of {rows.height:,} records it takes {apart.sum():,}."
+        )
+    return rows.filter(~apart), rows.filter(apart)
+
+
 def _lengths(task: Training, store: Store, objective: Any, samples: Any) -> Any:
     """Return how many tokens each text of an arm is, where texts are packed: counted once."""
     from pretraining.packing import counted, packed_column
@@ -567,6 +601,8 @@ def _lengths(task: Training, store: Store, objective: Any, samples: Any) -> Any:
         "method": "lengths", "version": 1, "arm": task.arm.content,
         "vocabulary": key_of(asdict(codec.vocabulary)),
     }  # fmt: skip
+    if task.section.validation_ratio is not None:
+        made_by["validation_ratio"] = task.section.validation_ratio
     found = store.find(key_of(made_by))
     if found is None:
         frame = pl.DataFrame({"uid": samples.uids, "tokens": counted(samples, codec)})
@@ -587,6 +623,7 @@ def fit(
     *,
     steps: int,
     seed: int,
+    validation: Any = None,
     columns: Mapping[str, Any] | None = None,
     composition: Any = None,
     lengths: Any = None,
@@ -607,6 +644,7 @@ def fit(
             step is not finite, what `replay` takes.
         steps: of the optimizer.
         seed: of order and augmentation.
+        validation: samples for probes; None for none.
         columns: codecs of columns beyond those that encoders read.
         composition: of the batches, a `pretraining.orders.Composition`; None for none.
         lengths: of texts that are packed, in tokens; counted where not given.
@@ -624,6 +662,7 @@ def fit(
     from pretraining.batches import batches, uids_of
     from pretraining.journal import Journal
     from pretraining.packing import Packed, packed_column
+    from pretraining.probes import BATCHES, probe
     from pretraining.train import train
 
     codecs = {**objective.codecs, **(columns or {})}
@@ -650,6 +689,23 @@ def fit(
             commit.write(_kept(state), data, temporary=temporary)
         _save(state, data, temporary)
 
+    probes: list[Any] = []
+    if validation is not None and section.probe_every is not None:
+        size = min(section.batch, len(validation.uids))
+        count = min(BATCHES, len(validation.uids) // size)
+        probes = list(
+            batches(validation, codecs=codecs, batch=size, seed=seed, start=0, steps=count)
+        )
+
+    def probed(done: int) -> None:
+        if probes and (done % (section.probe_every or 1) == 0 or done == steps):
+            with journal.paused():
+                loss = probe(
+                    objective, probes, progress=(done - 1) / steps, seed=seed,
+                    device=device or device_here(),
+                )  # fmt: skip
+            write(json.dumps({"step": done, "probe_loss": loss}) + "\n")
+
     first = ranks.own() == 0
     log = _log(state)
     with (
@@ -675,6 +731,7 @@ def fit(
             lambda done: done == until or stop(),
             begin,
             failed if first else None,
+            probe=probed,
             continued=continued,
             save_at=() if decay is None else (decay,),
             steps=steps,

@@ -214,6 +214,10 @@ class PretrainSection:
             blocks, as vit is.
         precision: of products and convolutions; weights, losses and the optimizer stay in float32.
             Where not given bfloat16 on CUDA, else float32.
+        validation_ratio: the share of the records, drawn by uid, that no training trains on, for
+            probes; of the training pool, whatever is held out.
+        probe_every: so many steps are between probes, the loss on these records, in the log. They
+            change no weight.
         seed: of the initial weights, the order and the augmentation; a comparison counts up
             from it.
         own: the objective's parameters, and the sections of its roles.
@@ -248,6 +252,8 @@ class PretrainSection:
     lr_multipliers: Mapping[str, Positive] | None = None
     layer_decay: Share | None = None
     precision: Literal["float32", "bfloat16"] | None = None
+    validation_ratio: Share | None = None
+    probe_every: Count | None = None
     seed: Seed = 0
     own: Mapping[str, Any]
 

@@ -26,6 +26,8 @@ def test_a_line_has_means_speed_and_the_share_of_waiting_since_the_line_before()
     journal = Journal(lines.append, steps=3, every=2, clock=clock)
     for step, _ in enumerate(journal.timed(batches()), start=1):
         clock.now += 3.0  # and a step three
+        with journal.paused():
+            clock.now += 9.0  # what else is done does not count
         journal(step, {"loss": float(step), "lr": 0.5})
     found = [json.loads(line) for line in lines]
     assert [line.pop("step") for line in found] == [2, 3]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
+from contracts.errors import ConfigError, DataError
+from flows import run as runs
 from flows.answer import pretrain, training_log
 from flows.upkeep.verify import unknown, verify
 from tests.flows.answer import small
@@ -49,6 +54,42 @@ def test_a_training_leaves_its_log_and_nothing_changes_without_it(
     assert verify(project.store, deep=True) == []
     assert project.run(ALONE, until="pretrain")["checkpoint"] == first["checkpoint"]
     assert logs(project) == []
+
+
+def test_probes_stand_in_the_log_on_records_that_no_step_trains_on(measured: Callable[[str], Any]):
+    project = measured(ALONE)
+    recipe = ALONE.replace("batch = 8", "batch = 8\nvalidation_ratio = 0.3\nprobe_every = 10")
+    first = project.run(recipe, until="pretrain")
+    (path,) = logs(project)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    probes = {line["step"]: line["probe_loss"] for line in lines if "probe_loss" in line}
+    assert list(probes) == [10, 20, 25]
+    assert [line["step"] for line in lines if "loss" in line] == [10, 20, 25]
+    # How often is no part of a training, which records are is.
+    again = project.run(recipe.replace("probe_every = 10", "probe_every = 5"), until="pretrain")
+    assert again["checkpoint"] == first["checkpoint"]
+    assert project.run(ALONE, until="pretrain")["checkpoint"] != first["checkpoint"]
+
+
+def test_each_arm_leaves_the_same_records_to_probes():
+    section = runs.recipes.parsed(
+        {"pretrain": {"objective": "clip", "validation_ratio": 0.25, "probe_every": 1}},
+        recipe_dir=Path(), name="web",
+    ).pretrain  # fmt: skip
+    assert section is not None
+    rows = pl.DataFrame({"uid": np.arange(400, dtype=np.uint64), "repeats": [1] * 400})
+    train, apart = pretrain._parted(section, rows)
+    assert apart is not None
+    assert sorted([*train["uid"], *apart["uid"]]) == list(range(400))
+    assert 60 < apart.height < 140
+    half = pretrain._parted(section, rows[200:])
+    assert half[1] is not None
+    assert half[1].equals(apart.filter(pl.col("uid") >= 200))
+    with pytest.raises(DataError, match=r"validation_ratio: of 1 records it takes [01]\."):
+        pretrain._parted(section, rows[:1])
+    alone = replace(section, probe_every=None)
+    with pytest.raises(ConfigError, match=r"pretrain.validation_ratio: goes with probe_every"):
+        pretrain.check(alone, Path())
 
 
 def test_a_training_that_was_stopped_goes_on_in_its_log(
