@@ -79,9 +79,8 @@ class VoCo(Objective):
         x_BCZYX = batch[self.inputs["encoder"]]
         count, parts = len(x_BCZYX), self.grid**2
         rows, columns = (side * (self.grid - 1) for side in self.side)
-        places_BR2 = moment.rand(count, self.crops, 2)
-        room_2 = torch.tensor([rows + 1, columns + 1], device=x_BCZYX.device)
-        starts_BR2 = (places_BR2 * room_2).long()
+        down_BR, right_BR = moment.rand(count, self.crops, 2).unbind(2)
+        starts_BR2 = torch.stack([down_BR * (rows + 1), right_BR * (columns + 1)], dim=2).long()
         pieces = torch.cat([self._parts(x_BCZYX), crops_at(x_BCZYX, starts_BR2, self.side)], dim=1)
         flat = self._changed(pieces, moment).flatten(0, 1)
         learned_BPD = self.head(self.encoder(flat)).view(count, parts + self.crops, -1)
