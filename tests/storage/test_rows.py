@@ -253,6 +253,17 @@ def test_audio_is_bytes_a_struct_or_base64_where_there_is_no_image():
     assert _record({"image": PNG, "audio": b"RIFF"}, audio="audio").payload == ("audio", b"RIFF")
 
 
+def test_a_volume_is_bytes_a_struct_or_base64_where_there_is_neither_image_nor_audio():
+    data = b"\x5c\x01" * 30
+    for value in (data, {"bytes": data, "path": "a.nii"}, base64.b64encode(data).decode()):
+        for name in ("volume", "nii", "nii.gz"):
+            assert _record({name: value}).payload == ("volume", data)
+        assert _record({"scan": value}, volume="scan").payload == ("volume", data)
+    assert _record({"audio": b"RIFF", "volume": data}).payload == ("audio", b"RIFF")
+    assert _rejected({"scan": None}, volume="scan").code == "NO_VOLUME"
+    assert _rejected({"scan": 3}, volume="scan").code == "NOT_A_VOLUME"
+
+
 @pytest.mark.parametrize("value", ["clips/1.wav", ["a", "b"], None, 3])
 def test_what_an_audio_column_holds_besides_stays_in_meta(value):
     record = _record({"text": "a text", "audio": value})

@@ -299,6 +299,27 @@ def test_beside_images_audio_is_passed_over_unless_it_is_asked_for(tmp_path: Pat
     ]
 
 
+def test_members_of_volumes_have_one_suffix_and_are_the_payload_where_nothing_else_is(
+    tmp_path: Path,
+):
+    members = [("0.nii.gz", b"g"), ("1.nii", b"n"), ("2.a.nii.gz", b"d"), ("3.txt", b"t")]
+    items = read(tmp_path, members)
+    assert codes(items) == ["NO_VOLUME"]
+    found = records(items)
+    assert [r.payload for r in found] == [("volume", b"g"), ("volume", b"n"), ("volume", b"d")]
+    assert [r.notes for r in found] == [(), (), ("DOTTED_KEY",)]
+    beside = [("0.wav", b"w"), ("0.nii.gz", b"g")]
+    assert [r.payload for r in records(read(tmp_path, beside))] == [("audio", b"w")]
+    asked = read(tmp_path, beside, columns=Columns(volume="nii.gz"))
+    assert [r.payload for r in records(asked)] == [("volume", b"g")]
+
+
+def test_of_two_volumes_the_advice_keeps_their_suffix(tmp_path: Path):
+    items = read(tmp_path, [("0.a.nii.gz", b"a"), ("0.b.nii.gz", b"b")])
+    assert codes(items) == ["AMBIGUOUS_KEY", "AMBIGUOUS_KEY"]
+    assert "write 0_a.nii.gz for 0.a.nii.gz" in items[0].detail
+
+
 # ------------------------------------------------------------------ T01 to T06: ends of a tar
 
 
