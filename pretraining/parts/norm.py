@@ -28,7 +28,10 @@ class _OverRanks(_BatchNorm):
             variance_D = mean_over_ranks(centred.square().mean(axes))
             rows = wide.numel() // len(mean_D) * ranks.count()
             self._remember(mean_D, variance_D * rows / (rows - 1))
-            scale_D = self.weight * (variance_D + self.eps).rsqrt()
+            scale_D = (variance_D + self.eps).rsqrt()
+            if not self.affine:
+                return (centred * scale_D.view(shape)).to(x.dtype)
+            scale_D = self.weight * scale_D
             return (centred * scale_D.view(shape) + self.bias.view(shape)).to(x.dtype)
 
     @torch.no_grad()

@@ -71,7 +71,7 @@ def everything():
     """Return all that is compared, computed by one process or by this rank."""
     found = {name: trained(name)[0] for name in OBJECTIVES}
     found |= {f"{name} in parts": trained(name, accumulate=2)[0] for name in DIVIDED}
-    norm = nn.Sequential(nn.BatchNorm2d(3))
+    norm = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3, affine=False))
     if ranks.count() > 1:
         spread_batch_norms(norm)
     return {**found, "norm": normed(norm)}
