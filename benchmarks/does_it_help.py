@@ -1,6 +1,6 @@
 """Does curation help? Answers of winnow's own comparison on pools whose dirt is known.
 
-    python -m benchmarks.does_it_help FOLDER [--only emoji cifar] [--data ../shared/data]
+    python -m benchmarks.does_it_help FOLDER [--only emoji cifar clm] [--data ../shared/data]
 
 FOLDER keeps pools and stores, so that a second call finds what was trained. The minutes of each are
 said before it begins, by what the last run took.
@@ -9,6 +9,10 @@ emoji: `winnow demo`'s pool (drawings with captions; dirt in published shares), 
     pool, deduplicated, balanced, and by all of the demo's rules, against random sets as large.
 cifar: 3,000 pictures of CIFAR-10 and near-duplicates of them, 30 % of the pool, `simclr`:
     deduplicated, against random sets of that size.
+clm: English descriptions of Debian's packages, one a source, 40 % of a pool whose other records
+    are, a fifth each, descriptions in six other languages, further packages of the same sources
+    (near-duplicates), and paragraphs that many sources share (boilerplate); by rules for all three,
+    in bits per byte of the descriptions of sources that the pool has nothing of.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from PIL import Image
 
 from flows import demo
@@ -31,7 +36,7 @@ from flows.options import Options
 from flows.reporter import Reporter
 from storage.store import Store
 
-MINUTES = {"emoji": 12, "cifar": 8}
+MINUTES = {"emoji": 12, "cifar": 8, "clm": 12}
 DUPLICATES = 0.3
 CIFAR = """
 name = "cifar"
@@ -72,6 +77,62 @@ seeds = 3
 random_sets = 10
 """
 
+DESCRIPTIONS, HELD_OUT, SHARED_BY = 6000, 1500, 5
+CLM = """
+name = "clm"
+pool = "clm"
+
+[[source]]
+path = "pool.jsonl"
+id = "id"
+
+[holdout]
+where = "meta.kind = 'test'"
+
+[annotate.language]
+
+[annotate.repeated_paragraphs]
+min_words = 4
+
+[fit.pieces]
+step = "byte_pair_encoding"
+num_tokens = 1024
+
+[[select]]
+name = "English"
+where = "language.label = 'en'"
+
+[[select]]
+name = "no boilerplate"
+where = "repeated_paragraphs.repeated_ratio < 0.5"
+
+[[select]]
+name = "one of each text"
+by = "one_per_cluster"
+cluster = "minhash_clusters.cluster"
+
+[pretrain]
+objective = "clm"
+steps = 200
+batch = 16
+lr = 3e-3
+[pretrain.encoder]
+width = 64
+depth = 2
+max_tokens = 128
+vocabulary = "fit.pieces"
+packing = "cut"
+
+[[evaluate]]
+protocol = "bits_per_byte"
+
+[compare]
+metric = "bits_per_byte.bits_per_byte"
+arms = ["recipe", "random", "all", "untrained"]
+seeds = 2
+random_sets = 5
+"""
+
 
 def main() -> None:
     """Run the comparisons and print a table of what they answer."""
@@ -84,6 +145,7 @@ def main() -> None:
     makers: dict[str, Callable[[], Path]] = {
         "emoji": lambda: emoji(options.folder / "emoji", options.workers),
         "cifar": lambda: cifar(options.folder / "cifar", options.data / "cifar10"),
+        "clm": lambda: clm(options.folder / "clm", options.data / "descriptions"),
     }
     print("| pool | arm | draws | score | - random | interval | verdict |")
     print("|---|---|---|---|---|---|---|")
@@ -172,6 +234,55 @@ def cifar(folder: Path, packs: Path) -> Path:
         (pool / "metadata.jsonl").write_text(lines)
     (folder / "cifar.toml").write_text(CIFAR)
     return folder / "cifar.toml"
+
+
+def clm(folder: Path, pack: Path, descriptions: int = DESCRIPTIONS, held: int = HELD_OUT) -> Path:
+    """Write a pool of descriptions of which 40 % are English and said once; return its recipe."""
+    path, rng, dirt = folder / "pool.jsonl", np.random.default_rng(0), descriptions // 2
+    if not path.is_file():
+        texts = pl.read_parquet(pack / "descriptions.parquet").select(
+            "package", "source", "text", "lang"
+        )
+        english = texts.filter(pl.col("lang") == "en")
+        firsts = english.unique("source", keep="first", maintain_order=True)
+        firsts = firsts[rng.permutation(firsts.height)[: descriptions + held]]
+        test, clean = firsts[:held], firsts[held:]
+        seen = english.filter(pl.col("source").is_in(clean["source"].implode()))
+        further = seen.join(clean, on="package", how="anti")
+        foreign = texts.filter(
+            pl.col("lang") != "en", ~pl.col("source").is_in(test["source"].implode())
+        )
+        lines = english.join(test, on="source", how="anti").select(
+            "source", text=pl.col("text").str.split("\n")
+        )
+        shared = (
+            lines.explode("text")
+            .filter(pl.col("text").str.len_chars() > 40)
+            .group_by("text")
+            .agg(sources=pl.col("source").n_unique())
+            .filter(pl.col("sources") >= SHARED_BY)
+            .sort("text")
+        )
+        likely = (shared["sources"] / shared["sources"].sum()).to_numpy()
+        boilerplate = [
+            "\n".join(rng.choice(shared["text"].to_numpy(), 3, replace=False, p=likely))
+            for _ in range(dirt)
+        ]
+        of_kinds = {
+            "test": test["text"], "clean": clean["text"], "boilerplate": boilerplate,
+            "foreign": foreign["text"].sample(dirt, seed=0),
+            "copy": further["text"].sample(dirt, seed=0),
+        }  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            "".join(
+                json.dumps({"id": f"{kind}-{n}", "kind": kind, "text": text}) + "\n"
+                for kind, of in of_kinds.items()
+                for n, text in enumerate(of)
+            )
+        )
+    (folder / "clm.toml").write_text(CLM)
+    return folder / "clm.toml"
 
 
 def pictures(path: Path) -> list[tuple[bytes, str]]:

@@ -27,7 +27,7 @@ from storage.runs import load_run
 from storage.store import FORMAT, KINDS, MARK, MOVED, Object, Store
 
 # Tables that only the comparison of a new version looks for.
-_TRAINED = ("checkpoints", "states", "evaluations")
+_TRAINED = ("checkpoints", "states", "evaluations", "lengths")
 _COPY = "It cannot be made again from the store: put back a copy of it."
 # What winnow leaves in the store that holds nothing: locks.
 _LOCKS = ("lease", ".export.lease")
