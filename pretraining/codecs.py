@@ -62,6 +62,27 @@ class ImageCodec:
 
 
 @dataclass(frozen=True)
+class LabelCodec:
+    """The classes of the pixels of `ImageCodec`, none interpolated: uint8 (side_px, side_px).
+
+    255 is no class.
+    """
+
+    side_px: int
+    reads: ClassVar[str] = "label_image"
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (side_px, side_px)."""
+        return self.side_px, self.side_px
+
+    def encode(self, raw: bytes) -> NDArray[Any]:
+        """Return the classes of an encoded label image."""
+        return decode.square_labels(decode.labels(raw), self.side_px)
+
+
+@dataclass(frozen=True)
 class ValueCodec:
     """A bound column as it is: a number, a label, or a vector."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pretraining.codecs import Codec, ValueCodec
+from pretraining.codecs import Codec, LabelCodec, ValueCodec
 
 Batch = Mapping[str, Tensor]
 
@@ -132,17 +132,22 @@ class Column:
 
     Attributes:
         kind: `number`, float32 (B,); `label`, int64 (B,), texts numbered by their sorted names;
-            `vector`, float32 (B, D).
+            `vector`, float32 (B, D); `label_image`, uint8 (B, H, W), the classes of the pixels of
+            the first picture that a role reads, 255 for none. That is bound to no expression: it is
+            what the source calls so, and a record without it ends the training.
         optional: whether it may be left unbound; the batch then lacks it.
         classes: of labels the parameter of the objective that says how many there are.
     """
 
-    kind: Literal["number", "label", "vector"]
+    kind: Literal["number", "label", "vector", "label_image"]
     optional: bool = False
     classes: str | None = None
 
-    def codec(self, name: str, dim: int | None = None) -> ValueCodec:
-        """Return how the bound value becomes a row; `dim` is that of a vector."""
+    def codec(self, name: str, dim: int | None = None) -> Codec:
+        """Return how the value becomes a row; `dim` is of a vector, or the side of a picture."""
+        if self.kind == "label_image":
+            assert dim is not None
+            return LabelCodec(dim)
         shape = () if dim is None else (dim,)
         return ValueCodec(name, shape, np.dtype(np.int64 if self.kind == "label" else np.float32))
 

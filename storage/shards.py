@@ -73,6 +73,8 @@ class Sample:
         suffix: of its member, such as `jpg`.
         text: None in a pool without texts; null texts are written as empty members.
         json: an object as `canonical` writes it.
+        label_image: a class for each pixel of the payload, encoded; None where it has none.
+        label_suffix: of its member, such as `label.png`.
     """
 
     uid: int
@@ -80,6 +82,8 @@ class Sample:
     suffix: str
     text: str | None
     json: bytes
+    label_image: bytes | None = None
+    label_suffix: str = ""
 
     @property
     def key(self) -> str:
@@ -89,6 +93,8 @@ class Sample:
     def members(self) -> list[tuple[str, bytes]]:
         """Name and content of each member, in the order they are written."""
         found = [] if self.payload is None else [(self.suffix, self.payload)]
+        if self.label_image is not None:
+            found.append((self.label_suffix, self.label_image))
         if self.text is not None:
             found.append(("txt", self.text.encode()))
         return [*found, ("json", self.json)]
@@ -106,15 +112,29 @@ INDEX_SCHEMA = {
     "text_length": pl.UInt64,
     "content": pl.Binary,
 }
+# Further columns where pictures have label images.
+LABEL_SCHEMA = {"label_offset": pl.UInt64, "label_length": pl.UInt64}
 # What an index called two columns while images were the only payload.
 _FORMER = {"image_offset": "payload_offset", "image_length": "payload_length"}
 LAYOUT_SCHEMA = {"uid": pl.UInt64, "content": pl.Binary, "shard": pl.UInt32}
 
 
+def index_schema(*, labels: bool) -> dict[str, Any]:
+    """Return the columns of an index, of tars with label images where `labels` says so."""
+    return {**INDEX_SCHEMA, **LABEL_SCHEMA} if labels else INDEX_SCHEMA
+
+
 def write_tar(
-    folder: Path, name: str, samples: Iterator[Sample], number: int
+    folder: Path, name: str, samples: Iterator[Sample], number: int, *, labels: bool = False
 ) -> tuple[Shard, pl.DataFrame]:
     """Write one tar and read it back; return what it is and its rows of the index.
+
+    Args:
+        folder: of the export.
+        name: of the tar.
+        samples: what it holds.
+        number: of the tar.
+        labels: whether the index says where label images are.
 
     Raises:
         DataError: what is on disk is not what was written.
@@ -130,6 +150,7 @@ def write_tar(
                 member = f"{sample.key}.{extension}"
                 staged.write(_header(member, len(data)))
                 kind = extension if extension in ("txt", "json") else "payload"
+                kind = "label" if extension == sample.label_suffix else kind
                 at[kind] = (staged.size_bytes, len(data))
                 staged.write(data)
                 staged.write(bytes(-len(data) % BLOCK))
@@ -137,7 +158,8 @@ def write_tar(
                 extensions.add(extension)
                 content.update(member.encode() + data)
             payload, text = at.get("payload", (None, None)), at.get("txt", (None, None))
-            rows.append((sample.uid, number, *payload, *text, content.digest()))
+            label = at.get("label", (None, None)) if labels else ()
+            rows.append((sample.uid, number, *payload, *text, content.digest(), *label))
         # Two zero blocks end an archive; readers expect records of 20 blocks.
         staged.write(bytes(2 * BLOCK))
         staged.write(bytes(-staged.size_bytes % (20 * BLOCK)))
@@ -147,7 +169,7 @@ def write_tar(
     found = [(member, hashlib.sha256(data).hexdigest()) for member, data in read_tar(folder / name)]
     if found != hashes:
         raise DataError(f"{folder / name}: what was read back is not what was written.")
-    return shard, pl.DataFrame(rows, schema=INDEX_SCHEMA, orient="row")
+    return shard, pl.DataFrame(rows, schema=index_schema(labels=labels), orient="row")
 
 
 def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -304,6 +326,13 @@ def read_index(folder: Path, shard: int) -> pl.DataFrame:
     """Return one shard's rows of an export's index, not reading those of the others."""
     rows = pl.scan_parquet(folder / INDEX).filter(pl.col("shard") == shard).collect()
     return rows.rename(_FORMER, strict=False)
+
+
+def as_index(rows: pl.DataFrame, *, labels: bool) -> pl.DataFrame:
+    """Return rows of another export's index with the columns of this one's."""
+    schema = index_schema(labels=labels)
+    absent = [pl.lit(None, dtype=schema[c]).alias(c) for c in schema if c not in rows.columns]
+    return rows.with_columns(absent).select(list(schema))
 
 
 def read_layout(folder: Path) -> tuple[UIDs, Digests, NDArray[np.uint32]]:
@@ -471,7 +500,8 @@ class ShardSamples:
             where = ", ".join(map(str, folders))
             raise DataError(f"{where}: hold payloads of several kinds: {sorted(kinds)}.")
         self.kind = kinds.pop() if kinds else "image"
-        index = pl.concat(indices)
+        index = pl.concat(indices, how="diagonal")
+        self._members = ["payload", "text", *(["label"] if "label_offset" in index.columns else [])]
         self._further = [] if records is None else records.columns[2:]
         if records is not None:
             index = index.drop("repeats").join(records, "uid", "inner", maintain_order="left")
@@ -487,12 +517,15 @@ class ShardSamples:
         self._files: dict[int, int] = {}
 
     def read(self, rows: NDArray[np.int64]) -> dict[str, list[Any]]:
-        """Return the payloads of rows (encoded bytes) under their kind, `text`, further columns."""
+        """Return the payloads of rows (encoded bytes) under their kind, `text`, further columns.
+
+        Encoded label images are `label_image`, where any record has one.
+        """
         index = self._index[rows]
         found: dict[str, list[Any]] = {c: index[c].to_list() for c in self._further}
-        found |= {"payload": [], "text": []}
+        found |= {name: [] for name in self._members}
         for row in index.iter_rows(named=True):
-            for column in ("payload", "text"):
+            for column in self._members:
                 offset = row[f"{column}_offset"]
                 data = None
                 if offset is not None:
@@ -503,6 +536,8 @@ class ShardSamples:
                     data.decode() if data is not None and column == "text" else data
                 )
         found[self.kind] = found.pop("payload")
+        if "label" in found:
+            found["label_image"] = found.pop("label")
         return found
 
     def _open(self, shard: int) -> int:

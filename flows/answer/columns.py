@@ -177,10 +177,14 @@ def dims(rows: pl.DataFrame) -> dict[str, int]:
 
 
 def codecs(section: PretrainSection, objective: Any, rows: pl.DataFrame) -> Mapping[str, Any]:
-    """Return the codec of each column that the recipe binds for an objective."""
+    """Return the codec of each column that the recipe binds for an objective, or its source has."""
     known = dims(rows)
+    sides = [codec.shape[-1] for codec in objective.codecs.values() if codec.reads == "image"]
+    labels = [name for name, of in objective.columns.items() if of.kind == "label_image"]
+    known |= dict.fromkeys(labels, sides[0]) if labels else {}
     return {
-        name: objective.columns[name].codec(name, known.get(name)) for name in section.columns or ()
+        name: objective.columns[name].codec(name, known.get(name))
+        for name in (*(section.columns or ()), *labels)
     }
 
 

@@ -188,12 +188,12 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
     problems += [
         Problem(f"pretrain.columns.{name}", f"is not read.{nearest(name, objective.columns)}")
         for name in given
-        if name not in objective.columns
+        if name not in objective.columns or objective.columns[name].kind == "label_image"
     ]
     problems += [
         Problem(f"pretrain.columns.{name}", f"is required: an expression that gives a {of.kind}.")
         for name, of in objective.columns.items()
-        if name not in given and not of.optional
+        if name not in given and not of.optional and of.kind != "label_image"
     ]
     problems += [
         Problem(f"pretrain.{role}", "is never trained: give it weights, or an encoder of [embed].")

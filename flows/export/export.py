@@ -140,6 +140,7 @@ class _Piece:
     spool: Path
     kind: str | None
     has_text: bool
+    has_labels: bool
     section: ExportSection
     folder: Path
 
@@ -276,9 +277,10 @@ class _Layout:
 def _columns(kept: Kept, section: ExportSection) -> _Columns:
     schema = kept.schema()
     meta = sorted(name for name in schema if name.startswith("meta."))
-    own = [c for c in (*JSON_COLUMNS, "text", "digest", "record") if c in schema]
+    bare = ("text", "digest", "record", "label_image")
+    own = [c for c in (*JSON_COLUMNS, *bare) if c in schema]
     paths = [*own, *meta, *section.columns]
-    names = {c: c.removeprefix("meta.") for c in paths if c not in ("text", "digest", "record")}
+    names = {c: c.removeprefix("meta.") for c in paths if c not in bare}
     types: dict[str, Any] = {"uid": pl.String}
     for path, name in names.items():
         types[name] = schema.get(path, pl.Null)
@@ -427,19 +429,23 @@ def _write(
     # Of JSON lines the payloads stay where they are.
     with_payload = any(name != "jsonl" for name, _ in todo)
     waiting = spool.Spool(building / ".spool")
+    has_labels = "label_image" in columns.paths
 
     def pieces() -> Iterator[_Piece]:
         for name, number in todo:
             yield _Piece(
                 number=number, name=_file_name(name, number, len(layout.groups)), format=name,
                 uids=kept.uids[layout.groups[number]], spool=waiting.path(number),
-                kind=kept.runtime.pool.kind, has_text=has_text, section=section, folder=building,
+                kind=kept.runtime.pool.kind, has_text=has_text,
+                has_labels=has_labels, section=section, folder=building,
             )  # fmt: skip
 
     written = list(carried.values())
     has_tars = "webdataset" in formats
     with (
-        TableFile(building, shards.INDEX, shards.INDEX_SCHEMA) if has_tars else nullcontext()
+        TableFile(building, shards.INDEX, shards.index_schema(labels=has_labels))
+        if has_tars
+        else nullcontext()
     ) as table:
         indexed = 0
 
@@ -449,7 +455,8 @@ def _write(
             while table is not None and indexed < end:
                 assert previous is not None
                 rows = shards.read_index(previous.folder, layout.carried[indexed])
-                table.write(rows.with_columns(shard=pl.lit(indexed, dtype=pl.UInt32)))
+                rows = rows.with_columns(shard=pl.lit(indexed, dtype=pl.UInt32))
+                table.write(shards.as_index(rows, labels=has_labels))
                 indexed += 1
 
         try:
@@ -545,7 +552,8 @@ def _fill(
         frame = kept.columns(index, columns.paths, rows)
         jsons = pl.Series(_jsons(frame, columns.names), dtype=pl.Binary)
         text = "text" if "text" in frame.columns else pl.lit(None, dtype=pl.String).alias("text")
-        samples = frame.select("uid", text, json=jsons)
+        labels = [pl.col("label_image").cast(pl.Binary)] if "label_image" in frame.columns else []
+        samples = frame.select("uid", text, *labels, json=jsons)
         if not with_payload or part.payload is None:
             waiting.add(samples.with_columns(payload=pl.lit(None, dtype=pl.Binary)), into)
             continue
@@ -601,7 +609,9 @@ def _companions(
 
 def _write_piece(piece: _Piece) -> tuple[Shard, pl.DataFrame | None]:
     if piece.format == "webdataset":
-        return shards.write_tar(piece.folder, piece.name, _samples(piece), piece.number)
+        return shards.write_tar(
+            piece.folder, piece.name, _samples(piece), piece.number, labels=piece.has_labels
+        )
     if piece.format == "parquet":
         groups = _blocks(piece, shards.ROW_GROUP_BYTES)
         return (
@@ -648,7 +658,14 @@ def _made(block: pl.DataFrame, piece: _Piece) -> pl.DataFrame:
         for uid in block.filter(pl.col("text").is_null())["uid"]:
             raise DataError(f"record {hex_uid(uid)} has neither payload nor text.")
     text = pl.col("text").fill_null("") if piece.has_text else pl.lit(None, dtype=pl.String)
-    return block.select("uid", payload=payloads, suffix=suffixes, text=text, json="json")
+    samples = block.select("uid", payload=payloads, suffix=suffixes, text=text, json="json")
+    if not piece.has_labels:
+        return samples
+    ends = [
+        None if data is None else f"label.{encode.suffix(data)}" for data in block["label_image"]
+    ]
+    suffixes = pl.Series("label_suffix", ends, dtype=pl.String).fill_null("")
+    return samples.with_columns(block["label_image"], suffixes)
 
 
 def _encoded(data: bytes, piece: _Piece) -> bytes:

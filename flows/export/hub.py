@@ -30,7 +30,8 @@ def readme(tars: Sequence[Shard], types: Mapping[str, Any], key: str, *, has_car
     columns: list[dict[str, Any]] = [{"name": n, "dtype": "string"} for n in ("__key__", "__url__")]
     # Of audio it would ask for torchcodec already when it reads the tars, of volumes for nibabel.
     types_of = {"image": "image", "audio": "binary", "volume": "binary"}
-    columns += [{"name": name, "dtype": types_of[str(kind_of(name))]} for name in members]
+    kinds = {name: str(kind_of(name.removeprefix("label."))) for name in members}
+    columns += [{"name": name, "dtype": types_of[kind]} for name, kind in kinds.items()]
     if any("txt" in tar.members for tar in tars):
         columns.append({"name": "txt", "dtype": "string"})
     columns.append({"name": "json", "struct": [_feature(n, t) for n, t in sorted(types.items())]})

@@ -134,3 +134,26 @@ def test_an_export_whose_index_names_images_is_read_as_it_was(tmp_path: Path):
     found = opened.read(np.array([1, 0]))
     opened.close()
     assert found == {"image": [s.payload for s in samples[::-1]], "text": ["text 4", "text 3"]}
+
+
+def test_label_images_lie_in_tars_and_exports_without_them_are_read_beside(tmp_path: Path):
+    def export(name: str, uid: int, *label: Any) -> tuple[Path, pl.DataFrame]:
+        sample = Sample(uid, b"\xff\xd8\xff%d" % uid, "jpg", None, b"{}", *label)
+        folder = tmp_path / name
+        given = {"labels": True} if label else {}
+        shard, rows = shards.write_tar(folder, "00000.tar", iter([sample]), 0, **given)
+        pq.write_table(tables.to_arrow(rows), folder / shards.INDEX)
+        shards.seal(folder, [shard], {})
+        return folder, rows
+
+    bare, of_bare = export("bare", 3)
+    labelled, of_labelled = export("labelled", 4, b"classes", "label.png")
+    members = [name for name, _ in shards.read_tar(labelled / "00000.tar")]
+    assert [name.partition(".")[2] for name in members] == ["jpg", "label.png", "json"]
+    opened = shards.ShardSamples(bare, labelled)
+    assert opened.read(np.array([0, 1]))["label_image"] == [None, b"classes"]
+    assert opened.kind == "image"
+    opened.close()
+    assert "label_image" not in shards.ShardSamples(bare).read(np.array([0]))
+    assert shards.as_index(of_bare, labels=True).columns == of_labelled.columns
+    assert shards.as_index(of_labelled, labels=False).columns == of_bare.columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from evaluation.features import Dense
 from evaluation.protocols.dense_probe import dense_probe
 from flows.answer import evaluate
 from pretraining.build import Part, build
-from storage import tables
+from storage import shards, tables
 
 pytestmark = pytest.mark.xdist_group("answer")
 
@@ -136,3 +137,45 @@ def test_an_encoder_without_a_grid_and_a_pool_without_labels_are_refused(scenes:
     wrong = RECIPE.replace("{stem}", "labels")
     with pytest.raises(ConfigError, match="must say where a picture's labels lie"):
         scenes.run(wrong, name="wrong", until="evaluate")
+
+
+SEGMENT = '''
+"""Learns from label images, of pictures that are bright where the label is 1."""
+
+from typing import Annotated
+
+import torch
+
+from pretraining.objective import Column, Encoder, Objective
+
+
+class Segment(Objective):
+    columns = {"mask": Column("label_image")}
+
+    def __init__(self, encoder: Annotated[Encoder, "image"]):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, batch, moment):
+        image, mask = batch["image"].float().mean(1), batch["mask"]
+        assert mask.dtype == torch.uint8
+        assert mask.shape == image.shape
+        other = ((image > 128) != (mask == 1)).float().mean()
+        assert other < 0.15, other
+        assert mask.sum() > 0
+        return {"loss": self.encoder(batch["image"]).square().mean() + other}
+'''
+
+
+def test_an_objective_gets_the_label_images_of_its_pictures_from_the_shards(scenes: Any):
+    (scenes.recipe_dir / "segment.py").write_text(SEGMENT)
+    recipe = RECIPE.partition("[[evaluate]]")[0].replace('"simclr"', '"./segment.py:Segment"')
+    result = scenes.run(recipe, name="segment", until="pretrain")
+    (tar,) = Path(result["export"]).glob("*.tar")
+    names = [name for name, _ in shards.read_tar(tar)]
+    assert sum(name.endswith(".label.png") for name in names) == len(scenes.kept("segment"))
+    index = shards.read_table(tar.parent / shards.INDEX)
+    assert index["label_offset"].null_count() == 0
+    bare = recipe.replace('label_image = "masks/{stem}.png"', 'name = "bare"')
+    with pytest.raises(DataError, match=r"has no label_image: drop such records with a rule"):
+        scenes.run(bare.replace('"scenes"', '"scenes/images"'), name="without", until="pretrain")
