@@ -60,6 +60,7 @@ class Run:
     stored: tuple[list[Object], dict[str, Object]] = ([], {})
     content: str = ""
     checkpoint: Object | None = None
+    training_log: str | None = None
     state: Object | None = None
     version: int = 0
     exported: exporting.Exported | None = None
@@ -264,6 +265,7 @@ def _publish(this: Run) -> None:
         # Of each arm every file of its export: what a rerun and `verify` compare with.
         "exports": this.promised,
         **({} if this.checkpoint is None else {"checkpoint": asdict(this.checkpoint)}),
+        **({} if this.training_log is None else {"training_log": this.training_log}),
         **({} if this.state is None else {"state": asdict(this.state)}),
         **_continues(this.recipe),
         "result": this.result,
@@ -426,6 +428,7 @@ def _pretrain(this: Run) -> None:
         cell = grid.Cell(compared["lr"], compared["budget"], compared["steps"])
         training = grid.training(training, cell, comparison.grid)
     this.checkpoint = pretrain.trained(training)
+    this.training_log = pretrain.log_of(training).name
     this.state = pretrain.state_of(training)
     if training.trunk is not None:
         pretrain.drop_states(training)

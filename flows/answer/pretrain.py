@@ -477,6 +477,11 @@ def timed(task: Training) -> Cost:
         )  # fmt: skip
 
 
+def log_of(task: Training) -> Path:
+    """Return the file of a training's log."""
+    return _log(_state(Store(task.root), key_of(task.made_by())))
+
+
 def drop_states(task: Training) -> None:
     """Delete the states that a training, and all that it began from, left to go on from."""
     drop(_state(Store(task.root), key_of(task.made_by())))

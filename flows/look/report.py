@@ -19,6 +19,7 @@ from flows.look.composition import compositions
 from flows.look.distributions import TINY, criteria, distribution
 from flows.look.drawing import Axis, around
 from flows.look.examples import EXAMPLES, clipped, clusters, examples, types_of
+from flows.look.training import curves
 from flows.look.views import RunView
 from flows.recipe.sections import SECTIONS
 from flows.recipe.toml import dumps
@@ -82,6 +83,7 @@ def render(run: RunView) -> str:
         "evaluation": evaluation,
         "comparisons": comparisons,
         "forest_axis": _forest_axis(comparisons),
+        "curves": curves(run.training),
         "distributions": [distribution(run, c) for c in looked_at[:HISTOGRAMS]],
         "undrawn": len(looked_at[HISTOGRAMS:]),
         "compositions": compositions(run, types, seed),

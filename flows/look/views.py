@@ -5,6 +5,7 @@ What only reads a run's notes plans nothing, so that no method and no encoder is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -237,6 +238,18 @@ class RunView:
             )
         return PoolView(self.store, pool)
 
+    @cached_property
+    def training(self) -> pl.DataFrame:
+        """The log of the recipe's training, a row a line, as far as it is there.
+
+        Over the steps since the row before: `loss`, `lr`, `records_per_s`, `waiting_ratio`, and
+        `peak_memory_bytes` so far; rows of probes have `probe_loss` alone.
+        """
+        path = self.store.root / "training" / str(self.ref.get("training_log"))
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        rows = [row for row in map(_parsed, lines) if row is not None]
+        return pl.from_dicts(rows, infer_schema_length=None) if rows else pl.DataFrame()
+
     def at(self, version: int) -> RunView:
         """Return another version of this run."""
         return Winnow(self.store, self._given).run(self.name, version)
@@ -415,3 +428,12 @@ def _named(rule: Mapping[str, Any]) -> list[str]:
             with suppress(ConfigError):
                 found += Expression(value).paths
     return found
+
+
+def _parsed(line: bytes) -> dict[str, float] | None:
+    """Return the numbers of a line of a log; None of what is none, as anyone may write there."""
+    with suppress(ValueError):
+        row = json.loads(line)
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            return {name: float(v) for name, v in row.items() if isinstance(v, int | float)}
+    return None

@@ -15,6 +15,7 @@ import pytest
 from contracts.errors import ConfigError, DataError
 from flows import run as runs
 from flows.answer import pretrain, training_log
+from flows.look import report, views
 from flows.upkeep.verify import unknown, verify
 from tests.flows.answer import small
 
@@ -69,6 +70,21 @@ def test_probes_stand_in_the_log_on_records_that_no_step_trains_on(measured: Cal
     again = project.run(recipe.replace("probe_every = 10", "probe_every = 5"), until="pretrain")
     assert again["checkpoint"] == first["checkpoint"]
     assert project.run(ALONE, until="pretrain")["checkpoint"] != first["checkpoint"]
+
+
+def test_the_report_draws_the_training_and_python_reads_its_log(measured: Callable[[str], Any]):
+    project = measured(ALONE)
+    page = Path(project.run(ALONE, until="report")["report"]).read_text()
+    assert page.count('class="curve"') == 4
+    run = views.Winnow(project.store).run("web")
+    assert run.training["step"].to_list() == [10, 20, 25]
+    assert {"loss", "lr", "records_per_s", "waiting_ratio"} <= set(run.training.columns)
+    # Nothing is made of the log: without it, or with another text in it, nothing is drawn.
+    (path,) = logs(project)
+    path.write_text('whatever\n[]\n{"step": "two"}\n')
+    again = views.Winnow(project.store).run("web")
+    assert again.training.is_empty()
+    assert 'id="training"' not in report.render(again)
 
 
 def test_each_arm_leaves_the_same_records_to_probes():
