@@ -1,6 +1,6 @@
 """Does curation help? Answers of winnow's own comparison on pools whose dirt is known.
 
-    python -m benchmarks.does_it_help FOLDER [--only emoji cifar clm] [--data ../shared/data]
+    python -m benchmarks.does_it_help FOLDER [--only emoji clm schedules] [--data ../shared/data]
 
 FOLDER keeps pools and stores, so that a second call finds what was trained. The minutes of each are
 said before it begins, by what the last run took.
@@ -13,6 +13,10 @@ clm: English descriptions of Debian's packages, one a source, 40 % of a pool who
     are, a fifth each, descriptions in six other languages, further packages of the same sources
     (near-duplicates), and paragraphs that many sources share (boilerplate); by rules for all three,
     in bits per byte of the descriptions of sources that the pool has nothing of.
+schedules: CIFAR-10 in three versions of a pool, each with the pictures of other classes, `simclr`
+    that goes on from version to version over what is new: the "infinite" schedule, from the state
+    in front of its decay, against a cosine anew for each version; scored on the held-out pictures
+    of all versions so far and on those of the first.
 """
 
 from __future__ import annotations
@@ -30,13 +34,14 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
+from evaluation.interval import paired
 from flows import demo
 from flows import run as runs
 from flows.options import Options
 from flows.reporter import Reporter
 from storage.store import Store
 
-MINUTES = {"emoji": 12, "cifar": 8, "clm": 12}
+MINUTES = {"emoji": 12, "cifar": 8, "clm": 12, "schedules": 15}
 DUPLICATES = 0.3
 CIFAR = """
 name = "cifar"
@@ -134,29 +139,71 @@ random_sets = 5
 """
 
 
+CLASSES = (
+    ("airplane", "automobile", "bird", "cat"),
+    ("deer", "dog", "frog"),
+    ("horse", "ship", "truck"),
+)
+"""What each version of the pool brings."""
+SCHEDULES = {"infinite": 'schedule = "infinite"', "cosine": 'schedule = "cosine"'}
+VERSION = """
+name = "{name}"
+pool = "schedules"
+
+[holdout]
+where = "meta.split = 'test'"
+
+[[select]]
+where = "meta.version = {version}"
+
+[pretrain]
+objective = "simclr"
+{schedule}
+{goes_on}
+encoder = {{ name = "small_cnn", side_px = 32 }}
+steps = {steps}
+batch = 128
+seed = {seed}
+
+[[evaluate]]
+name = "all"
+protocol = "knn"
+label = "meta.label"
+
+[[evaluate]]
+name = "first"
+pool = "schedules@1"
+protocol = "knn"
+label = "meta.label"
+"""
+
+
 def main() -> None:
-    """Run the comparisons and print a table of what they answer."""
+    """Run the comparisons and print tables of what they answer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="*", choices=MINUTES, default=list(MINUTES))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    makers: dict[str, Callable[[], Path]] = {
-        "emoji": lambda: emoji(options.folder / "emoji", options.workers),
-        "cifar": lambda: cifar(options.folder / "cifar", options.data / "cifar10"),
-        "clm": lambda: clm(options.folder / "clm", options.data / "descriptions"),
+    workers, packs = options.workers, options.data / "cifar10"
+    texts = options.data / "descriptions"
+    parts: dict[str, Callable[[], str]] = {
+        "emoji": lambda: answered("emoji", emoji(options.folder / "emoji", workers), workers),
+        "cifar": lambda: answered("cifar", cifar(options.folder / "cifar", packs), workers),
+        "clm": lambda: answered("clm", clm(options.folder / "clm", texts), workers),
+        "schedules": lambda: schedules(options.folder / "schedules", packs),
     }
-    print("| pool | arm | draws | score | - random | interval | verdict |")
-    print("|---|---|---|---|---|---|---|")
     for name in options.only:
         print(f"{name}: about {MINUTES[name]} minutes foreseen", flush=True)
         began = time.monotonic()
-        found = run(makers[name](), options.workers)["evaluation"]
-        print(table(name, found))
-        print(
-            f"{found['answer']['text']}\n{(time.monotonic() - began) / 60:.1f} minutes", flush=True
-        )
+        print(f"{parts[name]()}\n{(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+
+
+def answered(name: str, recipe: Path, workers: int) -> str:
+    """Return the table and the answer of a recipe."""
+    found = run(recipe, workers)["evaluation"]
+    return f"{table(name, found)}\n{found['answer']['text']}"
 
 
 def run(recipe: Path, workers: int) -> dict[str, Any]:
@@ -169,7 +216,10 @@ def run(recipe: Path, workers: int) -> dict[str, Any]:
 def table(name: str, found: dict[str, Any]) -> str:
     """Return a row for each arm."""
     metric = found["metrics"][found["answer"]["metric"]]
-    rows = []
+    rows = [
+        "| pool | arm | draws | score | - random | interval | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for arm, values in metric["values"].items():
         of = metric["differences"].get(f"{arm} - random")
         said = (
@@ -283,6 +333,64 @@ def clm(folder: Path, pack: Path, descriptions: int = DESCRIPTIONS, held: int = 
         )
     (folder / "clm.toml").write_text(CLM)
     return folder / "clm.toml"
+
+
+def schedules(folder: Path, packs: Path, *, steps: int = 300, seeds: int = 3, tars: int = 6) -> str:
+    """Train over three versions of a pool by each schedule; return a row a schedule and version."""
+    store, quiet = Store(folder / ".winnow"), Reporter()
+    versions(folder, packs, tars)
+    scores: dict[tuple[str, int, str], list[float]] = {}
+    for seed in range(seeds):
+        for schedule, line in SCHEDULES.items():
+            for version in range(1, len(CLASSES) + 1):
+                name = f"{schedule}-{seed}-{version}"
+                before = f'continue_from = "recipe:{schedule}-{seed}-{version - 1}.toml"'
+                text = VERSION.format(
+                    name=name, version=version, schedule=line, steps=steps, seed=seed,
+                    goes_on=before if version > 1 else "",
+                )  # fmt: skip
+                (folder / f"{name}.toml").write_text(text)
+                given = Options(until="evaluate", at=version, reporter=quiet)
+                found = runs.run(runs.read_recipe(folder / f"{name}.toml"), store, given)
+                metrics = found["evaluation"]["metrics"]
+                for of in ("all", "first"):
+                    [value] = metrics[f"{of}.accuracy"]["values"]["recipe"]
+                    scores.setdefault((schedule, version, of), []).append(value)
+    lines = ["| held out | after version | infinite | cosine | difference | interval |"]
+    lines.append("|---|---|---|---|---|---|")
+    for of in ("all", "first"):
+        for version in range(1, len(CLASSES) + 1):
+            ours, theirs = (scores[schedule, version, of] for schedule in SCHEDULES)
+            found = paired(ours, theirs)
+            lines.append(
+                f"| {of} | {version} | {np.mean(ours):.3f} | {np.mean(theirs):.3f} | "
+                f"{found.value:+.3f} | [{found.low:+.3f}, {found.high:+.3f}] |"
+            )
+    return "\n".join(lines)
+
+
+def versions(folder: Path, packs: Path, tars: int) -> None:
+    """Read CIFAR-10 into a pool, the classes of one version after those of another."""
+    store = Store(folder / ".winnow")
+    names = [("train", f"train-{n:03d}.tar") for n in range(tars)]
+    names += [("test", f"test-{n:03d}.tar") for n in range(2)]
+    files = [(split, *item) for split, name in names for item in pictures(packs / name)]
+    sources = ""
+    for version, classes in enumerate(CLASSES, 1):
+        into, listed = folder / str(version), []
+        into.mkdir(parents=True, exist_ok=True)
+        for number, (split, data, label) in enumerate(files):
+            if label in classes:
+                (into / f"{number}.jpg").write_bytes(data)
+                row = {"file_name": f"{number}.jpg", "split": split, "version": version}
+                listed.append({**row, "label": label})
+        lines = "".join(json.dumps(row) + "\n" for row in listed)
+        (into / "metadata.jsonl").write_text(lines)
+        sources += f'[[source]]\npath = "{version}"\n'
+        recipe = folder / "pool.toml"
+        recipe.write_text(f'name = "pool"\npool = "schedules"\n{sources}')
+        if version not in store.versions("pool", "schedules"):
+            runs.run(runs.read_recipe(recipe), store, Options(until="ingest"))
 
 
 def pictures(path: Path) -> list[tuple[bytes, str]]:

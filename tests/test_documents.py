@@ -190,7 +190,7 @@ def test_the_recipe_of_a_language_model_trains_an_encoder_with_its_vocabulary(
 
 def test_every_file_of_a_store_is_of_a_kind_that_its_page_names(counter: Path):
     layout = blocks("", PAGES["store.md"])[0]
-    tables = {"records", "payload", "files", "checkpoints", "evaluations"}
+    tables = {"records", "payload", "files", "checkpoints", "evaluations", "states"}
     for path in (counter / ".winnow").rglob("*"):
         top, *below = path.relative_to(counter / ".winnow").parts
         assert re.search(rf"^(.*, )?{re.escape(top)}\b", layout, flags=re.MULTILINE), path
