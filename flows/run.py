@@ -453,7 +453,8 @@ def _complete(store: Store, last: Mapping[str, Any], exports: Path) -> bool:
 
     A project that was copied with its store exports beside the copy, not into its original.
     """
-    if "checkpoint" in last and not (store.root / last["checkpoint"]["path"]).is_file():
+    trained = [last[what] for what in ("checkpoint", "state") if what in last]
+    if not all((store.root / item["path"]).is_file() for item in trained):
         return False
     if last["result"].get("export") is None:
         return True

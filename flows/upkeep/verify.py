@@ -221,8 +221,9 @@ class _Check:
             self._report(Path(run["result"]["report"]), run)
         if "checkpoint" in run and last:
             # A run looks for its own, whatever the manifests say of those that trainings made.
-            item = Object(**run["checkpoint"])
-            self._objects[item.path] = (item, _again(run["checkpoint"], self._rerun(run)))
+            for named in (run[what] for what in ("checkpoint", "state") if what in run):
+                item = Object(**named)
+                self._objects[item.path] = (item, _again(named, self._rerun(run)))
         elif "checkpoint" in run["result"] and not Path(run["result"]["checkpoint"]).is_file():
             self._say(Path(run["result"]["checkpoint"]), "is missing.", self._rerun(run))
         if "export" in run["result"]:

@@ -139,7 +139,12 @@ def test_the_state_in_front_of_the_decay_is_kept_and_listed_and_stays_while_a_ve
 def test_a_schedule_without_a_constant_rate_begins_anew_from_the_last_state(grown: Any):
     cosine = HEAD.format(name="cosine", seed=3, steps=3)
     grown.run(cosine, "cosine", until="pretrain")
-    assert Checkpoint.from_bytes(_state(grown, "cosine").read_bytes()).step == 3
+    state = _state(grown, "cosine")
+    assert Checkpoint.from_bytes(state.read_bytes()).step == 3
+    # One that is gone is made again, with the same bytes.
+    state.unlink()
+    assert grown.run(cosine, "cosine", until="pretrain")["changed"]
+    assert state.is_file()
     again = HEAD.format(name="again", seed=3, steps=10) + 'continue_from = "recipe:cosine.toml"\n'
     grown.run(again, "again", until="pretrain")
     [log] = [
