@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, cast
 
 import polars as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from contracts.errors import ConfigError, nearest
 from embeddings._inference import encode_items, find_device, fingerprint_of, numerics_of
@@ -89,6 +90,32 @@ class Checkpoint:
         return encode_items(
             column, module.codec.encode, module, dimension=int(module.dim), device=device
         )
+
+
+class OtherPixels(nn.Module):
+    """An image encoder that is shown pictures otherwise than it was trained: to see what that does.
+
+    Reference: Corley et al. 2024, arXiv:2305.13456 (size and normalisation of frozen features).
+    """
+
+    def __init__(self, module: nn.Module, *, side_px: int | None, unscaled: bool) -> None:
+        """Take an encoder.
+
+        Args:
+            module: whose codec is of pictures.
+            side_px: to which they are scaled, in place of the encoder's own side.
+            unscaled: whether pixels come as 0 to 255 where it divides them by 255.
+        """
+        super().__init__()
+        own = cast(Any, module)
+        self.module, self.dim, self.unscaled = module, own.dim, unscaled
+        self.codec = own.codec if side_px is None else replace(own.codec, side_px=side_px)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, dim)."""
+        # Floats are taken for pixels in [0, 1] already.
+        vectors: Tensor = self.module(x.float() if self.unscaled else x)
+        return vectors
 
 
 def towers_of(modules: Mapping[str, nn.Module]) -> dict[str, str]:

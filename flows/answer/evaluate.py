@@ -25,7 +25,7 @@ from contracts.errors import (
     Problem,
     nearest,
 )
-from contracts.params import parse
+from contracts.params import Count, parse
 from contracts.payload import KINDS
 from contracts.report import Metric
 from contracts.uid import uid_of, uniform
@@ -64,6 +64,9 @@ OF_TEXTS: frozenset[Any] = frozenset({inputs.Classes, inputs.Texts})
 LABELS: frozenset[Any] = OF_LABELS | {inputs.Labelled, inputs.Labels, inputs.Answers}
 Vectors = NDArray[np.float32]
 _GRID_ITEMS = 64
+LATER = ("pool", "side_px", "unscaled")
+OF_ONE_PICTURE: frozenset[Any] = frozenset({inputs.Train, inputs.Test, inputs.Vectors})
+"""Inputs that are vectors of pictures, which may be shown otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,9 @@ class EvaluateSection:
             protocol over choices, whose label is the place of the right one, counted from 0.
         template: how a label becomes a text, such as "a photo of a {}", for a protocol that
             compares with classes; of several a class has the mean of their vectors.
+        side_px: pictures are scaled to this side in place of the encoder's own, to see what that
+            costs; of protocols over vectors.
+        unscaled: likewise pixels reach the encoder as 0 to 255, not divided by 255 as in training.
         tower: whose vectors are probed, by what it reads; that of the payload where not given.
         parameters: the protocol's.
     """
@@ -94,6 +100,8 @@ class EvaluateSection:
     groups: str | None = None
     choices: str | None = None
     template: str | Annotated[Sequence[str], Field(min_length=1)] | None = None
+    side_px: Count | None = None
+    unscaled: bool | None = None
     tower: str | None = None
     parameters: Mapping[str, Any]
 
@@ -122,7 +130,7 @@ class Evaluation:
             "records": self.records.sha256,
             # A key that came later is left out where it is not given, so that answers are found.
             "sections": [
-                {k: v for k, v in asdict(section).items() if k != "pool" or v is not None}
+                {k: v for k, v in asdict(section).items() if k not in LATER or v is not None}
                 for section in self.sections
             ],
             "sources": [
@@ -172,6 +180,8 @@ def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSe
         "choices",
         "template",
         "tower",
+        "side_px",
+        "unscaled",
     )
     name = str(table["protocol"])
     method = load(name, recipe.recipe_dir)
@@ -206,6 +216,9 @@ def _section(table: Mapping[str, Any], where: str, recipe: Recipe) -> EvaluateSe
         problems.add(f"{where}.choices", f"{name} compares {what}")
     if section.tower is not None and not asked & OF_ONE_TOWER:
         problems.add(f"{where}.tower", f"{name} has no one tower to choose.")
+    for key in ("side_px", "unscaled"):
+        if getattr(section, key) is not None and not asked & OF_ONE_PICTURE:
+            problems.add(f"{where}.{key}", f"{name} is shown pictures as the encoder was.")
     if section.template is not None and inputs.Classes not in asked:
         problems.add(f"{where}.template", f"{name} makes no texts of labels.")
     problems.raise_any()
@@ -678,7 +691,7 @@ class Evaluated:
 
     Attributes:
         metrics: by `<name>.<metric>`, in the order of the sections.
-        unencoded: records whose vector is zero or not finite, by tower.
+        unencoded: records whose vector is zero or not finite, by tower and how it is shown.
         diverged: what the training of a cell ended with that was not finite; then there are no
             metrics.
         unknown: texts whose bytes are not known, by the section that leaves them out.
@@ -752,23 +765,29 @@ def _metrics_of(rows: pl.DataFrame) -> dict[str, Metric]:
 def _measure(task: Evaluation, store: Store, weights: Object) -> Evaluated:
     recipe_dir = task.training.recipe_dir
     rows = tables.read(store, task.records)
-    towers = {
-        tower: Tower(task, store, weights, tower, rows)
-        for tower in sorted({t for s in task.sections for t in _towers(s, recipe_dir)})
-    }
+    towers: dict[tuple[Any, ...], dict[str, Tower]] = {}
+    for section in task.sections:
+        known = towers.setdefault((section.side_px, section.unscaled), {})
+        for name in sorted(_towers(section, recipe_dir) - set(known)):
+            known[name] = Tower(
+                task, store, weights, name, rows,
+                side_px=section.side_px, unscaled=bool(section.unscaled),
+            )  # fmt: skip
     predictions = Predictions(task, store, weights, rows)
     metrics: dict[str, Metric] = {}
     unknown: dict[str, int] = {}
     for i, section in enumerate(task.sections):
         found, _ = usable(section, i, rows, recipe_dir)
         method = load(section.protocol, recipe_dir)
-        arguments = _arguments(section, i, rows, found, towers, predictions)
+        shown_so = towers[section.side_px, section.unscaled]
+        arguments = _arguments(section, i, rows, found, shown_so, predictions)
         measured = method(*[arguments[asked]() for asked in method.inputs], **section.parameters)
         metrics |= {f"{section.name}.{metric}": of for metric, of in measured.items()}
         if inputs.Bytes in method.inputs:
             lacking = int(np.isnan(arguments[inputs.Bytes]()).sum())
             unknown |= {section.name: lacking} if lacking else {}
-    lost = {name: tower.unencoded for name, tower in towers.items() if tower.unencoded}
+    every = [tower for known in towers.values() for tower in known.values()]
+    lost = {tower.shown: tower.unencoded for tower in every if tower.unencoded}
     return Evaluated(metrics, lost, unknown=unknown)
 
 
@@ -852,18 +871,23 @@ class Tower:
 
     Attributes:
         unencoded: records that it gave a vector that is zero or not finite.
+        shown: its name, and how pictures are shown where not as it was trained.
     """
 
     def __init__(
-        self, task: Evaluation, store: Store, weights: Object, name: str, rows: pl.DataFrame
-    ) -> None:
+        self, task: Evaluation, store: Store, weights: Object, name: str, rows: pl.DataFrame,
+        *, side_px: int | None = None, unscaled: bool = False,
+    ) -> None:  # fmt: skip
         recipe_dir = task.training.recipe_dir
         allow = tuple(references(task.training.section))
         self.name, self._task, self._rows, self._allow = name, task, rows, allow
+        ways = [f"at {side_px} px"] if side_px is not None else []
+        self.shown = " ".join([name, *ways, *(["unscaled"] if unscaled else [])])
+        other = {"side_px": side_px, "unscaled": unscaled} if self.shown != name else {}
         self._node = Node(
             table=f"evaluate.{name}", alias=name, kind="embed",
             method=Method("embeddings", bootstrap.METHOD, recipe_dir), writes={"vector": None},
-            parameters={"tower": name, "allow": allow}, roles={name: Expression(name)},
+            parameters={"tower": name, "allow": allow, **other}, roles={name: Expression(name)},
             file=store.path(weights),
         )  # fmt: skip
         self._encoder = encoder(self._node, task.training.device)

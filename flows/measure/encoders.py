@@ -94,10 +94,11 @@ def _frozen(parameters: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
 def _exported(
     path: Path, _state: tuple[int, int], device: str | None, recipe_dir: Path | None,
     *, allow: tuple[str, ...], tower: Any = None, predict: bool = False,
+    side_px: int | None = None, unscaled: bool = False,
 ) -> Any:  # fmt: skip
     """Return the encoder of an exported file, or what predicts, built for each state of it."""
     from embeddings._prediction import Prediction
-    from embeddings.checkpoint import Checkpoint
+    from embeddings.checkpoint import Checkpoint, OtherPixels
     from pretraining.checkpoint import description_of
 
     data = path.read_bytes()
@@ -106,7 +107,13 @@ def _exported(
     description = {**description_of(data), "code": code}
     if predict:
         return Prediction(_predictor(path, data, allow, recipe_dir), description, device)
-    return Checkpoint(_modules(path, data, allow, recipe_dir), description, device, tower=tower)
+    modules = _modules(path, data, allow, recipe_dir)
+    if side_px is not None or unscaled:
+        description |= {"side_px": side_px, "unscaled": unscaled}
+        for name, module in modules.items():
+            if module.codec.reads == "image":
+                modules[name] = OtherPixels(module, side_px=side_px, unscaled=unscaled)
+    return Checkpoint(modules, description, device, tower=tower)
 
 
 def _predictor(path: Path, data: bytes, allow: Sequence[str], recipe_dir: Path | None) -> Any:

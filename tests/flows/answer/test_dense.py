@@ -16,8 +16,10 @@ from contracts.errors import ConfigError, DataError
 from contracts.uid import uniform
 from evaluation.features import Dense
 from evaluation.protocols.dense_probe import dense_probe
+from evaluation.protocols.rankme import rankme
 from flows.answer import evaluate
 from pretraining.build import Part, build
+from pretraining.codecs import ImageCodec
 from storage import shards, tables
 
 pytestmark = pytest.mark.xdist_group("answer")
@@ -179,3 +181,49 @@ def test_an_objective_gets_the_label_images_of_its_pictures_from_the_shards(scen
     bare = recipe.replace('label_image = "masks/{stem}.png"', 'name = "bare"')
     with pytest.raises(DataError, match=r"has no label_image: drop such records with a rule"):
         scenes.run(bare.replace('"scenes"', '"scenes/images"'), name="without", until="pretrain")
+
+
+OTHERWISE = """
+[[evaluate]]
+name = "small"
+protocol = "rankme"
+side_px = 8
+[[evaluate]]
+name = "raw"
+protocol = "rankme"
+unscaled = true
+[[evaluate]]
+protocol = "rankme"
+[compare]
+arms = ["untrained"]
+seeds = 1
+random_sets = 2
+"""
+
+
+def test_pictures_are_shown_in_another_size_or_unscaled_where_a_section_says_so(scenes: Any):
+    recipe = RECIPE.partition("[[evaluate]]")[0] + OTHERWISE
+    metrics = scenes.run(recipe, name="otherwise", until="evaluate")["evaluation"]["metrics"]
+    (part,) = scenes.pool().parts
+    rows = tables.read(scenes.store, part.records, ["uid", "source_id"])
+    held = rows.filter(pl.Series(uniform(rows["uid"].to_numpy(), 0, "holdout") < 0.5))
+    parameters = {"width": 8, "depth": 1, "heads": 2, "patch_px": 4, "side_px": 16}
+    built = build("simclr", {}, {"encoder": Part(name="vit", parameters=parameters)}, seed=0)
+    module = built.encoder.eval()
+    found = {}
+    for name, side_px, factor in (("small", 8, 1), ("raw", 16, 255), ("rankme", 16, 1)):
+        codec = ImageCodec(side_px)
+        pictures = [(scenes.recipe_dir / "scenes" / s).read_bytes() for s in held["source_id"]]
+        x = torch.from_numpy(np.stack([codec.encode(p) for p in pictures]))
+        with torch.no_grad():
+            vectors = torch.nn.functional.normalize(module(factor * (x / 255))).numpy()
+        found[name] = rankme(vectors)["rank"].value
+        said = metrics[f"{name}.rank"]["within"]["untrained"]["value"]
+        assert said == pytest.approx(found[name], rel=1e-3), name
+    assert len({round(value, 3) for value in found.values()}) == 3
+
+
+def test_only_vectors_of_pictures_may_be_shown_otherwise(scenes: Any):
+    recipe = RECIPE.replace('"dense_probe"\n', '"dense_probe"\nside_px = 8\n', 1)
+    with pytest.raises(ConfigError, match="side_px: dense_probe is shown pictures as the encoder"):
+        scenes.run(recipe, name="refused", until="evaluate")
