@@ -37,9 +37,10 @@ Result = TypeVar("Result")
 # A worker that decodes hostile bytes may hold this much, and each item this long.
 MEMORY_BYTES = 2 << 30
 ITEM_S = 10.0
-# A worker may take so long to start and import, to move on with a message, and to die.
+# A worker may take so long to start and import, to move on with a message, to stop, and to die.
 START_S = 120.0
 STALL_S = 60.0
+STOP_S = 30.0
 END_S = 5.0
 LOOK_S = 0.2
 # How often in a row a worker may die before it works, and with one unit that is not hostile.
@@ -48,7 +49,8 @@ DEATHS = 3
 
 _SIZE = struct.Struct("!Q")
 _PROGRAM = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = {path!r}; "
+    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "signal.signal(signal.SIGTERM, signal.SIG_DFL); sys.path[:] = {path!r}; "
     "from flows import workers; workers.serve({descriptor}, isolated={isolated})"
 )
 _ADVICE = "as a rule for want of memory. Run again with fewer --workers: what is done is kept."
@@ -223,12 +225,27 @@ class Processes(Executor):
         return self._threads.submit(self._results, function, items, ITEM_S, 2, charged)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Kill the workers, at work or not, and wait for their threads, which then end."""
+        """Ask the workers to stop, and wait for their threads, which then end.
+
+        A training ends its step and keeps its state (`flows.answer.stopping`); whatever else is at
+        work dies at once, as it has no handler. What lives after STOP_S, or when a second signal
+        comes, is killed.
+        """
         with self._lock:
             self._closed = True
             workers = list(self._alive)
-        for worker in workers:
-            worker.process.kill()
+        until = time.monotonic() + STOP_S
+        try:
+            for worker in workers:
+                worker.process.terminate()
+                # One that stands still takes no signal.
+                worker.process.send_signal(signal.SIGCONT)
+            for worker in workers:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(max(0.0, until - time.monotonic()))
+        finally:
+            for worker in workers:
+                worker.process.kill()
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
         for worker in workers:
             worker.end()
@@ -408,7 +425,8 @@ def serve(descriptor: int, isolated: bool) -> None:
         from contracts import decode
 
         decode.limit_process(MEMORY_BYTES, cpu_s=24 * 3600)
-    with suppress(OSError), pipe.makefile("rb") as requests:
+    # A training that was asked to stop ends with a KeyboardInterrupt: nobody waits for its answer.
+    with suppress(OSError, KeyboardInterrupt), pipe.makefile("rb") as requests:
         while head := requests.read(_SIZE.size):
             called, packed = pickle.loads(requests.read(*_SIZE.unpack(head)))
             for answer in _answers(called, packed):

@@ -38,7 +38,7 @@ class Curve:
     @property
     def x(self) -> Axis:
         """Of steps, from none."""
-        return Axis(0, max(step for step, _ in self.points), 52, 330, whole=True)
+        return Axis(0, max(step for step, _ in self.points), 52, 318, whole=True)
 
     @property
     def y(self) -> Axis:

@@ -380,6 +380,31 @@ def test_workers_at_work_do_not_keep_a_run_from_its_end(tmp_path: Path, stopped:
     assert not [pid for pid in pids if _lives(pid)]
 
 
+def test_what_ends_its_step_when_it_is_asked_to_stop_is_waited_for(
+    program: Callable[[str], subprocess.Popen[str]], tmp_path: Path
+):
+    parent = program(
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "with Workers(2) as workers:\n"
+        "    list(workers.map(worked.ending_its_step, [folder] * 4))\n"
+    )
+    pids = _until(lambda: len(found := _pids(tmp_path)) == 2 and found)
+    parent.send_signal(signal.SIGTERM)
+    _, said = parent.communicate(timeout=20)
+    assert sorted(int(path.stem) for path in tmp_path.glob("*.kept")) == sorted(pids)
+    assert said.count("Traceback") == 1
+    assert not [pid for pid in pids if _lives(pid)]
+
+
+def test_what_does_not_stop_in_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(working, "STOP_S", 0.02)
+    with Workers(2) as workers:
+        workers.executor().submit(worked.ending_its_step, tmp_path)
+        [pid] = _until(lambda: _pids(tmp_path))
+    assert not _lives(pid)
+    assert not list(tmp_path.glob("*.kept"))
+
+
 def _pids(folder: Path) -> list[int]:
     return [int(path.stem) for path in folder.glob("*.pid")]
 

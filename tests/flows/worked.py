@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import DataError
+from flows.answer.stopping import asked
 
 LARGE = 3 << 20
 
@@ -42,6 +43,17 @@ def refusing(item: int) -> int:
     if item == 3:
         raise DataError("three is refused")
     return item
+
+
+def ending_its_step(folder: Path) -> None:
+    """Work until a stop is asked for, as a training does, and write down that it came."""
+    with asked() as stop:
+        (folder / f"{os.getpid()}.pid").touch()
+        while not stop():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        (folder / f"{os.getpid()}.kept").touch()
+    raise KeyboardInterrupt
 
 
 def _once(folder: Path, item: object) -> bool:

@@ -25,8 +25,8 @@ def test_each_column_is_a_curve_with_its_probes_and_what_is_not_finite_is_left_o
     assert waiting.probes == []
     # Steps go to the right, larger values up; the probe lies within the picture.
     first, last = (tuple(map(float, pair.split(","))) for pair in loss.line.split(" "))
-    assert first == (pytest.approx(52 + 278 / 3, abs=0.01), loss.y.at(2.0))
-    assert last[0] == 330
+    assert first == (pytest.approx(52 + 266 / 3, abs=0.01), loss.y.at(2.0))
+    assert last[0] == 318
     assert 6 < loss.y.at(3.0) < first[1] < last[1] < 128
 
 
