@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from contracts.errors import ConfigError
 from embeddings.checkpoint import Checkpoint
-from pretraining.batches import batches, order
+from pretraining.batches import batches
 from pretraining.checkpoint import description_of, exported, rebuild
 from pretraining.codecs import ImageCodec
+from pretraining.orders import order
 from tests.pretraining.made import made
 
 
