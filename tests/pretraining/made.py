@@ -44,7 +44,8 @@ def fitting(objective: str, role: str | None = None) -> list[str]:
     role = role or next(iter(asked))
     shallow = [n for n in names("pretraining.encoders") if n not in DEEP]
     found = [n for n in shallow if asked[role].misfit(encoder(n)) is None]
-    return found or [n for n in DEEP if asked[role].misfit(encoder(n)) is None][:1]
+    # timm, which loads torch's compiler, is not made for nothing.
+    return found or [next(n for n in DEEP if asked[role].misfit(encoder(n)) is None)]
 
 
 def made(
