@@ -6,6 +6,8 @@ from torch import nn
 from pretraining.groups import groups
 from pretraining.optim import optimizer
 
+KEEP, SKIP = torch.zeros(()), torch.ones(())
+
 
 class Pair(nn.Module):
     """A matrix, a vector, a scalar and a frozen weight."""
@@ -24,7 +26,7 @@ def run(name, gradients, *, lr, decay):
     for by_name in gradients:
         for weight, gradient in by_name.items():
             getattr(module, weight).grad = torch.tensor(gradient)
-        update.step(lr, decay)
+        update.step(lr, decay, KEEP)
     return module, update
 
 
@@ -74,7 +76,18 @@ def test_a_group_goes_its_share_of_the_way(name):
     for module, multipliers in ((slow, {"vector": 0.25}), (fast, {})):
         update = optimizer(name, groups(module, lr_multipliers=multipliers))
         module.vector.grad = torch.tensor([2.0, -4.0])
-        update.step(0.1, 0.0)
+        update.step(0.1, 0.0, KEEP)
     way = (fast.vector - Pair().vector).detach()
     torch.testing.assert_close((slow.vector - Pair().vector).detach(), 0.25 * way)
     assert way.abs().min() > 0.01
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_step_that_is_skipped_leaves_weights_and_state_as_they_are(name):
+    module, update = run(name, GRADIENTS[:2], lr=0.1, decay=0.5)
+    before = {key: value.clone() for key, value in {**module.state_dict(), **update.state}.items()}
+    for weight in (module.matrix, module.vector, module.scalar):
+        weight.grad = torch.full_like(weight, float("nan"))
+    update.step(0.1, 0.5, SKIP)
+    after = {**module.state_dict(), **update.state}
+    assert all(torch.equal(after[key], value) for key, value in before.items())
