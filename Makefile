@@ -11,7 +11,7 @@ demo: .venv/.ready
 	$(BIN)/winnow demo
 
 test: .venv/.ready
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # mypy knows which calls macOS lacks and what newer Pythons have removed.
 lint: .venv/.ready

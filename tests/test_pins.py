@@ -61,7 +61,6 @@ def test_pins_are_sorted_and_in_the_names_of_the_registry():
 @every_platform
 @every_python
 @pytest.mark.registry
-@pytest.mark.xdist_group("registry")
 @pytest.mark.usefixtures("registry")
 def test_all_that_is_installed_has_a_wheel_and_a_pin(python: str, platform: str):
     found = resolved(python, platform)
@@ -71,7 +70,6 @@ def test_all_that_is_installed_has_a_wheel_and_a_pin(python: str, platform: str)
 
 @pytest.mark.skipif(not SOAK, reason="resolves for every Python and platform: make soak")
 @pytest.mark.registry
-@pytest.mark.xdist_group("registry")
 @pytest.mark.usefixtures("registry")
 def test_no_pin_is_stale():
     used = {name for v in pins.PYTHONS for p in pins.PLATFORMS for name in resolved(v, p)}

@@ -13,9 +13,6 @@ from flows import run as runs
 from flows.dry import share_interval
 from flows.recipe.planner import plan
 
-# The draws are made once.
-pytestmark = pytest.mark.xdist_group("dry")
-
 RECIPE = """
 name = "web"
 [[source]]

@@ -22,7 +22,7 @@ from pretraining.train import train
 from tests.pretraining.made import batch_of, fitting, made
 from tests.pretraining.test_batches import Shards, seen
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ranks")]
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, SIZE = 20, 8
 SOAK = bool(os.environ.get("WINNOW_SOAK"))

@@ -129,10 +129,10 @@ def test_a_store_survives_a_fault_at_its_system_calls(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ):
     # Every one of them in soak.
-    wanted = points(calls(tmp_path), every=1 if SOAK else 2)
+    wanted = points(calls(tmp_path), every=1 if SOAK else 3)
     faults = list(sweep(tmp_path, wanted))
     record_property("says", f"{len(wanted) - len(faults)}/{len(wanted)} fault points survived")
-    assert len(wanted) > 80
+    assert len(wanted) > 60
     assert not faults, "\n".join(faults)
 
 

@@ -22,8 +22,6 @@ from storage.shards import ShardSamples
 from tests.flows.answer import facts, small
 from tests.flows.answer.facts import Evidence
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 
 @pytest.fixture(scope="module")
 def texts(measured: Callable[[str], Any]) -> Evidence:

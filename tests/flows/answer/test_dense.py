@@ -22,8 +22,6 @@ from pretraining.build import Part, build
 from pretraining.codecs import ImageCodec
 from storage import shards, tables
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 RECIPE = """
 [[source]]
 path = "scenes"

@@ -14,8 +14,6 @@ from flows.answer import foresee, grid, pretrain
 from flows.answer.arms import Arm
 from tests.flows.answer import small
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 
 def foreseen(project: Any, recipe: str, **options: Any) -> Any:
     read = runs.read_recipe(project.recipe(recipe))

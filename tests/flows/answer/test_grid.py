@@ -16,8 +16,6 @@ from flows.upkeep.verify import unknown, verify
 from tests.flows.answer import facts, small
 from tests.flows.answer.facts import Evidence
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 
 def test_a_cell_is_worth_what_a_training_alone_is_and_one_that_diverges_says_so(
     measured: Callable[[str], Any],

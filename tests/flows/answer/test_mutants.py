@@ -13,7 +13,6 @@ from tests.flows.answer import facts, mutants, small
 from tests.flows.answer.facts import Evidence
 from tests.flows.answer.mutants import Mutant, planted
 
-pytestmark = pytest.mark.xdist_group("answer")
 SOAK = bool(os.environ.get("WINNOW_SOAK"))
 DRAWN = 20
 

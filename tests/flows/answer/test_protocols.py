@@ -21,8 +21,6 @@ from flows.answer import evaluate
 from tests.flows.answer import facts, small
 from tests.flows.answer.facts import Evidence
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 GROUPS = "CASE WHEN meta.number < 20 THEN 'old' WHEN meta.number < 36 THEN 'new' END"
 FINETUNE = """[[evaluate]]
 protocol = "finetune"

@@ -10,8 +10,6 @@ import pytest
 from contracts.errors import ConfigError
 from tests.contracts.bad_audio import encoded, tone
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 RECIPE = """
 [[source]]
 path = "clips"

@@ -19,7 +19,6 @@ from flows.look import report, views
 from flows.upkeep.verify import unknown, verify
 from tests.flows.answer import small
 
-pytestmark = pytest.mark.xdist_group("answer")
 # One training, of the kept records.
 ALONE = small.IMAGES.partition("[compare]")[0].replace("steps = 2", "steps = 25")
 

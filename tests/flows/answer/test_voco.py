@@ -12,8 +12,6 @@ import winnow
 from contracts.errors import ConfigError
 from tests.contracts.bad_volumes import volume
 
-pytestmark = pytest.mark.xdist_group("answer")
-
 RECIPE = """
 [[source]]
 path = "scans"

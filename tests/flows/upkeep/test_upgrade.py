@@ -189,7 +189,8 @@ def test_an_upgrade_killed_at_any_failpoint_and_run_again_ends_with_the_same_byt
     assert {"records", "noted", "manifest", "ref", "sealed", "marked", "removed"} <= {
         name.removeprefix("upgrade.") for name in by_name
     }
-    chosen = passed if os.environ.get("WINNOW_SOAK") else [of[-1] for of in by_name.values()]
+    last = [of[-1] for of in by_name.values()]
+    chosen = passed if os.environ.get("WINNOW_SOAK") else last[::2]
     faults = []
     for number, point in enumerate(chosen):
         root = tmp_path / f"{number}/.winnow"

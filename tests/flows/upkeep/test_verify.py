@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def test_a_flipped_byte_is_named_whichever_file_it_is_in(original: Any, made: An
         "/".join(k[:2]) for k in kinds
     }
     missed = []
-    for path in told:
+    # All of them in soak.
+    for path in told[:: 1 if os.environ.get("WINNOW_SOAK") else 3]:
         whole = path.read_bytes()
         path.write_bytes(_flipped(path))
         if not any(str(path) in line for line in verify(made.store, deep=True)):
