@@ -115,6 +115,7 @@ def blocks(source: Source, units: Iterable[Unit]) -> Iterator[tuple[Block, list[
             count += 1
             if isinstance(item, Record):
                 size += len(item.payload[1] if item.payload else b"") + len(item.text or "")
+                size += len(item.label_image or b"")
             if len(found) >= BLOCK_RECORDS or size >= BLOCK_BYTES:
                 yield _block(found), [*spans, Span(unit, first, count, False)]
                 first, count = first + count, 0

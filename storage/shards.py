@@ -199,7 +199,12 @@ def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def write_parquet(
-    folder: Path, name: str, groups: Iterator[pl.DataFrame], *, kind: str | None
+    folder: Path,
+    name: str,
+    groups: Iterator[pl.DataFrame],
+    *,
+    kind: str | None,
+    labels: bool = False,
 ) -> Shard:
     """Write one Parquet shard in the Hugging Face layout: payload as struct of bytes and path.
 
@@ -208,13 +213,17 @@ def write_parquet(
         name: of the shard.
         groups: the samples, a row group at a time, as columns named as Sample's attributes.
         kind: of the payloads, which their column is called by; None without.
+        labels: whether there is a column `label_image`, likewise a struct.
     """
     features: dict[str, Any] = {"uid": {"dtype": "string", "_type": "Value"}}
     fields = [pa.field("uid", pa.string())]
+    encoded = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     if kind is not None:
         features[kind] = {"_type": kind.capitalize()}
-        encoded = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         fields.append(pa.field(kind, encoded))
+    if labels:
+        features["label_image"] = {"_type": "Image"}
+        fields.append(pa.field("label_image", encoded))
     for column in ("text", "json"):
         features[column] = {"dtype": "string", "_type": "Value"}
         fields.append(pa.field(column, pa.string()))
@@ -239,11 +248,15 @@ def write_parquet(
 def _hugging_face(samples: pl.DataFrame, kind: str | None) -> pl.DataFrame:
     """Return samples as the columns of the Hugging Face layout."""
     key = pl.Series([hex_uid(uid) for uid in samples["uid"]], dtype=pl.String)
-    path = pl.concat_str("uid", pl.lit("."), "suffix")
-    encoded = pl.when(pl.col("payload").is_not_null()).then(pl.struct(bytes="payload", path=path))
-    return samples.with_columns(uid=key).with_columns(
-        encoded.alias(kind or "payload"), json=pl.col("json").cast(pl.String)
-    )
+
+    def encoded(column: str, suffix: str) -> pl.Expr:
+        path = pl.concat_str("uid", pl.lit("."), suffix)
+        return pl.when(pl.col(column).is_not_null()).then(pl.struct(bytes=column, path=path))
+
+    made = [encoded("payload", "suffix").alias(kind or "payload")]
+    if "label_image" in samples.columns:
+        made.append(encoded("label_image", "label_suffix").alias("label_image"))
+    return samples.with_columns(uid=key).with_columns(*made, json=pl.col("json").cast(pl.String))
 
 
 def write_lines(folder: Path, name: str, samples: Iterator[Sample]) -> Shard:

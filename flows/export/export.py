@@ -326,8 +326,11 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
     assert seen.all(), "the verdict keeps a record that the pool lacks"
     # A json names every column of the pool, and has the values in the pool's types.
     types = {name: str(pool.get(path)) for path, name in columns.names.items()}
-    image = [section.image, section.max_side_px]
-    samples = _mixed(records, canonical([image, types]))
+    treated: list[Any] = [section.image, section.max_side_px]
+    # All files of a Parquet export have the same columns.
+    if "parquet" in section.format and "label_image" in columns.paths:
+        treated.append("label_image")
+    samples = _mixed(records, canonical([treated, types]))
     return _Contents(_mixed(samples, noted) if notes else samples, has_text)
 
 
@@ -615,7 +618,9 @@ def _write_piece(piece: _Piece) -> tuple[Shard, pl.DataFrame | None]:
     if piece.format == "parquet":
         groups = _blocks(piece, shards.ROW_GROUP_BYTES)
         return (
-            shards.write_parquet(piece.folder, piece.name, groups, kind=piece.kind),
+            shards.write_parquet(
+                piece.folder, piece.name, groups, kind=piece.kind, labels=piece.has_labels
+            ),
             None,
         )
     return shards.write_lines(piece.folder, piece.name, _samples(piece)), None
@@ -632,10 +637,9 @@ def _blocks(piece: _Piece, size_bytes: int) -> Iterator[pl.DataFrame]:
     uids = waiting["uid"].to_numpy()
     order = np.argsort(uids)
     places = order[np.searchsorted(uids, piece.uids, sorter=order)]
+    coded = ("payload", "json", *(["label_image"] if piece.has_labels else []))
     sizes = waiting.select(
-        pl.sum_horizontal(
-            pl.col("payload", "json").bin.size().fill_null(0), pl.col("text").str.len_bytes()
-        )
+        pl.sum_horizontal(pl.col(*coded).bin.size().fill_null(0), pl.col("text").str.len_bytes())
     ).to_series()
     ends = sizes.to_numpy()[places].cumsum()
     start = 0

@@ -70,13 +70,14 @@ class ImageFolder:
 
     Files that cannot be images by their suffix are passed over, but a `.txt` beside no image is
     opened: if an image's first bytes begin it, it is one. Passed over are rows that name no image
-    too; images without a row or a text are counted beside them.
+    too, and label images of no image; images without a row or a text are counted beside them.
 
     Rejects:
         SYMLINK, SPECIAL_FILE, UNREADABLE, SOURCE_GONE, TOO_LARGE (64 MiB),
         CHANGED_WHILE_READING, what `record_of` says, and rows of a table that cannot be read, whose
         images then have no caption.
-    Cost: memory for the names of one folder and the tables of captions.
+    Cost: memory for the names of one folder and the tables of captions; for those of all label
+        images where these lie apart.
     """
 
     kind = "image"
@@ -99,6 +100,9 @@ class ImageFolder:
             StorageError: it cannot be read.
         """
         tables: list[Captions] = []
+        # Labels that lie somewhere and were not asked for yet, and the other way round.
+        lying: set[str] = set()
+        asked: set[str] = set()
         for folder in self._tree.folders():
             for table in tables:
                 if not folder.prefix.startswith(table.folder):
@@ -114,13 +118,20 @@ class ImageFolder:
                     yield Leftover(
                         unit.name, unit.path, unit.size_bytes, unit.fingerprint, rejected
                     )
-            used = {*names, *(n for n in folder.names if self._is_label(folder, n))}
+            labels = {n for n in folder.names if self._is_label(folder, n)}
+            used = {*names, *labels}
+            for name in labels if folder.wanted is None else labels & folder.wanted:
+                _pair(folder.prefix + name, asked, lying)
             for found in self._described(folder, tables):
                 used |= {found.path.name, *found.beside}
+                if found.labels is not None:
+                    _pair(posixpath.normpath(folder.prefix + found.labels), lying, asked)
                 yield found
             folder.pass_over_rest(used)
         for table in tables:
             table.finish(self.passed_over.names)
+        for name in sorted(lying):
+            self.passed_over.names.add(shown(name), f"the labels of no {self.noun}")
 
     def _described(self, folder: Folder, tables: Sequence[Captions]) -> Iterator[MediaFile]:
         files = [
@@ -226,11 +237,16 @@ def _labels_like(place: str | None) -> re.Pattern[str]:
     """Return what matches a path below the root at which a label image may lie.
 
     Raises:
-        ConfigError: the place is the same for all pictures, or has another field.
+        ConfigError: the place is the same for all pictures, has another field, or is elsewhere.
     """
     if place is None:
         return re.compile(r"(?!)")
-    parts = re.split(r"\{(path|stem)\}", place)
+    if ".." in place.split("/") or posixpath.isabs(place):
+        raise ConfigError(
+            f"source.label_image: {place!r} leads out of the source's path: name a place below it, "
+            "such as 'masks/{stem}.png', and let `path` be the folder of both."
+        )
+    parts = re.split(r"\{(path|stem)\}", posixpath.normpath(place))
     if len(parts) == 1 or any(c in "{}" for part in parts[::2] for c in part):
         raise ConfigError(
             f"source.label_image: {place!r} must say where a picture's labels lie by {{path}} or "
@@ -239,6 +255,14 @@ def _labels_like(place: str | None) -> re.Pattern[str]:
     fields = {"path": "(.+)", "stem": "([^/]+)"}
     pattern = [fields[p] if i % 2 else re.escape(p) for i, p in enumerate(parts)]
     return re.compile("".join(pattern))
+
+
+def _pair(place: str, waiting: set[str], other: set[str]) -> None:
+    """Take a label image off those that wait for it, or let it wait among the others."""
+    if place in waiting:
+        waiting.remove(place)
+    else:
+        other.add(place)
 
 
 def _rank(name: str) -> tuple[int, str]:

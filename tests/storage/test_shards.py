@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,26 @@ def test_label_images_lie_in_tars_and_exports_without_them_are_read_beside(tmp_p
     assert "label_image" not in shards.ShardSamples(bare).read(np.array([0]))
     assert shards.as_index(of_bare, labels=True).columns == of_labelled.columns
     assert shards.as_index(of_labelled, labels=False).columns == of_bare.columns
+
+
+def test_label_images_lie_in_parquet_as_pictures_do(tmp_path: Path):
+    block = pl.DataFrame(
+        {
+            "uid": [3, 4],
+            "payload": [b"a", b"b"],
+            "suffix": ["jpg", "png"],
+            "text": [None, "t"],
+            "json": [b"{}", b"{}"],
+            "label_image": [b"classes", None],
+            "label_suffix": ["label.png", ""],
+        },
+        schema_overrides={"uid": pl.UInt64},
+    )
+    shards.write_parquet(tmp_path, "0.parquet", iter([block]), kind="image", labels=True)
+    found = pq.read_table(tmp_path / "0.parquet")
+    assert found["label_image"].to_pylist() == [
+        {"bytes": b"classes", "path": f"{3:016x}.label.png"},
+        None,
+    ]
+    features = json.loads(found.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["label_image"] == features["image"] == {"_type": "Image"}

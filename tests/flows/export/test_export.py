@@ -498,6 +498,26 @@ def test_a_record_without_a_caption_has_an_empty_member(project: Any, captioned:
     assert counts == [9, 9, 9, 9, 9, 3]
 
 
+def test_parquet_files_of_pictures_before_label_images_came_get_their_column(
+    project: Any, captioned: dict[str, bytes]
+):
+    picture = next(data for name, data in captioned.items() if name.endswith("a.png"))
+    grey = io.BytesIO()
+    Image.new("L", (24, 24), 2).save(grey, "PNG")
+    project.pictures({"1.png": picture}, "bare")
+    project.pictures({"2.png": picture, "masks/2.png": grey.getvalue()}, "labelled")
+    bare = '[[source]]\npath = "bare"\n'
+    labelled = '[[source]]\npath = "labelled"\nlabel_image = "masks/{stem}.png"\n'
+    written = EXPORT.format(1, "append") + 'format = ["parquet"]\n'
+    project.run(bare + written)
+    project.run(bare + labelled + written)
+    found = [pq.read_table(path) for path in sorted(_folder(project).glob("data/*.parquet"))]
+    assert len(found) == 2
+    assert found[0].schema.equals(found[1].schema)
+    labels = [label for table in found for label in table["label_image"].to_pylist()]
+    assert sorted((label or {}).get("bytes", b"") for label in labels) == [b"", grey.getvalue()]
+
+
 def test_the_json_keeps_meta_and_what_json_cannot_hold_as_null(project: Any):
     project.lines("rows/0.jsonl", [{"id": "r0", "text": "a", "url": "u", "tags": ["x"], "d": 1.5}])
     project.run(ROWS + EXPORT.format(10, "append"))

@@ -490,3 +490,18 @@ def test_a_label_image_lies_where_the_recipe_says_and_is_no_picture(tmp_path):
     assert source.passed_over.names.counts == {}
     with pytest.raises(ConfigError, match="must say where a picture's labels lie"):
         _read(tmp_path, label_image="masks/{name}.png")
+    dotted = _read(tmp_path, label_image="./masks//{stem}.png")
+    assert [i.where for i in dotted] == ["a/1.jpg", "a/1_mask.png", "a/2.jpg"]
+    for elsewhere in ("../{stem}.png", "/masks/{stem}.png"):
+        with pytest.raises(ConfigError, match="leads out of the source's path"):
+            _read(tmp_path, label_image=elsewhere)
+
+
+@pytest.mark.parametrize("folder", ["a", "c"])
+def test_label_images_of_no_picture_are_counted_wherever_they_lie(tmp_path, folder):
+    _write(tmp_path, {"b/1.jpg": JPEG, "b/2.jpg": JPEG, "b/x/1.jpg": JPEG})
+    _write(tmp_path, {f"{folder}/{n}.png": b"1" for n in (1, 2, 3)})
+    source = ImageFolder(tmp_path, [tmp_path], Columns(label_image=f"{folder}/{{stem}}.png"))
+    assert [unit.name for unit in source.units()] == ["b/1.jpg", "b/2.jpg", "b/x/1.jpg"]
+    reason = "the labels of no picture"
+    assert source.passed_over.rows() == [(".png", reason, 1, [f"{folder}/3.png"])]
