@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -170,7 +171,7 @@ class Record:
     volume: bytes | None = None
     label_image: bytes | None = None
 
-    @property
+    @cached_property
     def payload(self) -> tuple[str, bytes] | None:
         """Kind and encoded bytes of its payload, None where it is a text alone."""
         held = ((kind, getattr(self, kind)) for kind in KINDS)
