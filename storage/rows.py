@@ -342,6 +342,8 @@ def _image_of(value: Any) -> tuple[bytes | None, str]:
 
 def _label_image_of(value: Any, name: str) -> bytes:
     """Return the label image in a value, which lies in it as a picture does."""
+    if value is None:
+        raise Refused("NO_LABEL_IMAGE", f"there is no {name}")
     data = None
     with suppress(Refused):
         data, _ = _image_of(value)

@@ -291,13 +291,14 @@ def test_a_label_image_lies_in_a_column_as_a_picture_does(value):
 
 
 @pytest.mark.parametrize(
-    ("row", "code"),
+    ("row", "found"),
     [
-        ({"image": b"\xff\xd8\xff"}, "NO_LABEL_IMAGE"),
-        ({"image": b"\xff\xd8\xff", "mask": None}, "NO_LABEL_IMAGE"),
-        ({"image": b"\xff\xd8\xff", "mask": 3}, "NO_LABEL_IMAGE"),
-        ({"text": "a cat", "mask": b"png"}, "NO_IMAGE"),
+        ({"image": b"\xff\xd8\xff"}, "NO_LABEL_IMAGE: there is no mask"),
+        ({"image": b"\xff\xd8\xff", "mask": None}, "NO_LABEL_IMAGE: there is no mask"),
+        ({"image": b"\xff\xd8\xff", "mask": 3}, "NO_LABEL_IMAGE: mask is int, no encoded picture"),
+        ({"text": "a cat", "mask": b"png"}, "NO_IMAGE: a label image without its picture"),
     ],
 )
-def test_a_picture_without_its_labels_and_labels_without_a_picture_are_rejected(row, code):
-    assert record_of(Columns(label_image="mask"), row, source_id="f", where="f").code == code
+def test_a_picture_without_its_labels_and_labels_without_a_picture_are_rejected(row, found):
+    bad = record_of(Columns(label_image="mask"), row, source_id="f", where="f")
+    assert f"{bad.code}: {bad.detail}" == found
