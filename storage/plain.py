@@ -48,15 +48,16 @@ def plain(columns: Columns, table: Table) -> Plain | None:
 
     Plain is a text that `clean_text` leaves as it is, an id that is a text or a whole number, a
     series and a licence that are texts, a position that is a whole number of 64 bits, and no
-    column of a payload.
+    payload: where a column is called like one, a number or a short text without a point in it.
 
     Returns:
         None where no row is plain.
     """
     roles = roles_of(columns, tuple(table.columns))
-    if roles.text is None or roles.payload is not None or columns.label_image is not None:
+    if roles.text is None or columns.payload is not None or columns.label_image is not None:
         return None
     doubtful: set[int] = set()
+    meta_of = dict(roles.meta)
 
     def checked(
         name: str | None, kinds: set[type], sound: Callable[[Any], bool] | None = None
@@ -78,6 +79,12 @@ def plain(columns: Columns, table: Table) -> Plain | None:
             )
         return values
 
+    if roles.payload is not None:
+        _, column = roles.payload
+        checked(column, {str, bool, int, float}, _is_no_payload)
+        meta_of[column] = roles.other
+        if len(doubtful) == len(table.places):
+            return None
     texts = checked(roles.text, {str})
     if doubtful:
         texts = [text if type(text) is str else "" for text in texts]
@@ -99,7 +106,7 @@ def plain(columns: Columns, table: Table) -> Plain | None:
     series = checked(columns.series, {str, NoneType})
     position = checked(columns.position, {int, NoneType}, _fits)
     licence = checked(roles.licence, {str, NoneType})
-    meta = {name: _meta(table.columns[column], doubtful) for column, name in roles.meta.items()}
+    meta = {name: _meta(table.columns[column], doubtful) for column, name in meta_of.items()}
     rows = np.arange(len(table.places))
     if doubtful:
         rows = np.delete(rows, sorted(doubtful))
@@ -135,6 +142,13 @@ def _meta(values: Sequence[Any], doubtful: set[int]) -> Sequence[Any]:
         if dropped:
             doubtful.add(row)
     return found
+
+
+def _is_no_payload(value: Any) -> bool:
+    """Whether a value is neither base64, nor a data URI, nor the path of a file."""
+    return type(value) is not str or (
+        len(value) < 64 and "." not in value and not value.startswith("data:")
+    )
 
 
 def _has_controls(data: bytes) -> bool:

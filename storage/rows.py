@@ -81,12 +81,14 @@ class Roles:
 
     Attributes:
         payload: its kind and its column, which a named one is even where the table lacks it.
+        other: what this column is called in meta by a row in which it holds no payload.
     """
 
     text: str | None
     payload: tuple[str, str] | None
     licence: str | None
     meta: Mapping[str, str]
+    other: str
 
 
 def roles_of(columns: Columns, names: tuple[str, ...]) -> Roles:
@@ -124,7 +126,11 @@ def _roles_now(columns: Columns, names: tuple[str, ...]) -> Roles:
         numbered = (f"{own}_{n}" for n in numbers[own])
         meta[name] = next(n for n in itertools.chain((wanted, own), numbered) if n not in used)
         used.add(meta[name])
-    return Roles(text, payload, licence, {name: meta[name] for name in names if name in meta})
+    own = _snake(payload[1] if payload else "")
+    numbered = (f"{own}_{n}" for n in itertools.count(2))
+    other = next(n for n in itertools.chain((own,), numbered) if n not in used)
+    in_order = {name: meta[name] for name in names if name in meta}
+    return Roles(text, payload, licence, in_order, other)
 
 
 _MANY = 100
@@ -224,7 +230,7 @@ def record_of(
         if kind:
             payload, path = _payload_of(kind, column, row, named=columns.payload is not None)
             if payload is None:
-                meta_of[column] = _snake(column)
+                meta_of[column] = roles.other
             else:
                 notes += suffix_notes(path, payload[:16])
         label_image = None

@@ -180,7 +180,7 @@ def uneven(slices: Sequence[Slice]) -> bool:
     """Whether neighbouring places are not equally far apart, as where a slice is missing."""
     normal = _normal(slices)
     gaps = np.diff(sorted({_along(one, normal) for one in slices}))
-    return len(gaps) > 1 and float(gaps.max()) > 1.5 * float(np.median(gaps))
+    return len(gaps) > 1 and float(gaps.max()) > 1.5 * float(gaps.min())
 
 
 def _slice(fields: Any, name: str, digest: bytes) -> tuple[Slice, Voxels]:

@@ -32,6 +32,9 @@ _METAS: tuple[Any, ...] = (
     b"\xff", [1, None], {"k": b"\xff"}, {"k": "\ud800"}, Decimal("0.1"), Decimal("1e400"),
     Decimal(5),
 )  # fmt: skip
+_VOLUMES: tuple[Any, ...] = (
+    3, "12", None, 0.5, True, "AAAA" * 20, "a.nii", "data:,x", b"nifti", {"bytes": b"nifti"}, [1],
+)  # fmt: skip
 
 
 def _given(rng: random.Random, height: int) -> dict[str, list[Any]]:
@@ -49,6 +52,7 @@ def _given(rng: random.Random, height: int) -> dict[str, list[Any]]:
         "license": column(_LICENCES),
         "Some Value": column(_METAS),
         "url": column(_METAS),
+        "volume": column(_VOLUMES),
     }
 
 

@@ -283,6 +283,12 @@ def test_a_row_without_the_audio_that_the_recipe_names_is_refused(row, code):
     assert _rejected(row, audio="sound").code == code
 
 
+def test_a_column_called_like_a_payload_that_holds_none_takes_no_others_name_in_meta():
+    row = {"text": "a cat", "volume": 3, "Volume": 4, "volume_2": 5}
+    record = record_of(Columns(), row, source_id="f#0", where="f#0")
+    assert record.meta == {"volume": 4, "volume_2": 5, "volume_3": 3}
+
+
 @pytest.mark.parametrize("value", [b"png", {"bytes": b"png", "path": "a.png"}])
 def test_a_label_image_lies_in_a_column_as_a_picture_does(value):
     row = {"image": b"\xff\xd8\xff", "mask": value, "n": 1}

@@ -859,10 +859,12 @@ def test_whole_slices_of_one_place_are_channels_and_a_missing_one_is_noted(tmp_p
     (tmp_path / "echoes" / "5.dcm").unlink()
     [refused] = whole(tmp_path / "echoes")
     assert (refused.code, refused.detail) == ("CORRUPT_DATA", "places of [1, 2] slices each")
-    for number in (0, 1, 2, 5):
-        dicom(tmp_path / "gap" / f"{number}.dcm", plane(1), ImagePositionPatient=[0, 0, number])
-    [record] = whole(tmp_path / "gap")
-    assert record.notes == ("UNEVEN_SLICES",)
+    for places in (0, 1, 2, 5), (0, 1, 3):
+        folder = tmp_path / "gap" / str(len(places))
+        for place in places:
+            dicom(folder / f"{place}.dcm", plane(1), ImagePositionPatient=[0, 0, place])
+        [record] = whole(folder)
+        assert record.notes == ("UNEVEN_SLICES",)
 
 
 def test_whole_a_localizer_is_a_volume_of_its_own_and_unlike_slices_are_refused(tmp_path: Path):
