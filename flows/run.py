@@ -396,6 +396,11 @@ def _pretrain(this: Run) -> None:
             reporter.line(
                 f"{name}: {what} smaller than {size}: {records:,} records are passed over"
             )
+        elif records:
+            reporter.line(
+                f"{name}: {records:,} records are passed over: [pretrain] draws is 0 for them, or "
+                "they are of no stream"
+            )
     if holdout is not None:
         reporter.stage("evaluate")
         for name, counts in holdout.passed_over.items():

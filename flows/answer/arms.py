@@ -30,7 +30,8 @@ class Arm:
         rows: a table of uid and repeats, and of the columns that the training reads besides.
         records: how many.
         draws: of an epoch: the sum of the repeats.
-        passed_over: groups that are smaller than what a batch takes of one, and their records.
+        passed_over: groups that are smaller than what a batch takes of one, and the records that
+            are in no batch, see `flows.answer.columns.passed_over`.
         content: a digest of uid, repeats, image, text and further columns of every record: what a
             training depends on.
     """

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from contracts import methods
 from contracts.errors import ConfigError, DataError, Problem
-from contracts.uid import hex_uid, uid_of
+from contracts.uid import hex_uid, uid_of, uniform
 from flows.measure.runtime import Runtime
 from flows.recipe.expressions import Expression, evaluate_expression
 from flows.recipe.sections import PretrainSection
 
 PREFIX = "column."
 STREAM = "stream."
+VALIDATION = "pretrain.validation"
+"""The stream of draws that take records for probes."""
 DRAWS, GROUP, POSITION = "order.draws", "order.group", "order.position"
 
 
@@ -77,7 +79,7 @@ def of_arm(
 
     Raises:
         DataError: a record of the arm has no value where the objective or the order needs one, or
-            a weight below 0.
+            a weight below 0 or without limit.
     """
     objective = methods.load("pretraining.objectives", section.objective, recipe_dir=recipe_dir)
     joined = frame.join(columns, on="uid", how="left", maintain_order="left")
@@ -97,12 +99,13 @@ def of_arm(
         if missing.height:
             raise _lacking(f"pretrain.{key}", expression, missing, joined)
     if section.draws is not None:
-        below = joined.filter(pl.col(DRAWS) < 0)
-        if below.height:
+        no_weight = joined.filter((pl.col(DRAWS) < 0) | pl.col(DRAWS).is_infinite())
+        if no_weight.height:
             raise DataError(
-                f"pretrain.draws: is below 0 for {below.height:,} of {joined.height:,} records "
-                f"that are trained on, the first is {hex_uid(below['uid'][0])}. Give weights of 0 "
-                f"or more, such as greatest({section.draws}, 0)."
+                f"pretrain.draws: is below 0 or infinite for {no_weight.height:,} of "
+                f"{joined.height:,} records that are trained on, the first is "
+                f"{hex_uid(no_weight['uid'][0])}. Give weights of 0 or more, such as "
+                f"greatest({section.draws}, 0), and divide by nothing that is 0."
             )
     return joined
 
@@ -120,7 +123,7 @@ def _of_order(runtime: Runtime, key: str, expression: Expression) -> pl.DataFram
     flat = runtime.frame(list(dict.fromkeys(paths)), runtime.visible)
     values = evaluate_expression(flat, expression.polars, expression.text)
     if key == "draws":
-        weights = _typed(values, "number", "pretrain.draws", pl.Float64).fill_nan(None)
+        weights = _typed(values, "number", "pretrain.draws", pl.Float64)
         return flat.select("uid", weights.alias(DRAWS))
     if key == "groups":
         texts = values.cast(pl.String).to_list()
@@ -158,10 +161,26 @@ def composition(section: PretrainSection, rows: pl.DataFrame, uids: NDArray[np.u
     )  # fmt: skip
 
 
+def of_probes(section: PretrainSection, uids: pl.Series) -> pl.Series:
+    """Return which records are not trained on but of probes, the same in every arm."""
+    return pl.Series(uniform(uids.to_numpy(), 0, VALIDATION) < (section.validation_ratio or 0.0))
+
+
 def passed_over(section: PretrainSection, rows: pl.DataFrame) -> tuple[int, int]:
-    """Return how many groups of an arm are smaller than what is taken of one, and their records."""
+    """Return what of an arm is in no batch, records of probes apart.
+
+    Returns:
+        How many groups are smaller than what is taken of one; and how many records are in these,
+        have the weight 0, or are of no stream.
+    """
+    rows = rows.filter(~of_probes(section, rows["uid"]))
     if section.groups is None:
-        return 0, 0
+        never = pl.lit(value=False)
+        if section.draws is not None:
+            never |= pl.col(DRAWS) == 0
+        if section.streams:
+            never |= ~pl.any_horizontal(f"{STREAM}{name}" for name in section.streams)
+        return 0, rows.filter(never).height
     sizes = rows.group_by(GROUP).agg(pl.col("repeats").cast(pl.Int64).sum(), pl.len())
     small = sizes.filter(pl.col("repeats") < (section.members or section.batch))
     return small.height, int(small["len"].sum())

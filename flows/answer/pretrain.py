@@ -16,7 +16,7 @@ import polars as pl
 from contracts import methods
 from contracts.errors import ConfigError, ContractError, DataError, Problem, nearest
 from contracts.params import names_of
-from contracts.uid import hex_uid, uniform
+from contracts.uid import hex_uid
 from flows.answer import columns, stopping, training_log
 from flows.answer.arms import UNTRAINED, Arm
 from flows.measure.runtime import Runtime
@@ -28,8 +28,6 @@ from storage.store import Object, Store, key_of
 STATES = "states"
 """The table of what a training may be continued from."""
 SAVE_EVERY = 200
-VALIDATION = "pretrain.validation"
-"""The stream of draws that take records for probes."""
 TIMED_STEPS = 10
 """As many as make a line of the log."""
 
@@ -201,13 +199,13 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
         if "weights" not in asked[role] and asked[role].get("name") != VECTOR
     ]
     problems += _composition_problems(section, objective)
-    if problems:
-        raise ConfigError(problems)
     if (section.probe_every is None) != (section.validation_ratio is None):
         message = "goes with probe_every, and that with it: a probe needs records of its own."
-        raise ConfigError([Problem("pretrain.validation_ratio", message)])
+        problems.append(Problem("pretrain.validation_ratio", message))
     if section.validation_ratio is not None and section.streams:
-        raise ConfigError([Problem("pretrain.validation_ratio", "goes with no streams.")])
+        problems.append(Problem("pretrain.validation_ratio", "goes with no streams."))
+    if problems:
+        raise ConfigError(problems)
     built = build(section, 0, recipe_dir)
     from pretraining.train import check as check_settings
 
@@ -239,20 +237,18 @@ def continued(section: PretrainSection) -> Any:
 
 def _packing_problems(section: PretrainSection, objective: Any) -> list[Problem]:
     """Return what packed texts do not go with: their rows are no records."""
-    beside = [
-        *(
-            f"the column of {role}"
-            for role in list(objective.inputs)[1:]
-            if len(objective.codecs) > 1
-        ),
+    keys = [
         *(f"[pretrain.columns] {name}" for name in section.columns or {}),
         *(f"`{key}`" for key in ("groups", "streams") if getattr(section, key) is not None),
     ]
-    return [
-        Problem(f"pretrain.{role}.packing", f"makes rows that are no records: not with {beside}.")
-        for role, column in objective.inputs.items()
-        if beside and getattr(objective.codecs[column], "packing", None)
-    ]
+    found = []
+    for role, column in objective.inputs.items():
+        others = [f"the column of {r}" for r, of in objective.inputs.items() if of != column]
+        beside = ", ".join([*others, *keys])
+        if beside and getattr(objective.codecs[column], "packing", None):
+            message = f"makes rows that are no records: not with {beside}."
+            found.append(Problem(f"pretrain.{role}.packing", message))
+    return found
 
 
 def _composition_problems(section: PretrainSection, objective: Any) -> list[Problem]:
@@ -586,7 +582,7 @@ def _parted(
     """
     if section.validation_ratio is None:
         return rows, None
-    apart = pl.Series(uniform(rows["uid"].to_numpy(), 0, VALIDATION) < section.validation_ratio)
+    apart = columns.of_probes(section, rows["uid"])
     if apart.all() or not apart.any():
         raise DataError(
             f"[pretrain] validation_ratio: of {rows.height:,} records it takes {apart.sum():,}."

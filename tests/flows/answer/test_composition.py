@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from contracts.errors import ConfigError, DataError
-from flows.answer import pretrain
+from flows.answer import columns, pretrain
+from flows.recipe import sections
 from flows.reporter import Reporter
 from flows.upkeep import checkpoints
 from pretraining import batches
@@ -82,7 +85,12 @@ def _meta(project: Any) -> dict[int, Mapping[str, Any]]:
 def test_a_record_without_weight_is_never_drawn_and_equal_weights_are_one_training(
     ingested: Any, seen: Any
 ):
-    ingested.run(HEAD + TRAIN + DRAWS, "web", until="pretrain")
+    lines: list[str] = []
+    reporter = Reporter()
+    reporter.line = lines.append  # type: ignore[method-assign]
+    ingested.run(HEAD + TRAIN + DRAWS, "web", until="pretrain", reporter=reporter)
+    red = sum(row["meta.colour"] == "red" for row in _meta(ingested).values())
+    assert any(line.startswith(f"recipe: {red} records are passed over") for line in lines)
     colours = [_meta(ingested)[uid]["meta.colour"] for uids in seen for uid in uids]
     assert len(colours) == 24
     assert "red" not in colours
@@ -133,6 +141,34 @@ def test_every_batch_has_rows_of_each_stream(ingested: Any, seen: Any, objective
     turned = HEAD + TRAIN.replace("simclr", objective) + STREAMS.replace("= 'red'", "= 'blue'")
     ingested.run(turned, "web", until="pretrain")
     assert _weights(ingested, "web") != first
+
+
+SECTION = sections.PretrainSection(objective="simclr", own={}, batch=4)
+ROWS = pl.DataFrame(
+    {
+        "uid": np.arange(40, dtype=np.uint64),
+        "repeats": np.ones(40, dtype=np.uint16),
+        columns.GROUP: np.arange(40, dtype=np.uint64) // 4,
+        columns.DRAWS: np.arange(40, dtype=np.float64) // 3,
+        "stream.one": np.arange(40) < 10,
+        "stream.other": np.arange(40) > 14,
+    }
+)
+
+
+def test_records_in_no_batch_are_counted_without_those_of_probes():
+    groups = replace(SECTION, groups="meta.colour")
+    assert columns.passed_over(groups, ROWS) == (0, 0)
+    probing = replace(groups, validation_ratio=0.2, probe_every=1)
+    trained, apart = pretrain._parted(probing, ROWS)
+    assert apart is not None
+    small_groups = [n for n in trained[columns.GROUP].value_counts()["count"] if n < 4]
+    assert 0 < len(small_groups) < 10
+    assert columns.passed_over(probing, ROWS) == (len(small_groups), sum(small_groups))
+    assert columns.passed_over(replace(SECTION, draws="meta.number"), ROWS) == (0, 3)
+    of = sections.StreamSection(where="true", batch=2)
+    streams = replace(SECTION, streams={"one": of, "other": of})
+    assert columns.passed_over(streams, ROWS) == (0, 5)
 
 
 def test_a_training_that_was_stopped_ends_with_the_same_weights(
@@ -197,7 +233,12 @@ def test_what_composes_no_batch_is_refused_with_its_key(
         (
             'draws = "meta.number - 3"\nbatch = 4\n',
             DataError,
-            r"pretrain.draws: is below 0 for \d of \d+ records .*such as greatest\(",
+            r"pretrain.draws: is below 0 or infinite for \d of \d+ records .*such as greatest\(",
+        ),
+        (
+            'draws = "(meta.number + 1) / CAST(meta.number % 5 AS DOUBLE)"\nbatch = 4\n',
+            DataError,
+            r"pretrain.draws: is below 0 or infinite for \d of \d+ records .*divide by nothing",
         ),
         (
             'groups = "meta.number"\nbatch = 4\n',

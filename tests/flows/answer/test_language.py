@@ -14,8 +14,8 @@ import torch
 
 from contracts.errors import ConfigError
 from contracts.tokens import SPECIALS, UNKNOWN
-from flows.answer import evaluate
-from flows.recipe.sections import parsed
+from flows.answer import evaluate, pretrain
+from flows.recipe.sections import PretrainSection, parsed
 from flows.reporter import Reporter
 from pretraining.checkpoint import load_encoder, predictor
 from pretraining.codecs import column
@@ -161,6 +161,17 @@ def test_packed_texts_go_with_nothing_whose_rows_are_records(project: Any, recip
     with pytest.raises(ConfigError) as refused:
         project.run(recipe.replace("heads = 2", 'heads = 2, packing = "whole"'))
     assert [problem.key for problem in refused.value.problems] == [key]
+
+
+def test_what_packed_texts_do_not_go_with_is_named(tmp_path: Path):
+    texts = {"name": "text_transformer", "width": 8, "heads": 2, "packing": "whole"}
+    section = PretrainSection(objective="clip", own={"text_encoder": texts})
+    with pytest.raises(ConfigError) as refused:
+        pretrain.check(section, tmp_path)
+    assert {problem.key: problem.message for problem in refused.value.problems} == {
+        "pretrain.text_encoder.packing": "makes rows that are no records: not with the column of "
+        "image_encoder."
+    }
 
 
 LOSING = """
