@@ -225,12 +225,6 @@ def _facts(this: Run) -> dict[str, Any]:
     }
 
 
-def _continues(recipe: Recipe) -> dict[str, str]:
-    """Return the run whose training goes on in this one."""
-    of = recipe.pretrain.continue_from if recipe.pretrain is not None else None
-    return {"continues": of["run"]} if isinstance(of, Mapping) and "run" in of else {}
-
-
 def _own_code(recipe: Recipe) -> dict[str, Any]:
     """Return digests of what no note covers: one's own code, and weights that roles begin with."""
     names = [section.get("protocol") for section in recipe.evaluate]
@@ -258,6 +252,7 @@ def _publish(this: Run) -> None:
     if this.options.reaches("report"):
         reports = this.store.root / "reports" / this.recipe.name
         this.result["report"] = str(reports / f"v{this.version:04d}.html")
+    before = bootstrap.begins_with(this.recipe)
     ref = {
         **_facts(this),
         "version": this.version,
@@ -267,7 +262,7 @@ def _publish(this: Run) -> None:
         **({} if this.checkpoint is None else {"checkpoint": asdict(this.checkpoint)}),
         **({} if this.training_log is None else {"training_log": this.training_log}),
         **({} if this.state is None else {"state": asdict(this.state)}),
-        **_continues(this.recipe),
+        **({"begins_with": before} if before else {}),
         "result": this.result,
     }
     # As it will be read again, so that a report does not depend on whether its run was killed.
@@ -384,6 +379,12 @@ def _pretrain(this: Run) -> None:
         columns.bound(this.runtime, section, recipe.recipe_dir),
     )  # fmt: skip
     [whole] = made.pop("whole")
+    whole = replace(whole, of_recipe=True)
+    # A random set may be all that is kept, and is trained first.
+    made = {
+        name: [replace(arm, of_recipe=arm.content == whole.content) for arm in of]
+        for name, of in made.items()
+    }
     for name, of in {**made, "recipe": [whole]}.items():
         groups, records = of[0].passed_over
         if groups:

@@ -34,6 +34,7 @@ class Arm:
             are in no batch, see `flows.answer.columns.passed_over`.
         content: a digest of uid, repeats, image, text and further columns of every record: what a
             training depends on.
+        of_recipe: whether these are the records that the run's own encoder is trained on.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Arm:
     draws: int = 0
     passed_over: tuple[int, int] = (0, 0)
     content: str = UNTRAINED
+    of_recipe: bool = False
 
     @property
     def file_name(self) -> str:

@@ -432,6 +432,7 @@ def records(
         each section that has them `label.<i>`, `groups.<i>` and `choices.<i>`.
 
     Raises:
+        ConfigError: a training that this one begins with saw records of another pool.
         DataError: nothing is held out, or a section can use nothing of it.
     """
     section = runtime.plan.recipe.holdout
@@ -466,6 +467,9 @@ def records(
                 named = {p for text in asked for p in Expression(text).paths}
                 reader.make([reader.plan.columns[p] for p in named if p in reader.plan.columns])
                 more = _rows(reader, reader, masks, ["series"], of, first=len(parts))
+                bootstrap.refuse_trained(
+                    runtime.store, runtime.plan.recipe, more["uid"], pool=reference
+                )
                 parts += reader.pool.parts
             if not more.height:
                 raise DataError(f"[[evaluate]] pool: of {reference} there is nothing to read.")

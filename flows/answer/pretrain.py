@@ -55,7 +55,7 @@ class Training:
     @property
     def keeps_state(self) -> bool:
         """Whether another training may go on from this one: it is the recipe's own."""
-        own = self.arm.name == "recipe" and self.seed == self.section.seed
+        own = self.arm.of_recipe and self.seed == self.section.seed
         return own and self.steps > 0 and self.until is None
 
     def made_by(self) -> dict[str, Any]:

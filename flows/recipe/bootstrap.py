@@ -131,31 +131,56 @@ def cautions(recipe: Recipe) -> list[str]:
     ]
 
 
-def refuse_trained(store: Store, recipe: Recipe, held_out: pl.Series) -> None:
-    """Refuse a bootstrap encoder that was trained on records which this recipe holds out.
+def refuse_trained(
+    store: Store, recipe: Recipe, held_out: pl.Series, pool: str | None = None
+) -> None:
+    """Refuse weights of a training that saw records on which this recipe evaluates.
 
     Equal [holdout] sections are not enough: `near` may name another annotation, and a pool that
-    grew may bring a new record to an old one's group.
+    grew may bring a new record to an old one's group. Looked at are the training that is named,
+    and all that it began with.
+
+    Args:
+        store: of the runs.
+        recipe: resolved.
+        held_out: uids of what is held out, or of all records of `pool`.
+        pool: another pool that an [[evaluate]] reads.
 
     Raises:
         ConfigError: with how many there are.
     """
+    what, advice = (
+        "that are held out here: its vectors would know them",
+        "Run that recipe again on the pool as it is, with the same [holdout].",
+    )
+    if pool is not None:
+        what = f"of the pool {pool}, on which [[evaluate]] measures: its vectors know them"
+        advice = "Evaluate on a pool of records that no training saw."
     for where, section in _trained_before(recipe).items():
-        # A dry run's own small store has no runs.
-        name, ref = section.get("run"), _run(store, str(section.get("run")))
-        while ref is not None:
+        names = [section["run"]] if "run" in section else []
+        while names:
+            name = names.pop()
+            ref = _run(store, name)
+            if ref is None:
+                continue  # A dry run's own small store has no runs.
             seen = sum(
                 int(held_out.is_in(kept.implode()).sum()) for kept in _kept(store, ref["verdict"])
             )
             if seen:
                 raise _refused(
                     where,
-                    f"{name} was trained on {seen:,} of the "
-                    f"{len(held_out):,} records that are held out here: its vectors would know "
-                    "them. Run that recipe again on the pool as it is, with the same [holdout].",
+                    f"{name} was trained on {seen:,} of the {len(held_out):,} records {what}. "
+                    f"{advice}",
                 )
-            # What it continued was trained on other records.
-            name, ref = ref.get("continues"), _run(store, str(ref.get("continues")))
+            # What it began with was trained on other records.
+            names += ref.get("begins_with", ())
+
+
+def begins_with(recipe: Recipe) -> list[str]:
+    """Return the runs whose weights or state a resolved recipe's training begins with."""
+    before = _trained_before(recipe).items()
+    runs = {of["run"] for key, of in before if key.startswith("pretrain.") and "run" in of}
+    return sorted(runs)
 
 
 def _trained_before(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
@@ -239,8 +264,9 @@ def _checkpoint_of(trained: Mapping[str, Any], store: Store) -> Path:
 def _state_of(trained: Mapping[str, Any], store: Store) -> Path:
     if "state" not in trained:
         raise ConfigError(
-            f"{trained['run']}@{trained['version']} kept no state to go on from: it was trained "
-            "before states were kept. Give its [pretrain] another seed, and run it again."
+            f"{trained['run']}@{trained['version']} kept no state to go on from: its training was "
+            "that of an arm of another recipe, or done before states were kept. Give its "
+            "[pretrain] another seed, and run it again."
         )
     return store.path(Object(**trained["state"]))
 

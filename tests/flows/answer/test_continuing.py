@@ -177,7 +177,7 @@ def test_every_arm_and_the_untrained_encoder_begin_from_the_state(grown: Any):
 def test_held_out_records_that_any_training_of_the_chain_saw_are_refused(grown: Any):
     few = '[[select]]\nwhere = "meta.number >= 12"\n'
     grown.run(NEXT.replace('"next"', '"middle"') + GOES_ON + few, "middle", until="pretrain")
-    assert grown.last("middle").ref["continues"] == "first@1"
+    assert grown.last("middle").ref["begins_with"] == ["first@1"]
     chain = NEXT.replace('"next"', '"third"') + 'continue_from = "recipe:middle.toml"\n'
     problems = _refused(grown, chain.replace("ratio = 0.3", "ratio = 0.4"))
     assert "was trained under another [holdout]" in problems["pretrain.continue_from"]
@@ -191,6 +191,29 @@ def test_held_out_records_that_any_training_of_the_chain_saw_are_refused(grown: 
     for held_out, said in ((trained["middle"], "middle@1"), (only_first, "first@1")):
         with pytest.raises(ConfigError, match=f"{said} was trained on {len(held_out)} of the"):
             bootstrap.refuse_trained(grown.store, recipe, held_out)
+
+
+def test_a_role_with_weights_is_of_the_chain_too(grown: Any):
+    few = '[[select]]\nwhere = "meta.number >= 20"\n'
+    lent = NEXT.replace('"next"', '"lent"').replace(SMALL, '{ weights = "recipe:first.toml" }')
+    grown.run(lent + few, "lent", until="pretrain")
+    third = NEXT.replace('"next"', '"third"') + 'continue_from = "recipe:lent.toml"\n'
+    recipe = bootstrap.resolved(read_recipe(grown.recipe(third, "third")), grown.store, encoders)
+    first, own = (
+        grown.last(name).kept().select("uid").collect()["uid"] for name in ("first", "lent")
+    )
+    only_first = first.filter(~first.is_in(own.implode()))
+    with pytest.raises(ConfigError, match=f"first@1 was trained on {len(only_first)} of the"):
+        bootstrap.refuse_trained(grown.store, recipe, only_first)
+
+
+def test_a_recipe_keeps_its_state_where_a_random_set_is_the_same_records(grown: Any):
+    recipe = HEAD.format(name="everything", seed=9, steps=1) + (
+        '[[evaluate]]\nprotocol = "knn"\nlabel = "meta.colour"\nk = 1\n'
+        '[compare]\narms = ["recipe", "random"]\nseeds = 1\nrandom_sets = 2\n'
+    )
+    grown.run(recipe, "everything", until="evaluate")
+    assert Checkpoint.from_bytes(_state(grown, "everything").read_bytes()).step == 1
 
 
 MASKED = NEXT.replace('"simclr"', '"mae"').replace("temperature = 0.2\n", "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import DataError
+from contracts.errors import ConfigError, DataError
 from curation import _shingles
 from tests.flows.answer import small
 from tests.flows.answer.test_continuing import FIRST, GOES_ON, NEXT
@@ -126,3 +126,10 @@ def test_a_pool_that_is_not_there_or_has_nothing_is_refused(grown: Any):
     far = NEXT.replace(GROUPS, HIGH) + BEFORE
     with pytest.raises(DataError, match="of web@1 there is nothing to read"):
         grown.run(far, "web", until="evaluate")
+
+
+def test_a_pool_that_was_trained_on_before_is_not_evaluated_on(grown: Any):
+    elsewhere = NEXT.replace('"next"', '"elsewhere"').replace('"web"', '"old"')
+    recipe = elsewhere.replace('"pictures"', '"old"') + GOES_ON + OTHER.replace('"old"', '"web"')
+    with pytest.raises(ConfigError, match=r"first@1 was trained on \d+ of the 40 records of the"):
+        grown.run(recipe, "elsewhere", until="evaluate")
