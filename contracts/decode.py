@@ -150,14 +150,23 @@ def square(pixels_HWC: Pixels, side_px: int) -> Pixels:
 
 
 def square_labels(labels_HW: Pixels, side_px: int) -> Pixels:
-    """Return the labels of `square`: of each pixel of the smaller square that at its centre.
+    """Return the labels of `square`, scaled as by `scaled_labels`."""
+    height, width = labels_HW.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return scaled_labels(labels_HW[top : top + side, left : left + side], (side_px, side_px))
+
+
+def scaled_labels(labels_HW: Pixels, size: tuple[int, int]) -> Pixels:
+    """Return labels of another height and width: of each pixel that at its centre.
 
     None is interpolated, so that no class appears that is not there.
     """
-    height, width = labels_HW.shape
-    side = min(height, width)
-    at = (2 * np.arange(side_px) + 1) * side // (2 * side_px)
-    return labels_HW[np.ix_((height - side) // 2 + at, (width - side) // 2 + at)]
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for new, old in zip(size, labels_HW.shape, strict=True)
+    )
+    return labels_HW[np.ix_(rows, columns)]
 
 
 def labels(data: bytes) -> Pixels:

@@ -106,16 +106,41 @@ def png8(data: bytes, *, max_side_px: int | None = None) -> bytes:
     return out.getvalue()
 
 
+def labels(data: bytes, *, max_side_px: int) -> bytes:
+    """Return the label image of a picture that `jpeg` or `png8` makes smaller: in grey, as PNG.
+
+    No class is interpolated. One that is small enough comes back as it is.
+
+    Raises:
+        Undecodable: as `decode.labels`.
+    """
+    stored = decode.labels(data)
+    height, width = stored.shape
+    size = _size_within(height, width, max_side_px)
+    if size == stored.shape:
+        return data
+    out = io.BytesIO()
+    Image.fromarray(decode.scaled_labels(stored, size)).save(out, "PNG")
+    return out.getvalue()
+
+
 def _within(pixels: decode.Pixels, most: int) -> decode.Pixels:
     """Return pixels whose longer side is `most` or less, averaged over pixel areas."""
     height, width, _ = pixels.shape
-    longer = max(height, width)
-    if longer <= most:
+    size = _size_within(height, width, most)
+    if size == (height, width):
         return pixels
     import cv2
 
-    size = [max(1, round(side * most / longer)) for side in (width, height)]
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    shrunk = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, dtype=np.uint8)
+
+
+def _size_within(height: int, width: int, most: int) -> tuple[int, int]:
+    longer = max(height, width)
+    if longer <= most:
+        return height, width
+    return max(1, round(height * most / longer)), max(1, round(width * most / longer))
 
 
 def _exif(orientation: int) -> bytes:

@@ -18,12 +18,12 @@ from evaluation.protocols.linear_probe import fit
 def dense_probe(train: TrainDense, test: TestDense, *, l2: Positive = 1e-3) -> dict[str, Metric]:
     """Score the label images of a test set by a linear classifier of places.
 
-    A place of the grid is of the class that most of its pixels have, the smaller of equals; one
-    without a class is left out. The classifier is `linear_probe`'s of a given l2, over places. Its
-    logits are spread over the label image bilinearly, and a pixel goes to the largest. With the
-    pixels of class c and those that are taken for c, over all test images,
-    IoU_c = |both| / |either|; mIoU is its mean over the classes that either has. Pixels without a
-    class count nowhere.
+    A place of the grid is of the class that most of the pixels have whose centre it holds, the
+    smaller of equals; one without a class is left out. The classifier is `linear_probe`'s of a
+    given l2, over places. Its logits are spread over the label image bilinearly, and a pixel goes
+    to the largest. With the pixels of class c and those that are taken for c, over all test
+    images, IoU_c = |both| / |either|; mIoU is its mean over the classes that either has. Pixels
+    without a class count nowhere.
 
     Args:
         l2: weight of the penalty.
@@ -97,7 +97,8 @@ def _most(of: Dense) -> NDArray[np.uint8]:
     count, height, width, _ = of.x_NHWD.shape
     most = np.full((count, height, width), NO_CLASS, dtype=np.uint8)
     rows, columns = (
-        np.arange(n) * m // n for n, m in ((of.y_NHW.shape[1], height), (of.y_NHW.shape[2], width))
+        (2 * np.arange(n) + 1) * m // (2 * n)
+        for n, m in ((of.y_NHW.shape[1], height), (of.y_NHW.shape[2], width))
     )
     place_HW = rows[:, None] * width + columns
     for number, y_HW in enumerate(of.y_NHW):

@@ -665,11 +665,19 @@ def _made(block: pl.DataFrame, piece: _Piece) -> pl.DataFrame:
     samples = block.select("uid", payload=payloads, suffix=suffixes, text=text, json="json")
     if not piece.has_labels:
         return samples
-    ends = [
-        None if data is None else f"label.{encode.suffix(data)}" for data in block["label_image"]
-    ]
-    suffixes = pl.Series("label_suffix", ends, dtype=pl.String).fill_null("")
-    return samples.with_columns(block["label_image"], suffixes)
+    labels = [None if data is None else _label_image(data, piece) for data in block["label_image"]]
+    ends = ["" if data is None else f"label.{encode.suffix(data)}" for data in labels]
+    return samples.with_columns(
+        label_image=pl.Series(labels, dtype=pl.Binary),
+        label_suffix=pl.Series(ends, dtype=pl.String),
+    )
+
+
+def _label_image(data: bytes, piece: _Piece) -> bytes:
+    section = piece.section
+    if section.max_side_px is not None:
+        return encode.labels(data, max_side_px=section.max_side_px)
+    return encode.stripped(data) if section.image == "strip" else data
 
 
 def _encoded(data: bytes, piece: _Piece) -> bytes:

@@ -432,7 +432,7 @@ def _named(rule: Mapping[str, Any]) -> list[str]:
 
 def _parsed(line: bytes) -> dict[str, float] | None:
     """Return the numbers of a line of a log; None of what is none, as anyone may write there."""
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError, RecursionError):
         row = json.loads(line)
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             return {name: float(v) for name, v in row.items() if isinstance(v, int | float)}

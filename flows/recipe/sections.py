@@ -131,7 +131,8 @@ class ExportSection:
         image: of pictures, "keep": the bytes as they came; "strip": without metadata, the same
             pixels; "jpeg": encoded anew; "png8": as they came, but those of 16 bits a channel as
             PNG of 8 bits, as the methods see them.
-        max_side_px: larger pictures become smaller; as JPEG, with "png8" as PNG.
+        max_side_px: larger pictures become smaller, and their label images with them; as JPEG,
+            with "png8" as PNG.
         seed: of the order in which records are written, and of the exported random arm.
         arms: which sets are exported: the kept records, a random set of equal size, all records.
     """

@@ -522,3 +522,15 @@ def test_the_suffix_is_that_of_the_bytes():
         name: {"jpeg": "jpg", "apng": "png"}.get(name.split()[0], name.split()[0]) for name in CLEAN
     }
     assert {encode.suffix(data) for data in CLEAN.values()} == {"jpg", "png", "webp", "gif", "bmp"}
+
+
+def test_a_label_image_becomes_as_small_as_its_picture_and_no_class_appears():
+    labels = np.zeros((30, 50), dtype=np.uint8)
+    labels[:, 25:] = 200
+    data = saved(Image.fromarray(labels), "PNG")
+    picture = saved(Image.fromarray(np.stack([labels] * 3, axis=2)), "PNG")
+    smaller = decode.labels(encode.labels(data, max_side_px=21))
+    assert smaller.shape == decode.image(encode.jpeg(picture, max_side_px=21)).shape[:2]
+    assert np.unique(smaller).tolist() == [0, 200]
+    assert smaller[0].tolist() == [0] * 10 + [200] * 11
+    assert encode.labels(data, max_side_px=50) == data

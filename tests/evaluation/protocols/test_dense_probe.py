@@ -3,7 +3,7 @@ import pytest
 
 from contracts.errors import DataError
 from evaluation.features import Dense
-from evaluation.protocols.dense_probe import bilinear, dense_probe, mean_iou, overlap
+from evaluation.protocols.dense_probe import _most, bilinear, dense_probe, mean_iou, overlap
 
 
 def test_the_mean_iou_of_two_classes_by_hand():
@@ -42,6 +42,13 @@ def test_iou_is_over_all_images_and_its_interval_that_of_leaving_one_out():
 def test_values_are_spread_between_the_centres_of_places_and_kept_beyond_them():
     spread = bilinear(np.array([[[0.0], [4.0]]]), (2, 4))
     assert spread[:, :, 0].tolist() == [[0, 1, 3, 4]] * 2
+
+
+def test_a_pixel_is_of_the_place_that_holds_its_centre_so_mirrored_labels_give_mirrored_places():
+    labels = np.array([[[1, 1, 2, 3, 3]] * 5], dtype=np.uint8)
+    for way in (1, -1):
+        places = _most(Dense(np.zeros((1, 3, 3, 1), dtype=np.float32), labels[:, :, ::way]))
+        assert places[0].tolist() == [[1, 2, 3][::way]] * 3
 
 
 def scene(count, seed):

@@ -508,14 +508,16 @@ def test_parquet_files_of_pictures_before_label_images_came_get_their_column(
     project.pictures({"2.png": picture, "masks/2.png": grey.getvalue()}, "labelled")
     bare = '[[source]]\npath = "bare"\n'
     labelled = '[[source]]\npath = "labelled"\nlabel_image = "masks/{stem}.png"\n'
-    written = EXPORT.format(1, "append") + 'format = ["parquet"]\n'
+    written = EXPORT.format(1, "append") + 'format = ["parquet"]\nmax_side_px = 12\n'
     project.run(bare + written)
     project.run(bare + labelled + written)
     found = [pq.read_table(path) for path in sorted(_folder(project).glob("data/*.parquet"))]
     assert len(found) == 2
     assert found[0].schema.equals(found[1].schema)
     labels = [label for table in found for label in table["label_image"].to_pylist()]
-    assert sorted((label or {}).get("bytes", b"") for label in labels) == [b"", grey.getvalue()]
+    # As small as the picture becomes.
+    [small] = [decode.labels(label["bytes"]) for label in labels if label is not None]
+    assert small.tolist() == [[2] * 12] * 12
 
 
 def test_the_json_keeps_meta_and_what_json_cannot_hold_as_null(project: Any):

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from flows.look.training import POINTS, curves
+from flows.look.views import _parsed
 
 
 def test_each_column_is_a_curve_with_its_probes_and_what_is_not_finite_is_left_out():
@@ -37,3 +38,10 @@ def test_of_many_lines_some_make_a_point_by_their_mean():
     assert rate.points[0] == (4, 2.0)
     assert rate.points[-1] == (1000, 2.0)
     assert curves(pl.DataFrame()) == []
+
+
+@pytest.mark.parametrize("line", [b"", b"\xff", b"[1]", b'{"step": "1"}', b"[" * 100_000])
+def test_a_line_of_a_log_that_is_none_is_left_out(line: bytes):
+    assert _parsed(line) is None
+    assert _parsed(b'{"step": 1, "loss": 1' + b"0" * 400 + b"}") is None
+    assert _parsed(b'{"step": 1, "loss": 2}') == {"step": 1.0, "loss": 2.0}
