@@ -473,6 +473,15 @@ def load_weights(state: Checkpoint, objective: Objective) -> None:
 
 
 def _go_on(state: Checkpoint, objective: Objective, update: Update) -> None:
+    there, here = state.metadata["run"]["made"]["encoders"], objective.description["encoders"]
+    for role, part in here.items():
+        # Tokens of equal numbers would be other texts, and the weights of the same shapes.
+        if part["parameters"].get("vocabulary") != there[role]["parameters"].get("vocabulary"):
+            message = (
+                f"the vocabulary of {role} is another there. Give the same fit, which stays as it "
+                "is while its section and its records are the same."
+            )
+            raise ConfigError([Problem("pretrain.continue_from", message)])
     try:
         _load(state, objective, update)
     except DataError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from contracts.errors import ConfigError
 from contracts.tokens import Vocabulary
@@ -43,6 +44,21 @@ def problems_of(project: Any, recipe: str) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
         project.run(recipe)
     return {problem.key: problem.message for problem in caught.value.problems}
+
+
+def test_a_training_goes_on_with_the_same_vocabulary_alone(project: Any):
+    small.write(project)
+    first = RECIPE.format(step="byte_pair_encoding").replace("280", "270")
+    before = project.run(first, until="pretrain")["checkpoint"]
+    goes_on = first.replace("steps = 2\n", 'steps = 1\ncontinue_from = "run:web@1"\n')
+    after = project.run(goes_on, until="pretrain")["checkpoint"]
+    [one], [other] = (rebuild(Path(path).read_bytes()).values() for path in (before, after))
+    assert one.codec == other.codec
+    assert not torch.equal(one.embed.weight, other.embed.weight)
+    # As many tokens of other texts.
+    few = goes_on.replace("num_tokens", 'only = "meta.number > 33"\nnum_tokens')
+    with pytest.raises(ConfigError, match=r"continue_from: the vocabulary of encoder is another"):
+        project.run(few, until="pretrain")
 
 
 @pytest.mark.parametrize("step", ["byte_pair_encoding", "word_piece"])
