@@ -60,8 +60,8 @@ def finetune(
     Cost: five trainings, of a given lr one; each takes steps x batch items forwards and backwards,
         6,400 by default: 8 seconds in all on one core for `small_cnn` at 32 px and halves of 1,000.
     Raises:
-        DataError: the training half has fewer than two classes, or none of its classes has the
-            five items that choosing lr needs.
+        DataError: the training half has fewer than two classes, none of its classes has the five
+            items that choosing lr needs, or the training diverged.
     """
     labels_C, class_N = np.unique(np.asarray(train.y_N), return_inverse=True)
     if len(labels_C) < 2:
@@ -82,6 +82,8 @@ def finetune(
         ]
         lr = _RATES[int(np.argmin(losses))]
     found_NC = logits(np.ones(len(x_N), dtype=bool), lr, test.x_N)
+    if not np.isfinite(found_NC).all():
+        raise DataError(f"finetune: a training at lr = {lr:g} diverged. Set a smaller lr.")
     accuracy = bootstrap(labels_C[found_NC.argmax(axis=1)] == np.asarray(test.y_N))
     return {"accuracy": accuracy, "lr": Metric(lr, len(train), lr, lr)}
 

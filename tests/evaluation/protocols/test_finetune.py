@@ -106,6 +106,11 @@ def test_a_rate_under_which_nothing_stays_finite_is_not_chosen() -> None:
     assert finetune(Exploding, rings(100, 0), rings(10, 1), steps=30)["lr"].value < 3e-3
 
 
+def test_a_given_rate_under_which_nothing_stays_finite_is_no_score_but_an_error() -> None:
+    with pytest.raises(DataError, match=r"at lr = 1e\+30 diverged\. Set a smaller lr"):
+        finetune(Small, rings(20, 0), rings(20, 1), lr=1e30, steps=3)
+
+
 def test_one_class_or_too_few_items_are_refused() -> None:
     x_N2 = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
     with pytest.raises(DataError, match="only the label 1"):
