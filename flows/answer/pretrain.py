@@ -218,8 +218,7 @@ def check(section: PretrainSection, recipe_dir: Path) -> Any:
         from pretraining.train import load_weights, refuse_other_training
 
         refuse_other_training(state, built, section.optimizer)
-        given = roles(section, recipe_dir).values()
-        if section.fits() or any(of.get("name") == VECTOR for of in given):
+        if section.fits() or any(of.get("name") == VECTOR for of in asked.values()):
             return built  # Its weights have their shapes when tables and vectors are made.
         try:
             load_weights(state, built)
