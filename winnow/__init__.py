@@ -66,6 +66,7 @@ def ingest(
     image: str | None = None,
     audio: str | None = None,
     volume: str | None = None,
+    label_image: str | None = None,
     series: str | None = None,
     position: str | None = None,
     slices: bool = False,
@@ -81,7 +82,7 @@ def ingest(
     spec = ingesting.SourceSpec(
         found,
         source or found.name,
-        sources.Columns(id, text, image, series, position, slices, audio, volume),
+        sources.Columns(id, text, image, series, position, slices, audio, volume, label_image),
         payload,
         update=update,
         rehash=rehash,

@@ -68,6 +68,7 @@ _OF_SOURCE = {
     "--payload": 'payload = "reference"',
     "--slices": "slices = true",
     "--settle": "settle = 60",
+    "--label-image": 'label_image = "<column>"',
     **{
         f"--{key}": f'{key} = "<column>"'
         for key in ("id", "text", "image", "audio", "volume", "series", "position")
@@ -133,6 +134,9 @@ def ingest(
     image: Annotated[str | None, typer.Option(help="Column of the image.")] = None,
     audio: Annotated[str | None, typer.Option(help="Column of the sound.")] = None,
     volume: Annotated[str | None, typer.Option(help="Column of the volume.")] = None,
+    label_image: Annotated[
+        str | None, typer.Option(help="Column of a picture's labels, or where they lie.")
+    ] = None,
     series: Annotated[str | None, typer.Option(help="Column of the series.")] = None,
     position: Annotated[str | None, typer.Option(help="Column of the place in a series.")] = None,
     slices: Annotated[bool, typer.Option(help="Volumes: each axial slice is a record.")] = False,
@@ -165,7 +169,9 @@ def ingest(
     with opened.lease():
         for path in paths:
             found = sources.find(path, follow_links, allow_missing=allow_missing)
-            columns = sources.Columns(id, text, image, series, position, slices, audio, volume)
+            columns = sources.Columns(
+                id, text, image, series, position, slices, audio, volume, label_image
+            )
             spec = SourceSpec(
                 found, source or found.name, columns, payload,
                 update=update, rehash=rehash, settle_s=settle,
