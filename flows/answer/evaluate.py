@@ -304,6 +304,10 @@ def check(recipe: Recipe, wanted: Sequence[EvaluateSection], objective: Any) -> 
                         f"{section.name} compares grids of vectors, and the {section.tower} tower "
                         "shows neither stages nor tokens: vit, resnet and most of timm do.",
                     )
+            if (section.side_px or section.unscaled) is not None and section.tower in exported:
+                with problems.at("evaluate"):
+                    module = objective.get_submodule(exported[str(section.tower)])
+                    _refuse_unshown(section, module)
             if not OF_PREDICTIONS & asked:
                 continue
             absent = [name for name in TOLD if name not in objective.predicts]
@@ -327,6 +331,26 @@ def check(recipe: Recipe, wanted: Sequence[EvaluateSection], objective: Any) -> 
                     "some: take byte_pair_encoding, or none, which is bytes.",
                 )
     problems.raise_any()
+
+
+def _refuse_unshown(section: EvaluateSection, module: Any) -> None:
+    """Refuse pictures in a size that an encoder does not take, or for one that takes none.
+
+    Raises:
+        ConfigError: as said.
+    """
+    import torch
+
+    if module.codec.reads != "image":
+        raise ConfigError(
+            f"{section.name} compares vectors of the {section.tower} tower, which reads no "
+            "pictures: leave out side_px and unscaled."
+        )
+    channels, height, width = module.codec.shape
+    sides = (section.side_px or height, section.side_px or width)
+    picture = np.zeros((1, channels, *sides), dtype=module.codec.dtype)
+    with torch.inference_mode():
+        module.eval()(torch.from_numpy(picture))
 
 
 def _without_bytes(recipe: Recipe, objective: Any) -> list[str]:

@@ -17,7 +17,8 @@ from contracts.uid import uniform
 from evaluation.features import Dense
 from evaluation.protocols.dense_probe import dense_probe
 from evaluation.protocols.rankme import rankme
-from flows.answer import evaluate
+from flows.answer import evaluate, pretrain
+from flows.recipe.sections import parsed
 from pretraining.build import Part, build
 from pretraining.codecs import ImageCodec
 from storage import shards, tables
@@ -225,3 +226,31 @@ def test_only_vectors_of_pictures_may_be_shown_otherwise(scenes: Any):
     recipe = RECIPE.replace('"dense_probe"\n', '"dense_probe"\nside_px = 8\n', 1)
     with pytest.raises(ConfigError, match="side_px: dense_probe is shown pictures as the encoder"):
         scenes.run(recipe, name="refused", until="evaluate")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"side_px": 20}, "do not tile an image of 20 x 20"),
+        (
+            {"side_px": 16, "tower": "text"},
+            "knn compares vectors of the text tower, which reads no",
+        ),
+        ({"unscaled": True, "tower": "text"}, "which reads no pictures: leave out side_px"),
+    ],
+)
+def test_pictures_that_an_encoder_does_not_take_are_refused_before_it_is_trained(
+    how: dict[str, Any], message: str
+):
+    vit = {"name": "vit", "width": 8, "depth": 1, "heads": 2, "patch_px": 8, "side_px": 16}
+    raw = {
+        "source": [{"path": "pictures"}],
+        "holdout": {"ratio": 0.3},
+        "pretrain": {"objective": "clip", "image_encoder": vit},
+        "evaluate": [{"protocol": "knn", "label": "meta.a", "tower": "image", **how}],
+    }
+    recipe = parsed(raw, recipe_dir=Path(), name="web")
+    assert recipe.pretrain is not None
+    objective = pretrain.build(recipe.pretrain, 0, Path())
+    with pytest.raises(ConfigError, match=message):
+        evaluate.check(recipe, evaluate.sections(recipe), objective)
