@@ -36,6 +36,9 @@ Stream = Annotated[
     ),
 ]
 Budget = Annotated[Count | None, Field(description="how many are kept at most.")]
+# A recipe gives the path relative to itself; a table's key holds the file's digest, not its path.
+_IS_FILE = {"format": "path"}
+File = Annotated[str | None, Field(json_schema_extra=_IS_FILE)]
 BudgetRatio = Annotated[
     Ratio | None, Field(description="the share of the candidates to keep, instead of a budget.")
 ]
@@ -78,6 +81,12 @@ def schema_of(method: Callable[..., Any]) -> type[BaseModel]:
 def names_of(method: Callable[..., Any]) -> list[str]:
     """Return the names of a method's keyword-only parameters, in order."""
     return list(schema_of(method).model_fields)
+
+
+def files_of(method: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters that are paths of files."""
+    fields = schema_of(method).model_fields
+    return [name for name, field in fields.items() if field.json_schema_extra == _IS_FILE]
 
 
 def parse(method: Callable[..., Any], section: Mapping[str, Any], *, where: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # The extra `gpu` has no wheels but for Linux. No torch has wheels for older machines of Apple.
 PLATFORMS: Mapping[str, tuple[str, ...]] = {
-    "x86_64-manylinux_2_28": ("audio", "cpu", "demo", "dev", "gpu", "s3", "volumes"),
-    "aarch64-apple-darwin": ("audio", "cpu", "demo", "dev", "s3", "volumes"),
+    "x86_64-manylinux_2_28": ("audio", "cpu", "demo", "dev", "gpu", "quality", "s3", "volumes"),
+    "aarch64-apple-darwin": ("audio", "cpu", "demo", "dev", "quality", "s3", "volumes"),
 }
 
 

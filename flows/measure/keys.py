@@ -25,7 +25,7 @@ import numpy as np
 from contracts.payload import KINDS
 from flows.measure.encoders import encoder, scorer
 from flows.pool_reader import Mask, PoolReader
-from flows.recipe.plan import Node
+from flows.recipe.plan import Node, files_given
 from storage import tables
 from storage.store import key_of
 
@@ -44,7 +44,8 @@ def fingerprint_of(
     content: dict[str, Any] = {
         "parameters": {
             k: list(v) if isinstance(v, tuple) else v for k, v in node.parameters.items()
-        },
+        }
+        | {k: file_hash(path) for k, path in files_given(node).items()},
         "roles": {role: e.text for role, e in sorted(node.roles.items())},
         "kind": node.kind,
     }

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from contracts import methods
+from contracts.params import files_of
 from contracts.payload import KINDS
 from curation.step import Step
 from flows.recipe.expressions import Expression
@@ -156,6 +157,13 @@ def needs(node: Node, columns: Mapping[str, str], nodes: Mapping[str, Node]) -> 
     return named | {t for t in node.tables.values() if t in nodes}
 
 
+def files_given(node: Node) -> dict[str, Path]:
+    """Return the parameters of a step that are paths of files, where they are given."""
+    function = None if node.method is None else getattr(node.method.load(), "function", None)
+    names = [] if function is None else files_of(function)
+    return {name: Path(node.parameters[name]) for name in names if node.parameters[name]}
+
+
 _METHODS = ("embed", "annotate", "fit", "select")
 
 
@@ -164,6 +172,8 @@ def _described(node: Node | None, recipe_dir: Path) -> dict[str, Any]:
         return {}
     content: dict[str, Any] = dict(node.parameters)
     content |= {role: e.text for role, e in node.roles.items()} | dict(node.tables)
+    for name, path in files_given(node).items():
+        content[name] = seen_from(recipe_dir, path)
     if node.method is not None and node.kind != "selector":
         content["encoder" if node.kind == "embed" else "step"] = node.method.name
     if node.gate is not None:

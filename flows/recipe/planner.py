@@ -13,7 +13,7 @@ import polars as pl
 
 from contracts import methods
 from contracts.errors import ConfigError, nearest
-from contracts.params import names_of, parse
+from contracts.params import files_of, names_of, parse
 from curation.step import Step, Table, as_step
 from flows.recipe import bootstrap
 from flows.recipe.expressions import Expression, read_expression
@@ -49,12 +49,12 @@ def plan(
         recipe: as read.
         given: steps by name that a notebook brings.
         columns: of tables whose values were brought as a file before, so that the file, which may
-            be gone or another by now, is not opened.
+            be gone or another by now, is not opened; None for a run to come, whose files are there.
 
     Raises:
         ConfigError: with every problem found.
     """
-    return _Planner(recipe, given or {}, columns or {}).plan()
+    return _Planner(recipe, given or {}, columns).plan()
 
 
 class _Planner:
@@ -62,7 +62,7 @@ class _Planner:
         self,
         recipe: Recipe,
         given: Mapping[str, Any],
-        brought: Mapping[str, Mapping[str, Any]],
+        brought: Mapping[str, Mapping[str, Any]] | None,
     ) -> None:
         self.recipe, self.given, self.brought = recipe, given, brought
         self.problems = Problems()
@@ -184,7 +184,7 @@ class _Planner:
                 f"key is uid, source_id, row or meta.<column> (got {key!r}): is it meta.{key}?"
             )
         ids = (self.recipe.recipe_dir / str(section["ids"])).resolve() if "ids" in section else None
-        if table in self.brought:
+        if self.brought is not None and table in self.brought:
             return Node(
                 table, alias, "file", None, self.brought[table], file=path, key=key, ids=ids
             )
@@ -282,6 +282,12 @@ class _Planner:
             parse(FIXED[kind], fixed, where=table)
         parameter_names = names_of(step.function)
         own = {k: v for k, v in section.items() if k in parameter_names}
+        for key in files_of(step.function):
+            if isinstance(own.get(key), str):
+                path = (self.recipe.recipe_dir / own[key]).resolve()
+                own[key] = str(path)
+                if self.brought is None and not path.is_file():
+                    self.problems.add(f"{table}.{key}", f"there is no file {path}.")
         if "stream" in parameter_names and "stream" not in own:
             self.streams[step.name] += 1
             use = self.streams[step.name]

@@ -24,6 +24,7 @@ from flows.measure.runtime import Runtime
 from flows.reporter import Reporter
 from flows.upkeep.refit import refit
 from storage import parts, store, tables
+from tests.curation.test__fasttext import made
 
 TEXTS = """
 [[source]]
@@ -127,6 +128,22 @@ def test_a_new_section_measures_itself_alone(project: Any, watch: Any):
     watch.reset()
     project.run(TEXTS + RULE.format(3) + "[annotate.language]\n")
     assert watch.counts == {"annotate.caption_stats": (20, 0), "annotate.language": (0, 20)}
+
+
+def test_a_file_that_a_parameter_names_is_known_by_its_content(project: Any, watch: Any):
+    _write(project, range(20))
+    for name, kind in (("a.bin", "softmax"), ("b.bin", "softmax"), ("c.bin", "tree")):
+        (project.recipe_dir / name).write_bytes(made(kind))
+    for name, computed in (("a.bin", (0, 20)), ("b.bin", (20, 0)), ("c.bin", (0, 20))):
+        watch.reset()
+        project.run(TEXTS + RULE.format(3) + f'[annotate.language]\nweights = "{name}"\n')
+        assert watch.counts["annotate.language"] == computed
+    with pytest.raises(
+        ConfigError, match=r"annotate\.language\.weights: there is no file .*d\.bin"
+    ):
+        project.run(TEXTS + '[annotate.language]\nweights = "d.bin"\n')
+    (project.recipe_dir / "c.bin").unlink()
+    assert project.last().plan.nodes["annotate.language"].parameters["weights"].endswith("c.bin")
 
 
 def test_another_parameter_or_role_is_another_measurement(project: Any, watch: Any):
