@@ -5,9 +5,90 @@ A span is `start` and `end` in characters of the Python string (code points): `t
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
 import polars as pl
 
+from curation import _texts
+
 SPANS = pl.List(pl.Struct({"start": pl.UInt32, "end": pl.UInt32}))
+_MARK = {"kind": pl.String, "start": pl.UInt32, "end": pl.UInt32}
+MARKS = pl.List(pl.Struct(_MARK))
+"""Spans that say of what kind they are."""
+
+
+class Mark(NamedTuple):
+    """A span of a kind in the octets of several texts, joined by one octet of 0."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def apart(marks: Sequence[Mark]) -> list[Mark]:
+    """Return the marks in order without those that overlap one ahead of them in the list."""
+    kept: list[Mark] = []
+    starts: list[int] = []
+    for mark in marks:
+        place = bisect(starts, mark.start)
+        if place and kept[place - 1].end > mark.start:
+            continue
+        if place < len(kept) and kept[place].start < mark.end:
+            continue
+        kept.insert(place, mark)
+        starts.insert(place, mark.start)
+    return kept
+
+
+def marked(
+    texts: pl.Series, find: Callable[[bytes], Sequence[Mark]], columns: Mapping[str, str]
+) -> pl.DataFrame:
+    """Return the marks of each text in characters, and how many there are of each kind.
+
+    Args:
+        texts: the column.
+        find: returns the marks, in order, of the UTF-8 of some texts with an octet of 0 between
+            them; a null is an empty text there.
+        columns: of the counts, each with the kind that it counts.
+
+    Returns:
+        The counts and `spans`, as `MARKS`; all null for a null text.
+    """
+    found = [pl.DataFrame(schema={"row": pl.Int64, **_MARK})]
+    for here in _texts.blocks(texts):
+        octets = texts[here].fill_null("").str.join("\0")[0].encode()
+        if marks := find(octets):
+            found.append(_in_characters(texts[here], octets, marks, here.start))
+    listed = pl.concat(found).group_by("row", maintain_order=True).agg(spans=pl.struct(*_MARK))
+    every = pl.DataFrame({"row": pl.int_range(len(texts), dtype=pl.Int64, eager=True)})
+    spans = every.join(listed, on="row", how="left", maintain_order="left")["spans"]
+    spans = spans.fill_null(pl.Series([[]], dtype=MARKS)).set(texts.is_null(), None)
+    kinds = spans.list.eval(pl.element().struct.field("kind"))
+    counts = [
+        kinds.list.count_matches(kind).cast(pl.UInt32).alias(name) for name, kind in columns.items()
+    ]
+    return pl.DataFrame([*counts, spans])
+
+
+def _in_characters(
+    texts: pl.Series, octets: bytes, marks: Sequence[Mark], first: int
+) -> pl.DataFrame:
+    sizes = texts.str.len_bytes().fill_null(0).cast(pl.Int64).to_numpy()
+    begins = np.concatenate([[0], (sizes + 1).cumsum()])
+    starts, ends = np.array([mark[:2] for mark in marks], dtype=np.int64).T
+    rows = np.searchsorted(begins, starts, side="right") - 1
+    begun = begins[rows]
+    if not octets.isascii():
+        # Characters ahead of each octet: all octets but those that go on with a character.
+        is_first = (np.frombuffer(octets, dtype=np.uint8) & 0xC0) != 0x80
+        ahead = np.concatenate([[0], is_first.cumsum()])
+        starts, ends, begun = ahead[starts], ahead[ends], ahead[begun]
+    kinds = [mark.kind for mark in marks]
+    values = {"row": rows + first, "kind": kinds, "start": starts - begun, "end": ends - begun}
+    return pl.DataFrame(values).cast({"start": pl.UInt32, "end": pl.UInt32})
 
 
 def spanned(records: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,280 @@
+"""What signals of quality find on labelled data, with counts.
+
+    python -m benchmarks.quality_signals pii [--seed 1] [--spans 5000] [--data ../shared/data]
+
+pii: personal data and secrets (`pii`, `secrets`) in spans by Faker, which is no dependency of
+    winnow (pip install Faker==40.63.0): 20 locales, each span in a sentence, in a table, in JSON or
+    in a text whose lines are broken at spaces. A span is found where one of its kind covers it
+    whole. False hits are counted on the Brown corpus, which was written before any of these were:
+    no hit there is one, but what its authors did write down of numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import random
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from curation.annotate.pii import pii
+from curation.annotate.secrets import secrets
+
+LOCALES = (
+    "en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "pt_BR", "nl_NL", "pl_PL", "cs_CZ",
+    "sv_SE", "fi_FI", "da_DK", "el_GR", "tr_TR", "ru_RU", "ja_JP", "zh_CN", "ko_KR", "hi_IN",
+)  # fmt: skip
+UPPER, DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
+ALPHANUMERIC = UPPER + UPPER.lower() + DIGITS
+BASE64 = ALPHANUMERIC + "+/"
+PER_DOCUMENT = 5
+EXAMPLES = 6
+
+
+class Planted(NamedTuple):
+    """A text and what was put into it: kind, start and end in characters."""
+
+    text: str
+    spans: list[tuple[str, int, int]]
+
+
+def documents(count: int, seed: int) -> Iterator[Planted]:
+    """Yield texts that hold so many spans together, kinds and locales and layouts in turn."""
+    from faker import Faker
+
+    rng = random.Random(seed)
+    fakers = []
+    for number, locale in enumerate(LOCALES):
+        faker = Faker(locale)
+        faker.seed_instance(seed * 1000 + number)
+        fakers.append(faker)
+    kinds = list(_MAKERS)
+    for first in range(0, count, PER_DOCUMENT):
+        number = first // PER_DOCUMENT
+        faker = fakers[number % len(fakers)]
+        wanted = [kinds[n % len(kinds)] for n in range(first, min(first + PER_DOCUMENT, count))]
+        values = [(kind, _MAKERS[kind](faker, rng)) for kind in wanted]
+        layout = _LAYOUTS[(number // len(fakers)) % len(_LAYOUTS)]
+        yield layout(faker, rng, values)
+
+
+def _letters(rng: random.Random, alphabet: str, count: int) -> str:
+    return "".join(rng.choices(alphabet, k=count))
+
+
+def _card(faker: Any, rng: random.Random) -> str:
+    number = faker.credit_card_number()
+    if len(number) != 16 or rng.random() < 0.5:
+        return str(number)
+    return rng.choice(" -").join(textwrap.wrap(number, 4))
+
+
+def _iban(faker: Any, rng: random.Random) -> str:
+    number = str(faker.iban())
+    if len(number) == 21 and number.startswith("GB"):
+        # What zh_CN gives has a sign too few to be an IBAN.
+        number = _british(number)
+    return number if rng.random() < 0.5 else " ".join(textwrap.wrap(number, 4))
+
+
+def _british(number: str) -> str:
+    account = number[4:] + "0"
+    value = int("".join(str(int(letter, 36)) for letter in account + "GB00"))
+    return f"GB{98 - value % 97:02}{account}"
+
+
+def _ip(faker: Any, rng: random.Random) -> str:
+    return str(faker.ipv4() if rng.random() < 0.5 else faker.ipv6())
+
+
+def _key(_: Any, rng: random.Random) -> str:
+    makers: list[Callable[[], str]] = [
+        lambda: rng.choice(["AKIA", "ASIA"]) + _letters(rng, UPPER + "234567", 16),
+        lambda: "AIza" + _letters(rng, ALPHANUMERIC + "_-", 35),
+        lambda: rng.choice(["sk_live_", "rk_live_"]) + _letters(rng, ALPHANUMERIC, 24),
+        lambda: "sk-proj-" + _letters(rng, ALPHANUMERIC + "_-", 74) + "T3BlbkFJ"
+        + _letters(rng, ALPHANUMERIC + "_-", 74),
+        lambda: "sk-ant-api03-" + _letters(rng, ALPHANUMERIC + "_-", 93) + "AA",
+        lambda: "SG." + _letters(rng, ALPHANUMERIC, 22) + "." + _letters(rng, ALPHANUMERIC, 43),
+    ]  # fmt: skip
+    return rng.choice(makers)()
+
+
+def _token(_: Any, rng: random.Random) -> str:
+    def part(fields: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+
+    makers: list[Callable[[], str]] = [
+        lambda: rng.choice(["ghp_", "gho_", "ghs_"]) + _letters(rng, ALPHANUMERIC, 36),
+        lambda: "github_pat_" + _letters(rng, ALPHANUMERIC, 22) + "_"
+        + _letters(rng, ALPHANUMERIC, 59),
+        lambda: "glpat-" + _letters(rng, ALPHANUMERIC + "_-", 20),
+        lambda: "xoxb-" + _letters(rng, DIGITS, 12) + "-" + _letters(rng, DIGITS, 12) + "-"
+        + _letters(rng, ALPHANUMERIC, 24),
+        lambda: "hf_" + _letters(rng, UPPER + UPPER.lower(), 34),
+        lambda: "npm_" + _letters(rng, ALPHANUMERIC, 36),
+        lambda: "pypi-AgEIcHlwaS5vcmc" + _letters(rng, ALPHANUMERIC + "_-", 120),
+        lambda: part({"alg": "HS256", "typ": "JWT"}) + "."
+        + part({"sub": _letters(rng, DIGITS, 10), "admin": True}) + "."
+        + _letters(rng, ALPHANUMERIC + "_-", 43),
+    ]  # fmt: skip
+    return rng.choice(makers)()
+
+
+def _private_key(_: Any, rng: random.Random) -> str:
+    kind = rng.choice(["RSA ", "EC ", "OPENSSH ", "ENCRYPTED ", "DSA ", ""])
+    body = textwrap.wrap(_letters(rng, BASE64, rng.randint(120, 1600)), 64)
+    limits = [f"-----{limit} {kind}PRIVATE KEY-----" for limit in ("BEGIN", "END")]
+    return "\n".join([limits[0], *body, limits[1]])
+
+
+_MAKERS: dict[str, Callable[[Any, random.Random], str]] = {
+    "email": lambda faker, _: str(faker.email()),
+    "phone": lambda faker, _: str(faker.phone_number()),
+    "card": _card,
+    "iban": _iban,
+    "ip": _ip,
+    "key": _key,
+    "token": _token,
+    "private_key": _private_key,
+}
+Values = list[tuple[str, str]]
+
+
+def _joined(pieces: list[tuple[str | None, str]]) -> Planted:
+    text, spans = "", []
+    for kind, piece in pieces:
+        if kind is not None:
+            spans.append((kind, len(text), len(text) + len(piece)))
+        text += piece
+    return Planted(text, spans)
+
+
+_AROUND = ((" ", " "), (": ", ". "), (" (", ") "), (" <", ">, "), (" ", ", "))
+
+
+def _sentences(faker: Any, rng: random.Random, values: Values) -> Planted:
+    pieces: list[tuple[str | None, str]] = []
+    for kind, value in values:
+        lead, after = rng.choice(_AROUND)
+        pieces += [(None, faker.sentence().rstrip(".") + lead), (kind, value), (None, after)]
+        pieces.append((None, faker.sentence() + " "))
+    return _joined(pieces)
+
+
+def _table(faker: Any, rng: random.Random, values: Values) -> Planted:
+    mark = rng.choice([" | ", ",", "\t", ";"])
+    pieces: list[tuple[str | None, str]] = [(None, mark.join(["id", "name", "value", "city"]))]
+    for row, (kind, value) in enumerate(values):
+        pieces += [(None, f"\n{row + 1}{mark}{faker.name()}{mark}"), (kind, value)]
+        pieces.append((None, f"{mark}{faker.city()}"))
+    return _joined(pieces)
+
+
+def _json(faker: Any, rng: random.Random, values: Values) -> Planted:
+    gap = rng.choice(["", " "])
+    pieces: list[tuple[str | None, str]] = [(None, "{")]
+    for number, (kind, value) in enumerate(values):
+        said = json.dumps(value, ensure_ascii=False)[1:-1]
+        name = json.dumps(faker.word(), ensure_ascii=False)
+        pieces += [(None, f'{name}:{gap}{number},{gap}"{kind}":{gap}"'), (kind, said)]
+        pieces.append((None, '"}' if number == len(values) - 1 else f'",{gap}'))
+    return _joined(pieces)
+
+
+def _broken(faker: Any, rng: random.Random, values: Values) -> Planted:
+    """Return sentences broken at spaces, as mail programs do; a block of lines stays as it is."""
+    whole = _sentences(faker, rng, values)
+    blocks = [(start, end) for kind, start, end in whole.spans if kind == "private_key"]
+    text, column, width = list(whole.text), 0, rng.randint(24, 72)
+    last = -1
+    for place, letter in enumerate(whole.text):
+        column = 0 if letter == "\n" else column + 1
+        if letter == " " and not any(start <= place < end for start, end in blocks):
+            last = place
+        if column > width and last >= 0:
+            text[last], column, last = "\n", place - last, -1
+    return Planted("".join(text), whole.spans)
+
+
+_LAYOUTS = (_sentences, _table, _json, _broken)
+
+
+def found(texts: list[str]) -> list[list[tuple[str, int, int]]]:
+    """Return the spans of each text, by both methods."""
+    uids = pl.int_range(len(texts), dtype=pl.UInt64, eager=True)
+    table = pl.DataFrame({"uid": uids, "text": pl.Series(texts, dtype=pl.String)})
+    columns = [pii(table)["spans"].to_list(), secrets(table)["spans"].to_list()]
+    return [
+        [(span["kind"], span["start"], span["end"]) for span in one + other]
+        for one, other in zip(*columns, strict=True)
+    ]
+
+
+def measure_pii(count: int, seed: int, data: Path) -> None:
+    """Print planted, missed, inexact and unplanted spans by kind, and the hits in Brown."""
+    planted = list(documents(count, seed))
+    wanted: Counter[str] = Counter()
+    missed: Counter[str] = Counter()
+    inexact: Counter[str] = Counter()
+    further: Counter[str] = Counter()
+    examples: list[tuple[str, str]] = []
+    for (text, spans), marks in zip(planted, found([p.text for p in planted]), strict=True):
+        for kind, start, end in spans:
+            wanted[kind] += 1
+            covers = [m for m in marks if m[0] == kind and m[1] <= start and end <= m[2]]
+            if not covers:
+                missed[kind] += 1
+                examples.append((f"missed {kind}", text[max(0, start - 12) : end + 12][:120]))
+            elif (kind, start, end) not in covers:
+                inexact[kind] += 1
+                examples.append((f"inexact {kind}", text[covers[0][1] : covers[0][2]][:120]))
+        for kind, start, end in marks:
+            if not any(start < e and s < end for _, s, e in spans):
+                further[kind] += 1
+                examples.append((f"further {kind}", text[start:end][:120]))
+    brown = pl.read_parquet(data / "text_tasks" / "brown.parquet")
+    name = "text" if "text" in brown.columns else brown.columns[-1]
+    texts = brown[name].to_list()
+    words = sum(len(text.split()) for text in texts)
+    hits: Counter[str] = Counter()
+    for text, marks in zip(texts, found(texts), strict=True):
+        for kind, start, end in marks:
+            hits[kind] += 1
+            examples.append((f"Brown {kind}", text[max(0, start - 20) : end + 20]))
+    print(f"seed {seed}, {sum(wanted.values()):,} spans, Brown of {words:,} words")
+    print("| kind | spans | missed | longer | not planted | in Brown | in 100,000 words |")
+    print("|---|---|---|---|---|---|---|")
+    for kind in _MAKERS:
+        share = hits[kind] / words * 1e5
+        print(
+            f"| {kind} | {wanted[kind]} | {missed[kind]} | {inexact[kind]} | {further[kind]} "
+            f"| {hits[kind]} | {share:.2f} |"
+        )
+    shown: Counter[str] = Counter()
+    for what, example in examples:
+        shown[what] += 1
+        if shown[what] <= EXAMPLES:
+            print(f"{what}: {example!r}")
+
+
+def main() -> None:
+    """Run the part that is named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = parser.add_subparsers(dest="part", required=True)
+    part = parts.add_parser("pii")
+    part.add_argument("--seed", type=int, default=1)
+    part.add_argument("--spans", type=int, default=5000)
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
+    given = parser.parse_args()
+    measure_pii(given.spans, given.seed, given.data)
+
+
+if __name__ == "__main__":
+    main()
