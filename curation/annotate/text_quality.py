@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.params import Count
-from curation import _texts
+from curation import _lines, _texts
 from curation.step import Role, rowwise
 
 CODE_POINTS = 0x110000
@@ -20,7 +20,7 @@ ASSIGNED = (*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200))
 # What a code point is in a word, one bit each.
 SPACE, LETTER, MARK, JOINS, ALONE, EXTENDS, DIVIDES = (1 << n for n in range(7))
 CLASSES = {
-    SPACE: r"[\s\x1C-\x1F]",
+    SPACE: _lines.SPACE,
     LETTER: r"\p{L}",
     # datatrove's PUNCTUATION_SET: ’ and the full-width 1 are among them, • is not.
     MARK: r"[!-/:-@\[-`{-~\p{Cc}\p{Sentence_Terminal}«´»–—’“”„…∶━►、〈〉《》「」【】％（），"
@@ -31,11 +31,6 @@ CLASSES = {
     EXTENDS: r"[\p{M}\p{Cf}\p{Emoji_Modifier}]",
     DIVIDES: r"[-–—~:/<>=]",
 }
-BREAKS = r"\r\n|[\v\f\r\x1C-\x1E\u0085\u2028\u2029]"  # where Python's splitlines cuts, to \n
-WHITE = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
-    map(chr, range(0x2000, 0x200B))
-)
-
 TOP, DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 STOP_WORDS = "the be to of and that have with"
 
@@ -189,13 +184,13 @@ def _in_lines(texts: pl.Series, short: int) -> pl.DataFrame:
 
     A full line has more than white space.
     """
-    split = texts.str.replace_all(BREAKS, "\n")
+    split = texts.str.replace_all(_lines.BREAKS, "\n")
     line, size, full = pl.col("line"), pl.col("size"), pl.col("full")
     again = ~pl.struct("row", "line").is_first_distinct()
     found = (
-        _pieces(texts, r"[^\n]+")
+        _lines.pieces(texts, r"[^\n]+")
         .with_columns(
-            size=line.str.len_chars(), full=line.str.contains(r"[^\s\x1C-\x1F]"), again=again
+            size=line.str.len_chars(), full=line.str.contains(_lines.VISIBLE), again=again
         )
         .group_by("row", maintain_order=True)
         .agg(
@@ -210,13 +205,17 @@ def _in_lines(texts: pl.Series, short: int) -> pl.DataFrame:
     )
     # Before a first line feed and behind a last one stands an empty line.
     before, behind = texts.str.starts_with("\n"), texts.str.ends_with("\n")
-    return _of_rows(found, len(texts)).with_columns(
-        lines=pl.col("lines") + before + behind,
-        duplicate_lines=pl.col("duplicate_lines") + (before & behind),
-        split_lines=split.str.count_matches("\n", literal=True)
-        + ((split != "") & ~split.str.ends_with("\n")),
-        bullets=split.str.count_matches(r"(?m)^[^\S\n]*[•-]"),
-        ellipsis_ends=split.str.count_matches(r"(?m)(\.\.\.|…)[^\S\n]*$"),
+    return (
+        _lines.of_texts(found, len(texts))
+        .fill_null(0)
+        .with_columns(
+            lines=pl.col("lines") + before + behind,
+            duplicate_lines=pl.col("duplicate_lines") + (before & behind),
+            split_lines=split.str.count_matches("\n", literal=True)
+            + ((split != "") & ~split.str.ends_with("\n")),
+            bullets=split.str.count_matches(r"(?m)^[^\S\n]*[•-]"),
+            ellipsis_ends=split.str.count_matches(r"(?m)(\.\.\.|…)[^\S\n]*$"),
+        )
     )
 
 
@@ -224,7 +223,7 @@ def _in_paragraphs(texts: pl.Series) -> pl.DataFrame:
     size = pl.col("line").str.len_chars()
     again = ~pl.struct("row", "line").is_first_distinct()
     found = (
-        _pieces(texts.str.strip_chars(WHITE), r"[^\n]+(\n[^\n]+)*")
+        _lines.pieces(texts.str.strip_chars(_lines.WHITE), r"[^\n]+(\n[^\n]+)*")
         .with_columns(again=again)
         .group_by("row", maintain_order=True)
         .agg(
@@ -235,20 +234,7 @@ def _in_paragraphs(texts: pl.Series) -> pl.DataFrame:
     )
     # White space alone is one paragraph.
     is_one = pl.when(texts != "").then(pl.max_horizontal("paragraphs", 1))
-    return _of_rows(found, len(texts)).with_columns(paragraphs=is_one)
-
-
-def _pieces(texts: pl.Series, pattern: str) -> pl.DataFrame:
-    """Return what a pattern finds in texts as `line`, with the number of its text as `row`."""
-    row = pl.int_range(len(texts), dtype=pl.UInt32, eager=True)
-    found = pl.DataFrame({"row": row, "line": texts.str.extract_all(pattern)})
-    return found.explode("line", empty_as_null=True).drop_nulls("line")
-
-
-def _of_rows(counts: pl.DataFrame, rows: int) -> pl.DataFrame:
-    """Return counts by `row` for all rows, 0 where there are none."""
-    every = pl.DataFrame({"row": pl.int_range(rows, dtype=pl.UInt32, eager=True)})
-    return every.join(counts, on="row", how="left", maintain_order="left").drop("row").fill_null(0)
+    return _lines.of_texts(found, len(texts)).fill_null(0).with_columns(paragraphs=is_one)
 
 
 def _in_tokens(texts: pl.Series, stop_words: str) -> pl.DataFrame:
