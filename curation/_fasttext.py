@@ -120,7 +120,10 @@ def _read(data: Octets) -> Classifier:
     rows = file.quantised() if quantised else file.matrix()
     (out_quantised,) = file.numbers("<?")
     out = file.quantised() if quantised and out_quantised else file.matrix()
-    if rows.shape[1] != dim or out.shape != (labels, dim):
+    behind_words = buckets if kept_count < 0 else kept_count
+    if (entries, rows.shape) != (words + labels, (words + behind_words, dim)):
+        raise ValueError
+    if out.shape != (labels, dim) or np.any((pairs < 0) | (pairs >= (buckets, kept_count))):
         raise ValueError
     octets = np.frombuffer(b"".join(names[:words]), dtype=np.uint8)
     limits = np.cumsum([0, *map(len, names[:words])], dtype=np.int64)

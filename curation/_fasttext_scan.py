@@ -27,6 +27,8 @@ _SHIFT_ONE = np.uint64(1 << 32)
 _FIRST_TWO, _CONTINUES = 0xC0, 0x80
 _LINE_END = np.frombuffer(b"</s>", dtype=np.uint8)
 _LABEL = np.frombuffer(b"__label__", dtype=np.uint8)
+# How many words are remembered, and how long they are at most.
+SEEN, SEEN_OCTETS = 2**12, 32
 # What fastText adds to a probability before its logarithm.
 _ADDED = 1e-5
 
@@ -106,6 +108,8 @@ def _add_characters(
         rows: see `Classifier`.
     """
     shortest, longest, _, buckets, words, _ = sizes
+    if longest <= 0:  # there may be no bucket
+        return 0
     divisor = np.uint64(buckets)
     inverse = _SHIFT_ONE // divisor
     size = len(marked)
@@ -154,23 +158,37 @@ def _add_words(total: Float32s, hashes: UInt32s, sizes: Any, kept: Int32s, rows:
 
 
 @njit(cache=True)
-def _likeliest(mean: Float32s, out: Float32s, children: Int32s, scores: Any) -> tuple[int, float]:
-    """Return the likeliest label, and its probability; `scores` is room for them."""
-    labels = len(out)
+def _likeliest(
+    mean: Float32s, out: Float32s, children: Int32s, scores: Any, open_nodes: Int32s
+) -> tuple[int, float]:
+    """Return the likeliest label, and its probability; the last two are room to work in."""
+    best = -1
     if len(children):
+        # A part of the tree below a branching that is less likely than a label is not looked at.
         labels = len(children) + 1
-        scores[2 * labels - 2] = 0.0
-        for branching in range(labels - 2, -1, -1):
-            right = 1.0 / (1.0 + np.exp(-_dot(out[branching], mean)))
-            above = scores[labels + branching]
-            scores[children[branching, 0]] = above + np.log(1.0 - right + _ADDED)
-            scores[children[branching, 1]] = above + np.log(right + _ADDED)
-        best = int(np.argmax(scores[:labels]))
+        open_nodes[0], scores[2 * labels - 2] = 2 * labels - 2, 0.0
+        count = 1
+        while count:
+            count -= 1
+            node = open_nodes[count]
+            if best >= 0 and scores[node] < scores[best]:
+                continue
+            if node < labels:
+                best = node
+                continue
+            left, right = children[node - labels]
+            probability = 1.0 / (1.0 + np.exp(-_dot(out[node - labels], mean)))
+            scores[left] = scores[node] + np.log(1.0 - probability + _ADDED)
+            scores[right] = scores[node] + np.log(probability + _ADDED)
+            # The likelier one is looked at first.
+            nearer, farther = (right, left) if probability > 0.5 else (left, right)
+            open_nodes[count], open_nodes[count + 1] = farther, nearer
+            count += 2
         return best, np.exp(scores[best])
-    for label in range(labels):
+    for label in range(len(out)):
         scores[label] = _dot(out[label], mean)
-    best = int(np.argmax(scores[:labels]))
-    return best, 1.0 / np.exp(scores[:labels] - scores[best]).sum() + _ADDED
+    best = int(np.argmax(scores[: len(out)]))
+    return best, 1.0 / np.exp(scores[: len(out)] - scores[best]).sum() + _ADDED
 
 
 @njit(cache=True)
@@ -196,13 +214,18 @@ def classify(
     marked = np.empty(longest + 2, dtype=np.uint8)
     hashes = np.empty(longest + 2, dtype=np.uint32)
     scores = np.empty(2 * len(out) + 1)
+    open_nodes = np.empty(len(out) + 1, dtype=np.int32)
     total = np.empty(rows.shape[1], dtype=np.float32)
+    # Words that were seen, by their hash: each has a sum that is the same wherever it stands.
+    seen = np.empty((SEEN, SEEN_OCTETS), dtype=np.uint8)
+    lengths = np.zeros(SEEN, dtype=np.int64)
+    sums = np.empty((SEEN, rows.shape[1]), dtype=np.float32)
+    counts = np.empty(SEEN, dtype=np.int64)
     for text in range(len(found)):
         own = texts[text_limits[text] : text_limits[text + 1]]
         total[:] = 0
         count = words = at = 0
-        ended = False
-        while not ended:
+        while True:
             while at < len(own) and (own[at] == 32 or 9 <= own[at] <= 13 or own[at] == 0):
                 at += 1
             length = 0
@@ -219,13 +242,25 @@ def classify(
             hashed = _hash(word)
             hashes[words] = hashed
             words += 1
-            number = line_end if ended else _number(word, hashed, octets, limits, slots)
-            if number >= 0:
-                _add(total, rows[number])
-                count += 1
-            if not ended:
+            if ended:
+                if line_end >= 0:
+                    _add(total, rows[line_end])
+                    count += 1
+                break
+            slot = hashed & np.uint64(SEEN - 1)
+            if not _same(word, seen[slot, : lengths[slot]]):
+                # A long word takes the slot without its letters, so that no other is taken for it.
+                lengths[slot] = length if length <= SEEN_OCTETS else 0
+                seen[slot, : lengths[slot]] = word[: lengths[slot]]
+                number = _number(word, hashed, octets, limits, slots)
+                sums[slot] = 0
+                counts[slot] = number >= 0
+                if number >= 0:
+                    _add(sums[slot], rows[number])
                 marked[0], marked[1 + length] = 60, 62  # < and >
-                count += _add_characters(total, marked[: length + 2], sizes, kept, rows)
+                counts[slot] += _add_characters(sums[slot], marked[: length + 2], sizes, kept, rows)
+            _add(total, sums[slot])
+            count += counts[slot]
         if word_ngrams > 1:
             count += _add_words(total, hashes[:words], sizes, kept, rows)
         if count == 0:
@@ -233,4 +268,4 @@ def classify(
             continue
         for i in range(len(total)):
             total[i] *= np.float32(1.0 / count)
-        found[text], sure[text] = _likeliest(total, out, children, scores)
+        found[text], sure[text] = _likeliest(total, out, children, scores, open_nodes)

@@ -19,13 +19,16 @@ DIM, BUCKETS = 5, 50
 
 def made(kind: str) -> bytes:
     """Return a small classifier in fastText's format, its numbers the sines of 0, 1, 2, ..."""
+    buckets, longest = (0, 0) if kind == "no_ngrams" else (BUCKETS, 4)
     quantised = kind in ("quantised", "pruned")
     word_ngrams = 3 if kind in ("words", "pruned") else 1
     loss = 1 if kind in ("tree", "pruned") else 3
     kept = [(bucket, i) for i, bucket in enumerate(range(0, BUCKETS, 3))]
-    height = len(WORDS) + (len(kept) if kind == "pruned" else BUCKETS)
+    height = len(WORDS) + (len(kept) if kind == "pruned" else buckets)
     head = struct.pack("<2i", 793712314, 12)
-    head += struct.pack("<12id", DIM, 5, 5, 1, 5, word_ngrams, loss, 3, BUCKETS, 2, 4, 100, 1e-4)
+    head += struct.pack(
+        "<12id", DIM, 5, 5, 1, 5, word_ngrams, loss, 3, buckets, 2, longest, 100, 1e-4
+    )
     size = len(WORDS) + len(LABELS)
     count = len(kept) if kind == "pruned" else -1
     head += struct.pack("<3i2q", size, len(WORDS), len(LABELS), 99, count)
@@ -60,6 +63,17 @@ def _product(height: int, *, norms: bool) -> bytes:
 
 
 GOLDEN = {
+    "no_ngrams": [
+        ("hello world", "two", 0.997842),
+        ("a b c", "one", 0.822840),
+        ("hello hello", "two", 0.999809),
+        ("你好 world", "one", 0.617981),
+        ("unseen", "one", 1.000010),
+        ("the </s> end", "one", 1.000010),
+        ("élan vital", "one", 1.000010),
+        ("__label__zz word", "one", 1.000010),
+        ("", "one", 1.000010),
+    ],
     "softmax": [
         ("hello world", "two", 0.733792),
         ("a b c", "three", 0.525624),
@@ -173,5 +187,9 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path):
         classifier(tmp_path, other_loss)
     with pytest.raises(ConfigError, match="no classifier"):
         classifier(tmp_path, b"PK\3\4" + data)
+    pruned = made("pruned")
+    at = pruned.index(struct.pack("<4i", 0, 0, 3, 1))
+    with pytest.raises(ConfigError, match="no classifier"):
+        classifier(tmp_path, pruned[:at] + struct.pack("<2i", 0, 10**6) + pruned[at + 8 :])
     with pytest.raises(ConfigError, match="No such file"):
         _fasttext.read(tmp_path / "none.bin")
