@@ -266,7 +266,7 @@ def test_a_step_of_another_kind_than_its_section_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("rule", "hint"),
     [
-        ('where = "words >= 3"', "'words'. Nearest: caption_stats.words."),
+        ('where = "words >= 3"', "'words'. Nearest: caption_stats.words"),
         ("where = \"date > '2024'\"", "A column date of the source is meta.date."),
         ('where = "minhash.size < 3"', "'minhash' (in 'minhash.size'). Nearest: minhash_clusters"),
         ('where = "exact.size < 3"', "'exact' (in 'exact.size'). Nearest: exact_clusters"),
