@@ -14,8 +14,9 @@ from contracts import methods
 from contracts.errors import ConfigError, DataError, nearest
 from flows.answer import arms, columns, compare, evaluate, grid, pretrain, sets
 from flows.answer.check import check_payload, check_stages
-from flows.export import datacard, destination, ready_lines
+from flows.export import datacard, destination, ready_lines, redaction
 from flows.export import export as exporting
+from flows.export.kept import Kept
 from flows.ingest import targets
 from flows.ingest.sources import ingest_sources
 from flows.look import report, views
@@ -319,8 +320,9 @@ def _export(this: Run) -> None:
     }
     verdict = this.verdict
     deep = exporting.deep_pictures(this.runtime, verdict.kept, section)
+    redacted = redaction.counted(Kept.of(this.runtime, verdict.kept), section)
     text = datacard.card(
-        this.runtime, verdict.kept, verdict.results, recipe.name, this.version, deep
+        this.runtime, verdict.kept, verdict.results, recipe.name, this.version, deep, redacted
     )
     main = exporting.export(
         this.runtime, verdict.kept, section, folder, facts=facts, card=text,
@@ -328,7 +330,11 @@ def _export(this: Run) -> None:
     )  # fmt: skip
     this.exported = main
     this.promised = {"recipe": main.promised()}
-    lines = _ready_lines(this, main, verdict.kept, deep)
+    lines = [
+        f"# Redacted: {spans:,} times [{kind}] in {records:,} records."
+        for kind, (spans, records) in redacted.items()
+    ]
+    lines += _ready_lines(this, main, verdict.kept, deep)
     for arm in section.arms:
         if arm != "recipe":
             rows = sets.arm_records(this.runtime, verdict.kept, arm, section.seed)

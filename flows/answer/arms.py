@@ -12,10 +12,11 @@ import polars as pl
 
 from flows.answer.columns import of_arm, passed_over
 from flows.export import export as exporting
+from flows.export import redaction
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
 from storage import shards, tables
-from storage.store import Object
+from storage.store import Object, canonical
 
 UNTRAINED = "untrained"
 
@@ -65,7 +66,7 @@ def make(
     Args:
         runtime: gives the pool.
         sets: for each arm its sets, uid and repeats; None for the initial weights.
-        section: the recipe's [export], for what it does to images.
+        section: the recipe's [export], for what it does to images and texts.
         kept: the uids that this section exported.
         exported: what it made of them: its tars, where it has any, are read in place of others.
         columns: what a training reads beyond payload and text, see `flows.answer.columns`.
@@ -77,6 +78,7 @@ def make(
         layout="packed",
         image=section.image if section is not None else "keep",
         max_side_px=section.max_side_px if section is not None else None,
+        redact=section.redact if section is not None else (),
     )
     folders: tuple[Path, ...] = ()
     rest = uids
@@ -137,6 +139,8 @@ def _with_records(
 def _export(runtime: Runtime, uids: pl.Series, image: ExportSection) -> Path:
     """Export records once each; what is there from an earlier run is found."""
     key = hashlib.sha256(f"{image.image} {image.max_side_px}".encode())
+    if image.redact:
+        key.update(canonical(redaction.identity(runtime.plan, image)))
     key.update(uids.to_numpy().tobytes())
     folder = runtime.store.root / "arms" / runtime.pool.name / f"union-{key.hexdigest()[:16]}"
     once = pl.DataFrame({"uid": uids}).with_columns(repeats=pl.lit(1, dtype=pl.UInt16))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def card(
     run: str,
     version: int,
     deep: int = 0,
+    redacted: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> str:
     """Return the card as Markdown; what only people know is left as marked gaps.
 
@@ -34,6 +36,7 @@ def card(
         run: the recipe's name.
         version: the run's version.
         deep: how many pictures leave with 16 bits a channel.
+        redacted: by kind how many spans of texts were replaced, and in how many records.
     """
     pool, records = runtime.pool, Kept.of(runtime, kept)
     draws = int(kept["repeats"].sum())
@@ -63,6 +66,7 @@ def card(
         "",
         *_table(("reason", "records"), _quarantined(runtime)),
         "",
+        *_redacted(redacted),
         "## Parameters",
         "",
         "```toml",
@@ -97,6 +101,16 @@ def _by(kept: Kept, column: str, sources: Any) -> list[tuple[str, ...]]:
         middle = () if sources is None else (str(sources.get(name, {}).get("kind", "")),)
         found.append((name, *middle, f"{records[name]:,}", f"{stayed[name]:,}"))
     return found
+
+
+def _redacted(counts: Mapping[str, tuple[int, int]]) -> list[str]:
+    if not counts:
+        return []
+    rows = [
+        (f"[{kind}]", f"{spans:,}", f"{records:,}") for kind, (spans, records) in counts.items()
+    ]
+    head = ("in place of what was marked in texts", "spans", "records")
+    return ["## Redacted", "", *_table(head, rows), ""]
 
 
 def _quarantined(runtime: Runtime) -> list[tuple[str, ...]]:

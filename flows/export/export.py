@@ -21,7 +21,7 @@ from contracts import encode
 from contracts.errors import DataError
 from contracts.payload import KINDS
 from contracts.uid import UIDs, digest_of, hex_uid, shuffled
-from flows.export import destination, hub, spool, uid_list
+from flows.export import destination, hub, redaction, spool, uid_list
 from flows.export.kept import Kept, Positions
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
@@ -241,7 +241,8 @@ def trained(runtime: Runtime, uids: pl.Series, section: ExportSection) -> Digest
         if len(rows):
             found = kept.columns(part, ["record"], rows)["record"]
             records[positions] = np.frombuffer(b"".join(found), dtype="V16")
-    return _mixed(records, canonical([section.image, section.max_side_px]))
+    treated = [section.image, section.max_side_px, *redaction.identity(runtime.plan, section)]
+    return _mixed(records, canonical(treated))
 
 
 def deep_pictures(runtime: Runtime, kept: pl.DataFrame, section: ExportSection) -> int:
@@ -327,6 +328,7 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
     # A json names every column of the pool, and has the values in the pool's types.
     types = {name: str(pool.get(path)) for path, name in columns.names.items()}
     treated: list[Any] = [section.image, section.max_side_px]
+    treated += redaction.identity(kept.runtime.plan, section)
     # All files of a Parquet export have the same columns.
     if "parquet" in section.format and "label_image" in columns.paths:
         treated.append("label_image")
@@ -464,7 +466,15 @@ def _write(
 
         try:
             if todo:
-                _fill(waiting, kept, columns, layout, {number for _, number in todo}, with_payload)
+                _fill(
+                    waiting,
+                    kept,
+                    section,
+                    columns,
+                    layout,
+                    {number for _, number in todo},
+                    with_payload,
+                )
             for shard, rows in kept.runtime.workers.map(_write_piece, pieces()):
                 written.append(shard)
                 if table is not None and rows is not None:
@@ -536,6 +546,7 @@ def _carry_one(taking: tuple[Path, Shard, Path, str]) -> Shard | None:
 def _fill(
     waiting: spool.Spool,
     kept: Kept,
+    section: ExportSection,
     columns: _Columns,
     layout: _Layout,
     numbers: set[int],
@@ -552,11 +563,15 @@ def _fill(
         rows, into = rows[into != _NO_SHARD], into[into != _NO_SHARD]
         if not len(rows):
             continue
-        frame = kept.columns(index, columns.paths, rows)
+        paths = dict.fromkeys([*columns.paths, *redaction.columns(section)])
+        frame = kept.columns(index, list(paths), rows)
         jsons = pl.Series(_jsons(frame, columns.names), dtype=pl.Binary)
-        text = "text" if "text" in frame.columns else pl.lit(None, dtype=pl.String).alias("text")
+        if "text" in frame.columns:
+            frame = frame.with_columns(redaction.redacted(frame, section))
+        else:
+            frame = frame.with_columns(text=pl.lit(None, dtype=pl.String))
         labels = [pl.col("label_image").cast(pl.Binary)] if "label_image" in frame.columns else []
-        samples = frame.select("uid", text, *labels, json=jsons)
+        samples = frame.select("uid", "text", *labels, json=jsons)
         if not with_payload or part.payload is None:
             waiting.add(samples.with_columns(payload=pl.lit(None, dtype=pl.Binary)), into)
             continue

@@ -101,6 +101,7 @@ class _Planner:
                 self._need([f"{holdout.near}.cluster"], "holdout.near")
         if recipe.export is not None:
             self._need(recipe.export.columns, "export.columns")
+            self._need([f"{name}.spans" for name in recipe.export.redacted_by], "export.redact")
         if recipe.compare is not None and recipe.compare.stratify_by is not None:
             with self.problems.at("compare.stratify_by"):
                 strata = Expression(recipe.compare.stratify_by).paths
@@ -125,6 +126,7 @@ class _Planner:
         self._references(rules)
         self._check_vectors()
         self._check_holdout_near()
+        self._check_redaction()
         order = self._ordered()
         settled = tuple((rule, node and self.nodes[node.table]) for rule, node in rules)
         tables = {t: self.nodes[t] for t in order if self.nodes[t].kind != "selector"}
@@ -519,6 +521,22 @@ class _Planner:
                 return
             seen.add(node.table)
             todo += [t for t in needs(node, self.columns, self.nodes) if t not in seen]
+
+    def _check_redaction(self) -> None:
+        """Refuse to redact by spans of another text, or where some are not looked for."""
+        if self.recipe.export is None or self.problems.found:
+            return
+        for name in self.recipe.export.redacted_by:
+            node = self.nodes.get(f"annotate.{name}")
+            if node is None or node.method is None or node.method.name != name:
+                found = f"{name} is not the method {name} here: give the section another name."
+            elif node.roles["text"].text != "text":
+                found = f"annotate.{name} reads {node.roles['text'].text}, and text is exported."
+            elif node.gate is not None:
+                found = f"annotate.{name} has a gate: what it does not read would stay as it is."
+            else:
+                continue
+            self.problems.add("export.redact", found)
 
     def _ordered(self) -> list[str]:
         graph = {table: needs(node, self.columns, self.nodes) for table, node in self.nodes.items()}

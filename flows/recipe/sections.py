@@ -117,6 +117,14 @@ class CanariesSection:
     floor: Ratio | Mapping[str, Ratio] | None = None
 
 
+Redactable = Literal["email", "phone", "card", "iban", "ip", "key", "token", "private_key"]
+MARKED_BY: Mapping[str, Sequence[Redactable]] = {
+    "pii": ("email", "phone", "card", "iban", "ip"),
+    "secrets": ("key", "token", "private_key"),
+}
+"""Which method marks which kinds; [export] redact reads the `spans` of its namesake."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportSection:
     """[export]: where the shards go and what they look like.
@@ -133,6 +141,8 @@ class ExportSection:
             PNG of 8 bits, as the methods see them.
         max_side_px: larger pictures become smaller, and their label images with them; as JPEG,
             with "png8" as PNG.
+        redact: what `pii` and `secrets` mark of these kinds is replaced, in the text alone, by its
+            kind in brackets, such as [email]; the data card counts it.
         seed: of the order in which records are written, and of the exported random arm.
         arms: which sets are exported: the kept records, a random set of equal size, all records.
     """
@@ -144,8 +154,14 @@ class ExportSection:
     columns: Sequence[str] = ()
     image: Literal["keep", "strip", "jpeg", "png8"] = "keep"
     max_side_px: Count | None = None
+    redact: Sequence[Redactable] = ()
     seed: Seed = 0
     arms: Sequence[Literal["recipe", "random", "all"]] = ("recipe",)
+
+    @property
+    def redacted_by(self) -> list[str]:
+        """The methods that mark what is redacted."""
+        return [name for name, kinds in MARKED_BY.items() if set(kinds) & set(self.redact)]
 
 
 @dataclass(frozen=True, kw_only=True)
