@@ -11,8 +11,10 @@ LONGEST_WORD, FEWEST_WORDS = 1000, 3
 DROPPED = ("lorem ipsum", "javascript")
 CITATION = r"\[\p{Nd}*\]|\[edit\]|\[citation needed\]"
 POLICY = r"terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies"
-# A mark that ends a sentence, then more marks, then white space and what begins the next.
-SENTENCE_END = rf"\p{{Sentence_Terminal}}\p{{P}}*{SPACE}+[{VISIBLE}&&\P{{P}}]"
+# A mark that ends a sentence, then more marks, then white space and what begins the next; of full
+# stops that of "e.g." and of an initial is none, nor are several in a row.
+STOP = r"([^\s\x1C-\x1F.]{2}\.|[\p{Sentence_Terminal}&&[^.]])"
+SENTENCE_END = rf"{STOP}[\p{{P}}&&[^.]]*{SPACE}+[{VISIBLE}&&\P{{P}}]"
 
 
 @rowwise(
@@ -42,13 +44,14 @@ def c4_lines(rows: pl.DataFrame, *, terminal: bool = True) -> pl.DataFrame:
         terminal: whether a line must end in such a mark; FineWeb keeps lines that do not.
     Reference: Raffel et al. 2020, T5, JMLR 21(140), section 2.2; the code of datatrove 0.10,
     c4_filters, which follows that of TensorFlow Datasets. The list of bad words is left out, as
-    there. datatrove finds sentences by spaCy, which knows abbreviations.
+    there. datatrove finds sentences by spaCy, which knows more abbreviations.
     Writes:
         text: the lines that stay, joined by line feeds; empty where none does, null for a null
             text, as all columns.
         lines: how many stay.
         sentences: in these: one a line, and one more behind each mark that ends a sentence,
-            white space and a letter, digit or symbol.
+            white space and a letter, digit or symbol. A full stop ends one behind two characters
+            that are none, so not in "e.g.", of an initial or in an ellipsis.
         lorem_ipsum_lines: lines with "lorem ipsum" among those of 3 words or more that end well;
             the original drops a document that has one.
         curly_bracket_lines: those of them with `{`, but without javascript; likewise.

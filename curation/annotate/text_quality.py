@@ -25,12 +25,15 @@ CLASSES = {
     # datatrove's PUNCTUATION_SET: ’ and the full-width 1 are among them, • is not.
     MARK: r"[!-/:-@\[-`{-~\p{Cc}\p{Sentence_Terminal}«´»–—’“”„…∶━►、〈〉《》「」【】％（），"
     r"１：；～]",
-    JOINS: r"[\p{L}\p{N}\p{M}\p{Cf}]",
+    JOINS: r"[\p{L}\p{N}\p{M}\p{Cf}+]",
     ALONE: r"[\p{So}\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}"
     r"\p{Myanmar}&&[^\p{M}]]",
     EXTENDS: r"[\p{M}\p{Cf}\p{Emoji_Modifier}]",
     DIVIDES: r"[-–—~:/<>=]",
 }
+LINE_FEED, NUMBER_SIGN, APOSTROPHE, HYPHEN, FULL_STOP, SLASH, COLON = map(ord, "\n#'-./:")
+QUOTE, ELLIPSIS = map(ord, "’…")
+
 TOP, DUPLICATE = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 STOP_WORDS = "the be to of and that have with"
 
@@ -79,10 +82,13 @@ def text_quality(
 ) -> pl.DataFrame:
     """Measure words, lines, paragraphs and repetition of a document; rules are SQL over these.
 
-    A token is a word or a mark. A word is a run of letters, digits and the marks of punctuation
-    or symbols between two of them, other than `-–—~:/<>=`. Every other mark is a token of its
-    own, but full stops in a row are one. So is a character of a script that puts no spaces
-    between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and a symbol such as an emoji.
+    A token is a word or a mark. A word is a run of letters, digits, `+` and any one mark between
+    two of them other than `-–—~:/<>=`; a hyphen between a letter and a digit joins, so does `::`,
+    and an address, with `://`, goes on over these and slashes. An apostrophe with at most two
+    letters behind it begins a word ("it", "'s"); the full stop of an initial or an abbreviation
+    such as "e.g." belongs to it. Every other mark is a token of its own, but full stops or hyphens
+    in a row are one. So is a character of a script that puts no spaces between words (Chinese,
+    Japanese, Thai, Lao, Khmer, Burmese) and a symbol such as an emoji.
     Combining and invisible characters belong to what stands before them. Nothing is normalised,
     case and accents count. datatrove takes a tokeniser for each language instead, for English
     spaCy's; given the same tokens, all columns are those of its code.
@@ -320,28 +326,64 @@ def _scan(
         while i < end:
             kind = classes[i]
             if kind & SPACE:
-                newlines += codes[i] == 0x0A
+                newlines += codes[i] == LINE_FEED
                 i += 1
                 continue
             start = i
             i += 1
             is_word = (kind & JOINS) != 0 and (kind & ALONE) == 0
-            if codes[start] == 0x2E:
-                while i < end and codes[i] == 0x2E:
+            if codes[start] == FULL_STOP or codes[start] == HYPHEN:
+                while i < end and codes[i] == codes[start]:
                     i += 1
-                ellipses += (i - start) // 3
+                ellipses += (codes[start] == FULL_STOP) * ((i - start) // 3)
+            elif (codes[start] == APOSTROPHE or codes[start] == QUOTE) and start > limits[text]:
+                # Behind a word that ended here, as in "it's".
+                is_word = i < end and (classes[start - 1] & classes[i] & JOINS) != 0
+            is_address = False
             while i < end:
                 kind = classes[i]
-                if not kind & EXTENDS:
-                    if not is_word or kind & ALONE:
+                if kind & EXTENDS:
+                    i += 1
+                    continue
+                if not is_word or kind & (SPACE | ALONE):
+                    break
+                if kind & JOINS:
+                    i += 1
+                    continue
+                # Marks: does the word go on behind them?
+                behind = i + 1
+                while behind < end and not classes[behind] & (SPACE | JOINS | ALONE | EXTENDS):
+                    behind += 1
+                goes_on = behind < end and (classes[behind] & (JOINS | ALONE | EXTENDS)) == JOINS
+                if codes[i] == FULL_STOP and not (goes_on and behind == i + 1):
+                    before = codes[i - 1]
+                    initial = i - 1 == start and 0x41 <= before <= 0x5A
+                    after_stop = i - 2 > start and codes[i - 2] == FULL_STOP
+                    several = i + 1 < end and codes[i + 1] == FULL_STOP
+                    if (initial or (after_stop and classes[i - 1] & LETTER)) and not several:
+                        i += 1
+                    break
+                if is_address and codes[i] == SLASH:
+                    i += 1
+                    continue
+                if not goes_on:
+                    break
+                if behind > i + 1:
+                    is_address = behind == i + 3 and codes[i + 1] == SLASH == codes[i + 2]
+                    is_scope = behind == i + 2 and codes[i + 1] == COLON
+                    if codes[i] != COLON or not (is_address or is_scope):
                         break
-                    if not kind & JOINS:
-                        # A mark between two letters.
-                        if kind & (SPACE | DIVIDES) or i + 1 == end:
-                            break
-                        if not classes[i + 1] & JOINS or classes[i + 1] & (ALONE | EXTENDS):
-                            break
-                i += 1
+                elif kind & DIVIDES and not is_address:
+                    before, after = classes[i - 1] & LETTER, classes[behind] & LETTER
+                    if codes[i] != HYPHEN or before == after:
+                        break
+                elif codes[i] == APOSTROPHE or codes[i] == QUOTE:
+                    letters = behind
+                    while letters < end and letters < behind + 3 and classes[letters] & LETTER:
+                        letters += 1
+                    if letters < behind + 3:
+                        break
+                i = behind
             value, power = np.uint64(0), np.uint64(1)
             any_of, all_of = 0, 0xFF
             for at in range(start, i):
@@ -349,8 +391,8 @@ def _scan(
                 power *= _MULTIPLIER
                 any_of |= classes[at]
                 all_of &= classes[at]
-                number_signs += codes[at] == 0x23
-                ellipses += codes[at] == 0x2026
+                number_signs += codes[at] == NUMBER_SIGN
+                ellipses += codes[at] == ELLIPSIS
             hashes[count], powers[count], lengths[count] = value, power, i - start
             count += 1
             lettered += (any_of & LETTER) != 0

@@ -58,7 +58,8 @@ def test_a_line_without_a_mark_at_its_end_stays_where_that_is_asked_for():
     [
         ("One two three. Four five!\nSix seven eight?", 3),
         ("One 2.5 three.", 1),
-        ('He said "one two." Then three... Four five.', 3),
+        ('He said "one two." Then three... Four five.', 2),
+        ("One of R. Two, e.g. Three. Four!) Five.", 3),
         ("One two three. . !", 1),
         ("One. 😀 two three.", 2),
         ("", 0),
