@@ -6,7 +6,8 @@ is not installed is left out, and the table says so.
     python -m benchmarks.quality_speed [language]
 
 `language` reads the descriptions of WINNOW_TEST_DATA or ../shared/data, and asks fasttext-predict
-(in extra `quality`) for the same label by the same file.
+(in extra `quality`) for the same label by the same file. `text_quality` compares CPU seconds with
+datatrove's filters (pip install datatrove spacy), and what the recipe fineweb drops with theirs.
 """
 # ruff: noqa: E402
 
@@ -19,7 +20,9 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import argparse
+import re
 import time
+import tomllib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,9 +31,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curation.annotate.c4_lines import c4_lines
+from curation.annotate.caption_stats import caption_stats
 from curation.annotate.language import language
+from curation.annotate.text_quality import text_quality
 
 REPEATS = 5
+RECORDS = 10_000
+RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "fineweb.toml"
 
 
 def best_of(*works: Callable[[], Any]) -> list[float]:
@@ -118,7 +126,120 @@ def _fasttext() -> Any:
     return fasttext.load_model(str(folder / "resources" / "lid.176.ftz"))
 
 
-SECTIONS = {"language": measure_language}
+def seconds(work: Callable[[], Any]) -> float:
+    """Return the CPU seconds of a call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def measure_text_quality() -> None:
+    """Compare with datatrove's filters in the order of FineWeb: the time, and what they drop."""
+    if find_spec("datatrove") is None or find_spec("spacy") is None:
+        print("not installed: pip install datatrove spacy")
+        return
+    from datatrove.data import Document
+    from datatrove.pipeline.filters import (
+        C4QualityFilter,
+        FineWebQualityFilter,
+        GopherQualityFilter,
+        GopherRepetitionFilter,
+    )
+
+    english = descriptions().filter(pl.col("lang") == "en")
+    table = rows(english.sample(RECORDS, seed=0)["text"])
+    filters = {
+        "gopher repetition": GopherRepetitionFilter(),
+        "gopher quality": GopherQualityFilter(),
+        "c4": C4QualityFilter(filter_no_terminal_punct=False),
+        "fineweb quality": FineWebQualityFilter(),
+    }
+    kept: dict[str, list[bool]] = {name: [] for name in filters}
+    took = dict.fromkeys(filters, 0.0)
+
+    def peer(texts: pl.Series) -> float:
+        """Filter as the pipeline does: a document that is dropped goes no further."""
+        total = 0.0
+        for text in texts:
+            document = Document(text=text, id="")
+            for name, one in filters.items():
+                start = time.process_time()
+                said = one.filter(document)
+                spent = time.process_time() - start
+                took[name] += spent
+                total += spent
+                kept[name].append(said is True)
+                if said is not True:
+                    break
+        return total
+
+    def chain() -> pl.DataFrame:
+        lines = c4_lines(table, terminal=False)
+        again = text_quality(table.select("uid", text=lines["text"]))
+        first = text_quality(table)
+        return pl.concat(
+            [
+                first.select(pl.exclude("uid").name.prefix("text_quality.")),
+                lines.select(pl.exclude("uid", "text").name.prefix("c4_lines.")),
+                again.select(pl.exclude("uid").name.prefix("fineweb.")),
+            ],
+            how="horizontal",
+        )
+
+    # The first call of each loads and compiles.
+    peer(table["text"][:20])
+    chain(), caption_stats(table)
+    for name in filters:
+        kept[name].clear()
+        took[name] = 0.0
+    theirs = peer(table["text"])
+    ours = min(seconds(lambda: (caption_stats(table), text_quality(table))) for _ in range(3))
+    whole = min(seconds(lambda: (caption_stats(table), chain())) for _ in range(3))
+    size = table["text"].str.len_bytes().sum()
+    count = table.height
+    print(f"{count:,} descriptions, {size / count:.0f} bytes each; CPU seconds, one thread")
+    print(f"datatrove: {theirs:.1f} s, {count / theirs:,.0f} a second")
+    print(
+        ", ".join(f"{name} {spent:.1f} s for {len(kept[name]):,}" for name, spent in took.items())
+    )
+    for name, spent in (
+        ("caption_stats and text_quality", ours),
+        ("caption_stats and all that the recipe fineweb measures", whole),
+    ):
+        rate = count / spent
+        print(f"{name}: {spent:.2f} s, {rate:,.0f} a second, {theirs / spent:.1f} times datatrove")
+    agreement(table, chain(), kept)
+
+
+def agreement(texts: pl.DataFrame, measured: pl.DataFrame, kept: dict[str, list[bool]]) -> None:
+    """Print how often the recipe drops by the same filter as datatrove, and where it does not."""
+    recipe = tomllib.loads(RECIPE.read_text(encoding="utf-8"))
+    rules = {rule["name"]: rule["where"] for rule in recipe["select"] if rule["name"] in kept}
+    ours = pl.repeat(None, texts.height, dtype=pl.String, eager=True)
+    theirs = [""] * texts.height
+    reached = list(range(texts.height))
+    for name, where in rules.items():
+        # Columns are named with their dots.
+        quoted = re.sub(r"\b([a-z]\w*\.[a-z]\w*)", r'"\1"', where)
+        passes = measured.select(said=pl.sql_expr(quoted))["said"].fill_null(False)
+        ours = pl.select(
+            pl.when(ours.is_null() & ~passes).then(pl.lit(name)).otherwise(ours)
+        ).to_series()
+        for place, passed in zip(reached, kept[name], strict=True):
+            theirs[place] = theirs[place] if passed else name
+        reached = [place for place in reached if not theirs[place]]
+    table = texts.with_columns(
+        ours=ours.fill_null("kept"), theirs=pl.Series(theirs).replace("", "kept")
+    )
+    same = (table["ours"] == "kept") == (table["theirs"] == "kept")
+    print(f"kept or dropped alike: {same.sum():,} of {texts.height:,}, {same.mean():.2%}")
+    print(f"by the same filter: {(table['ours'] == table['theirs']).sum():,}")
+    for (mine, other), group in table.filter(~same).group_by("ours", "theirs", maintain_order=True):
+        some = group["uid"].head(5).to_list()
+        print(f"  here {mine}, datatrove {other}: {group.height}, uids {some}")
+
+
+SECTIONS = {"language": measure_language, "text_quality": measure_text_quality}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
