@@ -135,7 +135,7 @@ def text_quality(
         duplicate_5_gram_ratio: share of the text's characters in tokens of 5-grams that occurred
             before, where an n-gram is looked for behind the repeated one before it; in [0, 1],
             null for an empty text. So for 6 to 10.
-    Cost: some 10 microseconds for 400 bytes; up to 100 bytes a byte of the longest text.
+    Cost: some 20 microseconds for 400 bytes; memory grows with the longest text.
     """
     text = rows["text"]
     found = [
