@@ -3,11 +3,15 @@
 Each section is a ratio within one run on the same texts, the least of several tries. A peer that
 is not installed is left out, and the table says so.
 
-    python -m benchmarks.quality_speed [language]
+    python -m benchmarks.quality_speed [language] [text_quality] [pii] [hostile]
 
 `language` reads the descriptions of WINNOW_TEST_DATA or ../shared/data, and asks fasttext-predict
 (in extra `quality`) for the same label by the same file. `text_quality` compares CPU seconds with
 datatrove's filters (pip install datatrove spacy), and what the recipe fineweb drops with theirs.
+
+`pii` times `pii` and `secrets` together on the descriptions and on the Brown corpus, and, on a part
+of them, presidio-analyzer's pattern recognisers of the same types (pip install presidio-analyzer).
+`hostile` gives both 10,000 texts of 1,000 characters that repeat how their patterns begin.
 """
 # ruff: noqa: E402
 
@@ -20,6 +24,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import argparse
+import random
 import re
 import time
 import tomllib
@@ -34,6 +39,8 @@ import polars as pl
 from curation.annotate.c4_lines import c4_lines
 from curation.annotate.caption_stats import caption_stats
 from curation.annotate.language import language
+from curation.annotate.pii import pii
+from curation.annotate.secrets import secrets
 from curation.annotate.text_quality import text_quality
 
 REPEATS = 5
@@ -54,9 +61,12 @@ def best_of(*works: Callable[[], Any]) -> list[float]:
 
 def descriptions() -> pl.DataFrame:
     """Return the parallel package descriptions: text, synopsis and lang among their columns."""
+    return pl.read_parquet(_data() / "descriptions" / "descriptions.parquet")
+
+
+def _data() -> Path:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("WINNOW_TEST_DATA", beside))
-    return pl.read_parquet(folder / "descriptions" / "descriptions.parquet")
+    return Path(os.environ.get("WINNOW_TEST_DATA", beside))
 
 
 def documents(lang: str, count: int = 500, octets: int = 1500) -> list[str]:
@@ -239,7 +249,86 @@ def agreement(texts: pl.DataFrame, measured: pl.DataFrame, kept: dict[str, list[
         print(f"  here {mine}, datatrove {other}: {group.height}, uids {some}")
 
 
-SECTIONS = {"language": measure_language, "text_quality": measure_text_quality}
+PRESIDIO_TEXTS = 300
+
+
+def measure_pii() -> None:
+    """MB of text a second, of both methods and of Presidio's recognisers one after another."""
+    brown = "text_tasks/brown.parquet"
+    print("| texts | MB | pii | secrets | both | Presidio, MB/s | ratio |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for name, texts in (
+        ("descriptions", descriptions()["text"]),
+        ("Brown", pl.read_parquet(_data() / brown)["text"]),
+    ):
+        table, size = rows(texts), texts.str.len_bytes().sum() / 1e6
+        works = [lambda table=table: pii(table), lambda table=table: secrets(table)]
+        part = texts.gather_every(max(1, len(texts) // PRESIDIO_TEXTS)).to_list()
+        peer = _presidio()
+        if peer is not None:
+            works.append(lambda part=part, peer=peer: [peer(text) for text in part])
+        one, other, *theirs = best_of(*works)
+        both = size / (one + other)
+        shown = "not installed | |"
+        if theirs:
+            speed = sum(len(text.encode()) for text in part) / 1e6 / theirs[0]
+            shown = f"{speed:.2f} | {both / speed:.0f} |"
+        print(
+            f"| {name} | {size:.1f} | {size / one:.0f} | {size / other:.0f} | {both:.0f} | {shown}"
+        )
+
+
+def _presidio() -> Callable[[str], None] | None:
+    if find_spec("presidio_analyzer") is None:
+        return None
+    from presidio_analyzer import predefined_recognizers as recognisers
+
+    names = ("Email", "Phone", "CreditCard", "Iban", "Ip")
+    found = [getattr(recognisers, f"{name}Recognizer")() for name in names]
+
+    def analyse(text: str) -> None:
+        for one in found:
+            one.analyze(text, one.supported_entities, None)
+
+    return analyse
+
+
+HOSTILE_TEXTS, HOSTILE_CHARACTERS = 10_000, 1000
+HOSTILE = (
+    "1", "1 ", "12-", "(1", "+1(", "a@", "a.@", "@a.", "1.", "1:", "a:", "::", "GB11", "GB11 A",
+    "4111 ", "1\n", "((", "x1", "0612345678 ", "a@b.co ", "a-", "1.1.1.1.", "eyJ", "eyJa",
+    "-eyJaaaaaaaaaaaaaaa.", "sk-ant-", "AKIA", "-----BEGIN PRIVATE KEY-----", "ghp_", "xoxb-1",
+    "SG.", "\0", "é", "\u200d",
+)  # fmt: skip
+
+
+def measure_hostile() -> None:
+    """Print the longest time of a text; what another process delays is timed again."""
+    rng = random.Random(1)
+    longest = 0.0, ""
+    for _ in range(HOSTILE_TEXTS):
+        unit = "".join(rng.choices(HOSTILE, k=rng.choice([1, 1, 2, 3])))
+        table = rows([(unit * HOSTILE_CHARACTERS)[:HOSTILE_CHARACTERS]])
+        took = min(_timed(table) for _ in range(1 if longest[0] else 3))
+        if took > longest[0]:
+            took = min(took, *(_timed(table) for _ in range(3)))
+        longest = max(longest, (took, unit))
+    print(f"{longest[0] * 1000:.1f} ms: {longest[1]!r} again and again")
+
+
+def _timed(table: pl.DataFrame) -> float:
+    start = time.perf_counter()
+    pii(table)
+    secrets(table)
+    return time.perf_counter() - start
+
+
+SECTIONS = {
+    "language": measure_language,
+    "text_quality": measure_text_quality,
+    "pii": measure_pii,
+    "hostile": measure_hostile,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -82,10 +82,12 @@ def _in_characters(
     rows = np.searchsorted(begins, starts, side="right") - 1
     begun = begins[rows]
     if not octets.isascii():
-        # Characters ahead of each octet: all octets but those that go on with a character.
-        is_first = (np.frombuffer(octets, dtype=np.uint8) & 0xC0) != 0x80
-        ahead = np.concatenate([[0], is_first.cumsum()])
-        starts, ends, begun = ahead[starts], ahead[ends], ahead[begun]
+        # Every octet but those that go on with a character, counted between the places asked for.
+        is_first = (np.frombuffer(octets + b"\0", dtype=np.uint8) & 0xC0) != 0x80
+        places = np.unique(np.concatenate([begun, starts, ends]))
+        between = np.add.reduceat(is_first.view(np.uint8), places, dtype=np.int64)
+        ahead = np.concatenate([[0], between[:-1].cumsum()])
+        starts, ends, begun = (ahead[np.searchsorted(places, at)] for at in (starts, ends, begun))
     kinds = [mark.kind for mark in marks]
     values = {"row": rows + first, "kind": kinds, "start": starts - begun, "end": ends - begun}
     return pl.DataFrame(values).cast({"start": pl.UInt32, "end": pl.UInt32})
