@@ -14,7 +14,7 @@ from pretraining.objectives.simclr import nt_xent_loss
 from pretraining.parts.gather import all_ranks
 from pretraining.parts.heads import mlp
 from pretraining.parts.pixels import unit_pixels
-from pretraining.parts.views import random_colours, random_resized_crop
+from pretraining.parts.views import random_colours, random_crop
 
 
 class BatchStyles(Objective):
@@ -76,13 +76,7 @@ class BatchStyles(Objective):
         """Return one view of each image, all in one style."""
         once = Once(moment.progress, moment.rng)
         with torch.autocast(images_BCHW.device.type, enabled=False):
-            crops_BCHW = random_resized_crop(
-                images_BCHW,
-                moment,
-                min_area_ratio=self.min_area_ratio,
-                max_aspect=4 / 3,
-                flip_ratio=0.5,
-            )
+            crops_BCHW = random_crop(images_BCHW, moment, min_area_ratio=self.min_area_ratio)
             every_BCHW = all_ranks(crops_BCHW)
             style_1CHW = every_BCHW[(once.rand(1) * len(every_BCHW)).long()]
             span = self.max_style_ratio - self.min_style_ratio

@@ -17,7 +17,7 @@ from pretraining.parts.masks import hidden_count, random_mask
 from pretraining.parts.patches import normalize_patches, patchify
 from pretraining.parts.pixels import unit_pixels
 from pretraining.parts.sparse import at_grid, hiding
-from pretraining.parts.views import random_resized_crop
+from pretraining.parts.views import random_crop
 
 
 class Spark(Objective):
@@ -93,17 +93,9 @@ class Spark(Objective):
         target_BNP = normalize_patches(patchify(view_BCHW, grid))
         return {"loss": masked_mse_loss(predicted_BNP, target_BNP, hidden_BN)}
 
-    @torch.no_grad()
     def view(self, images_BCHW: Tensor, moment: Moment) -> Tensor:
         """Return one random view of each image."""
-        with torch.autocast(images_BCHW.device.type, enabled=False):
-            return random_resized_crop(
-                images_BCHW,
-                moment,
-                min_area_ratio=self.min_area_ratio,
-                max_aspect=4 / 3,
-                flip_ratio=0.5,
-            )
+        return random_crop(images_BCHW, moment, min_area_ratio=self.min_area_ratio)
 
 
 class _Fill(nn.Module):

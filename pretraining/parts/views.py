@@ -19,6 +19,15 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 @torch.no_grad()
+def random_crop(images_BCHW: Tensor, moment: Moment, *, min_area_ratio: float) -> Tensor:
+    """Return one crop of each image, as large as the image, mirrored half the time; in float32."""
+    with torch.autocast(images_BCHW.device.type, enabled=False):
+        return random_resized_crop(
+            images_BCHW, moment, min_area_ratio=min_area_ratio, max_aspect=4 / 3, flip_ratio=0.5
+        )
+
+
+@torch.no_grad()
 def random_view(
     images_BCHW: Tensor,
     moment: Moment,
