@@ -1,4 +1,4 @@
-"""What is made of the code in README.md, docs/recipe.md and docs/architecture.md.
+"""What is made of code and recipes in README.md and in pages of docs.
 
 python tests/index.py        rewrites it
 """
@@ -6,6 +6,7 @@ python tests/index.py        rewrites it
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,17 @@ def modules() -> str:
     return "\n".join(lines[1:])
 
 
+def recipes() -> str:
+    """Return what the comments of each recipe say: its title and source, and where it departs."""
+    lines = []
+    for path in sorted((ROOT / "recipes").glob("*.toml")):
+        comments = re.findall(r"(?:^#.*\n)+", path.read_text(encoding="utf-8"), re.MULTILINE)
+        texts = [" ".join(line[1:].strip() for line in each.splitlines()) for each in comments]
+        departures = [text for text in texts[1:] if "Departures: " in text]
+        lines += [f"\n### `{path.stem}`", *(f"\n{text}" for text in texts[:1] + departures)]
+    return "\n".join(lines)[1:]
+
+
 def rewritten(page: str, mark: str, content: str) -> str:
     """Return a page with new content between the comments `<!-- mark -->`, `<!-- /mark -->`."""
     before, _, rest = page.partition(f"<!-- {mark} -->")
@@ -88,6 +100,7 @@ def pages() -> dict[Path, tuple[str, Callable[[], str]]]:
     return {
         ROOT / "README.md": ("methods", table),
         ROOT / "docs" / "recipe.md": ("keys", recipe_page.page),
+        ROOT / "docs" / "recipes.md": ("recipes", recipes),
         ROOT / "docs" / "architecture.md": ("modules", modules),
     }
 
