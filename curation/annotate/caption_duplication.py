@@ -1,0 +1,71 @@
+"""How many records share a caption, and how many the template that it is made from."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from curation.step import Role, groupwise
+
+# A number is digits and what joins them in dates, prices and sizes; a name is a capitalised word
+# behind white space, one or several. Its sign is of no script and no text.
+NUMBER = r"\p{N}+(?:[.,:/\-]\p{N}+)*"
+NAMES = r"(?:\s\p{Lu}[\p{L}\p{M}\p{N}’'\-]*)+"
+NAME_SIGN = "\ue000"
+WORD_WITHOUT_CAPITAL = r"(?:^|\s)\p{Ll}"
+
+
+def _keys(rows: pl.DataFrame, *, names: bool) -> pl.Series:
+    """Return the hashes of each text's caption and of its template."""
+    text = pl.col("text").str.normalize("NFKC").str.replace_all(r"\s+", " ").str.strip_chars(" ")
+    template = text.str.replace_all(NUMBER, "0")
+    if names:
+        masked = template.str.replace_all(NAMES, f" {NAME_SIGN}")
+        says = template.str.contains(WORD_WITHOUT_CAPITAL)
+        template = pl.when(says).then(masked).otherwise(template)
+    # By two seeds, since a caption without numbers and names is its own template.
+    hashes = [one.str.to_lowercase().hash(seed) for seed, one in enumerate((text, template))]
+    keyed = rows.select(pl.when(pl.col("text").is_not_null()).then(pl.concat_list(hashes)))
+    return keyed.to_series()
+
+
+def _folded(partials: pl.DataFrame) -> pl.DataFrame:
+    # Whoever has a caption has its template: the smaller group is that of the caption.
+    return (
+        partials.group_by("uid")
+        .agg(pl.col("records").min(), pl.col("template_records").max())
+        .sort("uid")
+    )
+
+
+@groupwise(
+    version=1,
+    reads={"text": Role(pl.String)},
+    writes={"records": pl.UInt32, "template_records": pl.UInt32},
+    keys=_keys,
+    merge=_folded,
+)
+def caption_duplication(groups: pl.DataFrame, *, names: bool = True) -> pl.DataFrame:
+    """Count the records of the same caption, and those of the same template.
+
+    Two captions are the same after NFKC, in lower case and with each run of white space made one
+    space. Their template is the caption with each number made 0 and, with `names`, each run of
+    capitalised words made one sign, but the first word of the text and where no word lacks a
+    capital: "Portrait of Ann Lee, 1987" and "Portrait of Bob, 2001" share one, "Blue Shirt For
+    Men" is its own. Hashes of 64 bits stand for both.
+
+    Reads:
+        text: the caption.
+    Args:
+        names: whether runs of capitalised words are masked; in German, which capitalises nouns, a
+            template says little with it.
+    Reference: frequency as a sign of boilerplate: Gadre et al. 2023, DataComp, arXiv:2304.14108,
+    and Schuhmann et al. 2022, LAION-5B, arXiv:2210.08402, describe such alt texts; the masking is
+    winnow's own.
+    Writes:
+        records: that have this caption, itself among them; null where the text is null.
+        template_records: that have its template, at least `records`; null likewise.
+    Cost: some 3 microseconds a caption of 60 bytes; 24 bytes a record through disk, its text too.
+    """
+    del names  # `_keys` masks them.
+    size = pl.len().over("group").cast(pl.UInt32)
+    return groups.select("uid", records=size, template_records=size)
