@@ -414,8 +414,15 @@ def _bmp(data: bytes, limits: Limits) -> Frame:
     if compression in (0, 3):
         end = offset + (width * bits + 31) // 32 * 4 * height
         _cut(data, end - 1, 1, "the last row")
+    components, depth = {16: (3, 5), 24: (3, 8), 32: (4, 8)}.get(bits, (1, bits))
     return Frame(
-        "BMP", width, height, stream=data, trailing=end < len(data), components=1, depth=bits
+        "BMP",
+        width,
+        height,
+        stream=data,
+        trailing=end < len(data),
+        components=components,
+        depth=depth,
     )
 
 

@@ -46,7 +46,9 @@ from contracts._containers import Frame, Limits, Undecodable, walk
 __all__ = [
     "Inspected",
     "Limits",
+    "Stored",
     "Undecodable",
+    "described",
     "forget",
     "image",
     "inspect",
@@ -77,6 +79,21 @@ class Inspected:
     height: int
     format: str
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file says of its picture.
+
+    Attributes:
+        depth: bits of a channel, of a palette's index; 5 for BMP of 16 bits, 8 for GIF.
+        frames: of an animation, else 1.
+        transparent: an alpha channel or a transparent colour is stored, whether it is used or not.
+    """
+
+    depth: int
+    frames: int
+    transparent: bool
 
 
 def inspect(data: bytes, limits: Limits = _LIMITS) -> Inspected:
@@ -117,6 +134,15 @@ def image(data: bytes, mode: Mode = "RGB") -> Pixels:
     Raises:
         Undecodable: with the reason, under the default limits.
     """
+    return _remembered(data, mode, None)[0]
+
+
+def described(data: bytes, mode: Mode = "RGB") -> tuple[Pixels, Stored]:
+    """Return `image`, and what the file says of it, by the same decode.
+
+    Raises:
+        Undecodable: as `image`.
+    """
     return _remembered(data, mode, None)
 
 
@@ -128,7 +154,8 @@ def reduced(data: bytes, side_px: int, mode: Mode = "RGB") -> Pixels:
     Raises:
         Undecodable: as `image`.
     """
-    return _remembered(data, mode, side_px)
+    # Of other formats the decode is that of `image`, and is done once for both.
+    return _remembered(data, mode, side_px if data.startswith(b"\xff\xd8\xff") else None)[0]
 
 
 def square(pixels_HWC: Pixels, side_px: int) -> Pixels:
@@ -209,7 +236,7 @@ def picture(data: bytes) -> Image.Image:
 def forget() -> None:
     """Drop the remembered batch."""
     with _lock:
-        _batch.pixels.clear()
+        _batch.decoded.clear()
         _batch.held_bytes = 0
 
 
@@ -246,21 +273,22 @@ def limit_process(memory_bytes: int, cpu_s: int) -> None:
 _BATCH_RECORDS = 64
 _BATCH_BYTES = 512 << 20
 _Key = tuple[bytes, Mode, int | None]
+_Decoded = tuple[Pixels, Stored]
 
 
 class _Batch:
     """The pictures decoded last, by their bytes; the oldest leave where it is full."""
 
     def __init__(self) -> None:
-        self.pixels: OrderedDict[_Key, Pixels] = OrderedDict()
+        self.decoded: OrderedDict[_Key, _Decoded] = OrderedDict()
         self.held_bytes = 0
 
-    def add(self, key: _Key, pixels: Pixels) -> None:
-        if key not in self.pixels:
-            self.pixels[key] = pixels
-            self.held_bytes += len(key[0]) + pixels.nbytes
-        while len(self.pixels) > _BATCH_RECORDS or self.held_bytes > _BATCH_BYTES:
-            (data, _, _), gone = self.pixels.popitem(last=False)
+    def add(self, key: _Key, decoded: _Decoded) -> None:
+        if key not in self.decoded:
+            self.decoded[key] = decoded
+            self.held_bytes += len(key[0]) + decoded[0].nbytes
+        while len(self.decoded) > _BATCH_RECORDS or self.held_bytes > _BATCH_BYTES:
+            (data, _, _), (gone, _) = self.decoded.popitem(last=False)
             self.held_bytes -= len(data) + gone.nbytes
 
 
@@ -268,21 +296,23 @@ _batch = _Batch()
 _lock = threading.Lock()
 
 
-def _remembered(data: bytes, mode: Mode, side_px: int | None) -> Pixels:
+def _remembered(data: bytes, mode: Mode, side_px: int | None) -> _Decoded:
     """Return what was decoded before from equal bytes."""
     key = (data, mode, side_px)
     with _lock:
-        if key in _batch.pixels:
-            return _batch.pixels[key]
+        if key in _batch.decoded:
+            return _batch.decoded[key]
     with _refusals():
         frame = walk(data, _LIMITS)
-        pixels = _eighth(frame, mode, side_px)
+        pixels, transparent = _eighth(frame, mode, side_px), False
         if pixels is None:
-            pixels = np.asarray(_decode(frame, mode, side_px)[0])
+            image, transparent = _decode(frame, mode, side_px)
+            pixels = np.asarray(image)
     pixels.flags.writeable = False
+    decoded = pixels, Stored(frame.depth, frame.frames, transparent)
     with _lock:
-        _batch.add(key, pixels)
-    return pixels
+        _batch.add(key, decoded)
+    return decoded
 
 
 # ------------------------------------------------------------------ from a frame to pixels
