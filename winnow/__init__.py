@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import polars as pl
+
     from curation.step import Role, Step, Table, fit, groupwise, poolwise, rowwise, selector
-    from flows.look.views import Winnow
+    from flows.look.views import RunView, Winnow
     from storage.store import Store
 
 __all__ = [
     "Role", "Table", "fit", "groupwise", "ingest", "load_encoder", "method", "open", "poolwise",
-    "pretrain", "rowwise", "run", "selector", "show",
+    "pretrain", "rowwise", "run", "selector", "show", "thresholds",
 ]  # fmt: skip
 
 _PACKAGES = ("contracts", "curation", "embeddings", "storage", "pretraining", "evaluation", "flows")
@@ -125,6 +127,22 @@ def run(
     given = {step.name: step for step in methods}
     options = Options(workers=workers, until=until, at=at, given=given)
     return runs.run(read, opened, options)
+
+
+def thresholds(run: RunView, alias: str | None = None) -> pl.DataFrame:
+    """Return what 20 cuts of each number would keep, from notes alone.
+
+    Args:
+        run: of a store that was opened.
+        alias: of its notes, or one column of them; the numbers that rules name where not given.
+
+    Returns:
+        A row a cut: signal, quantile, value, at_least and at_most (the shares of the records
+        that `>=` and `<=` keep), examples.
+    """
+    from flows.look import thresholds as cuts
+
+    return cuts.frame(cuts.thresholds(run, alias))
 
 
 def load_encoder(path: str | Path, *, tower: str | None = None) -> Any:

@@ -27,6 +27,7 @@ Accept = Annotated[
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Go on where members of a range are missing.")
 ]
+RunName = Annotated[str | None, typer.Option("--run", help="Which run; the last one by default.")]
 Dask = Annotated[str | None, typer.Option("--dask", help="Address of a Dask scheduler.")]
 
 
@@ -335,9 +336,7 @@ def why(
     keys: Annotated[
         list[str], typer.Argument(help="uid, source id, source:id, URL, file name or a file.")
     ],
-    run_name: Annotated[
-        str | None, typer.Option("--run", help="Which run; the last one by default.")
-    ] = None,
+    run_name: RunName = None,
     store: StorePath = None,
     as_json: Json = False,
 ) -> None:
@@ -432,6 +431,26 @@ def _no_hits(where: str | None, dropped: str | None, quarantined: str | None) ->
     if where is not None:
         return f"no hits: {where} holds of none."
     return f"no hits: there is not {of}."
+
+
+@app.command()
+def thresholds(
+    alias: Annotated[
+        str | None, typer.Argument(help="An alias or column of the notes, or a run.")
+    ] = None,
+    signal: Annotated[str | None, typer.Option(help="A column, or SQL over columns.")] = None,
+    run_name: RunName = None,
+    version: Annotated[int | None, typer.Option(help="The last by default.")] = None,
+    store: StorePath = None,
+    as_json: Json = False,
+) -> None:
+    """Say what each of 20 cuts of a number would keep, with records at it, from notes alone."""
+    from flows.look import thresholds as cuts
+    from flows.look import views
+
+    run, alias = cuts.asked(views.Winnow(_store(store, Path.cwd())), alias, run_name, version)
+    found = cuts.described(run, cuts.thresholds(run, alias, signal))
+    out_json(found) if as_json else out(cuts.text(found))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from flows.look.composition import compositions
 from flows.look.distributions import TINY, criteria, distribution
 from flows.look.drawing import Axis, around
 from flows.look.examples import EXAMPLES, clipped, clusters, examples, types_of
+from flows.look.thresholds import signals, tables_of
 from flows.look.training import curves
 from flows.look.views import RunView
 from flows.recipe.sections import SECTIONS
@@ -29,6 +30,7 @@ LIMIT_BYTES = 20_000_000
 PLACES = 5
 RECIPE_CHARACTERS = 200_000
 HISTOGRAMS = 60
+TABLES = 20
 ARMS = ("recipe", "random", "stratified", "all", "untrained")
 PACKAGES = (
     "winnow", "numpy", "polars", "pyarrow", "pillow", "opencv-python-headless", "scipy",
@@ -73,6 +75,7 @@ def render(run: RunView) -> str:
     evaluation = run.result.get("evaluation")
     comparisons = _comparisons(evaluation)
     looked_at = criteria(run, types)
+    numbers = signals(run)
     seed = evaluation["seeds"][0] if evaluation else 0
     facts = {
         "run": run,
@@ -86,6 +89,8 @@ def render(run: RunView) -> str:
         "curves": curves(run.training),
         "distributions": [distribution(run, c) for c in looked_at[:HISTOGRAMS]],
         "undrawn": len(looked_at[HISTOGRAMS:]),
+        "thresholds": tables_of(run, dict(list(numbers.items())[:TABLES])),
+        "uncut": len(numbers) - TABLES,
         "compositions": compositions(run, types, seed),
         "random_seed": seed,
         "examples": examples(run, types),

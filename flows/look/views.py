@@ -340,6 +340,11 @@ class RunView:
         """The notes of this run beside its pool, under its plan."""
         return self.runtime_of(self.plan)
 
+    def named(self, rule: Mapping[str, Any]) -> list[str]:
+        """Return the columns of the pool and of the notes that a rule of the recipe names."""
+        known = {*self.pool.columns, *self.reader.columns}
+        return [path for path in _named(rule) if path in known]
+
     def evidence(self, rule: str) -> pl.DataFrame | None:
         """Return a selector's evidence, None for a `where` rule."""
         item = self.ref["evidence"].get(rule)
@@ -398,7 +403,7 @@ class RunView:
         paths = [c for c in known if c not in hidden and "." not in c]
         for item in self.recipe["select"]:
             if rule in (None, item["name"]):
-                paths += [p for p in _named(item) if p in known or p in reader.columns]
+                paths += self.named(item)
         chosen = self.verdict.select(which).to_series().fill_null(False).to_numpy()
         found = reader.frame(list(dict.fromkeys(paths)), reader.by_part(chosen))
         found = found.join(rows.select("uid", "clause", "repeats"), on="uid", maintain_order="left")
