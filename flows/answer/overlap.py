@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from curation import _shingles
+from curation import _windows
 from flows.answer.sets import Set
 from flows.measure.runtime import Runtime
 from flows.pool_reader import Mask
@@ -73,14 +73,5 @@ def _of_part(
 ) -> tuple[pl.DataFrame, NDArray[np.uint64], NDArray[np.int64]]:
     """Return uid and digest of a part's rows, and the n-grams of their texts, each with its row."""
     rows = reader.frame(["digest", "text"], masks, part)
-    with_text = np.flatnonzero(rows["text"].is_not_null().to_numpy())
-    hashes, of_row = [np.empty(0, dtype=np.uint64)], [np.empty(0, dtype=np.int64)]
-    for here, tokens in _shingles.blocks(rows["text"].cast(pl.String).drop_nulls(), "word"):
-        long = tokens.ends - tokens.starts >= NGRAM
-        grams = _shingles.shingles(tokens, NGRAM)
-        for row, start, end in zip(
-            with_text[here][long], grams.starts[long], grams.ends[long], strict=True
-        ):
-            hashes.append(grams.hashes[start:end].copy())
-            of_row.append(np.full(end - start, row))
-    return rows.select("uid", "digest"), np.concatenate(hashes), np.concatenate(of_row)
+    windows = _windows.of_all(rows["text"].cast(pl.String), NGRAM)
+    return rows.select("uid", "digest"), windows.hashes, windows.rows

@@ -66,6 +66,7 @@ def left_out(rows: pl.DataFrame, key: str) -> list[dict[str, Any]]:
             "quarantined": {k: row[k] for k in ("code", "detail", "where")},
             "rules": [],
             "duplicate_of": None,
+            "hits": [],
             "source": f"{row['source']}:{row['source_id'] or row['where']}",
             "versions": [],
             "shards": [],
@@ -86,6 +87,7 @@ def _answer(run: RunView, uid: int, match: find.Match) -> dict[str, Any]:
         "quarantined": None,
         "rules": run.explained(uid),
         **twin,
+        "hits": _hits(run, uid, fate["dropped_by"]),
         "source": _name(run, uid),
         "versions": _versions(run, uid),
         "shards": _shards(run, uid),
@@ -196,6 +198,8 @@ def why_text(answer: Mapping[str, Any]) -> str:
         lines.append(f"  duplicate of {answer['duplicate_of']} ({answer['edge']}, {far})")
         if answer["difference"]:
             lines.append(f"  [-here-] {{+there+}}: {answer['difference']}")
+    for hit in answer["hits"]:
+        lines.append("  hit: " + ", ".join(f"{k} {v!r}" for k, v in hit.items() if v is not None))
     lines += [f"  in {shard}" for shard in answer["shards"]]
     return "\n".join(lines)
 
@@ -222,6 +226,15 @@ def _twin(run: RunView, uid: int, dropped_by: str | None) -> dict[str, Any]:
         "distance": row["distance"],
         "difference": _difference(run, uid, row["twin"]),
     }
+
+
+def _hits(run: RunView, uid: int, dropped_by: str | None) -> list[dict[str, Any]]:
+    """Return what the notes that the dropping rule reads list as `hits` of a record."""
+    where = [r["where"] for r in run.recipe["select"] if r["name"] == dropped_by and "where" in r]
+    aliases = {path.partition(".")[0] for text in where for path in Expression(text).paths}
+    paths = [f"{alias}.hits" for alias in sorted(aliases) if f"{alias}.hits" in run.reader.columns]
+    listed = run.reader.frame(paths, run.reader.where([uid])).drop("uid").row(0) if paths else ()
+    return [hit for hits in listed for hit in hits or ()]
 
 
 def _difference(run: RunView, uid: int, twin: int) -> str | None:

@@ -45,7 +45,7 @@ def fingerprint_of(
         "parameters": {
             k: list(v) if isinstance(v, tuple) else v for k, v in node.parameters.items()
         }
-        | {k: file_hash(path) for k, path in files_given(node).items()},
+        | {k: path_hash(path) for k, path in files_given(node).items()},
         "roles": {role: e.text for role, e in sorted(node.roles.items())},
         "kind": node.kind,
     }
@@ -128,3 +128,11 @@ def file_hash(path: Path) -> str:
         with member.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def path_hash(path: Path) -> str:
+    """Return a digest of a file, or of all that lies under a folder and how it is named there."""
+    if not path.is_dir():
+        return file_hash(path)
+    members = sorted(member for member in path.rglob("*") if member.is_file())
+    return key_of({str(m.relative_to(path)): file_hash(m) for m in members})

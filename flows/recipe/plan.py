@@ -158,9 +158,9 @@ def needs(node: Node, columns: Mapping[str, str], nodes: Mapping[str, Node]) -> 
 
 
 def files_given(node: Node) -> dict[str, Path]:
-    """Return the parameters of a step that are paths of files, where they are given."""
+    """Return the parameters of a step that are paths of files or folders, where they are given."""
     function = None if node.method is None else getattr(node.method.load(), "function", None)
-    names = [] if function is None else files_of(function)
+    names = {} if function is None else files_of(function)
     return {name: Path(node.parameters[name]) for name in names if node.parameters[name]}
 
 

@@ -284,12 +284,14 @@ class _Planner:
             parse(FIXED[kind], fixed, where=table)
         parameter_names = names_of(step.function)
         own = {k: v for k, v in section.items() if k in parameter_names}
-        for key in files_of(step.function):
+        for key, may_be_folder in files_of(step.function).items():
             if isinstance(own.get(key), str):
                 path = (self.recipe.recipe_dir / own[key]).resolve()
                 own[key] = str(path)
-                if self.brought is None and not path.is_file():
-                    self.problems.add(f"{table}.{key}", f"there is no file {path}.")
+                there = path.is_file() or (may_be_folder and path.is_dir())
+                if self.brought is None and not there:
+                    what = "file or folder" if may_be_folder else "file"
+                    self.problems.add(f"{table}.{key}", f"there is no {what} {path}.")
         if "stream" in parameter_names and "stream" not in own:
             self.streams[step.name] += 1
             use = self.streams[step.name]

