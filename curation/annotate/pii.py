@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -30,7 +31,6 @@ _IP6 = re.compile(
     rb"(?<![\w.])(?<![0-9A-Fa-f]:)(?<!::)[0-9A-Fa-f:]{4,39}+(?:\.[0-9]{1,3}){0,3}(?![\w:])"
 )
 _DIGITS = re.compile(rb"[0-9]++")
-_BETWEEN = re.compile(rb"[ .()/\n-]{1,3}")
 _EXTENSION = re.compile(rb" ?(?:x|ext\.?|#) ?[0-9]{1,6}")
 _DATES = {
     b"y": rb"(?:1[0-9]|20)[0-9]{2}",
@@ -45,6 +45,9 @@ _DATE = re.compile(
 _WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 _NUMERALS = frozenset(b"0123456789")
 _MOST_GROUPS = 7
+_MOST_BETWEEN = 3
+_BETWEEN = np.isin(np.arange(256), np.frombuffer(b" .()/\n-", dtype=np.uint8))
+"""What may stand between two groups of digits of one number."""
 
 # Letters and digits of an IBAN by country, of SWIFT's registry.
 _IBAN_LENGTHS = {
@@ -85,7 +88,9 @@ _NETWORKS = tuple(
         (rb"5[0678]|6304|6390|67|0604", 12, 19),
     )
 )
-_GROUPED = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4), (4, 4, 5), (4, 5, 6)}
+_GROUPED = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4), (4, 4, 5), (4, 5, 6))
+_CODES = [sum(size << 5 * (_MOST_GROUPS - 1 - n) for n, size in enumerate(g)) for g in _GROUPED]
+"""The sizes of each as one number, five bits a group."""
 
 
 @rowwise(
@@ -129,9 +134,9 @@ def _found(data: bytes) -> list[Mark]:
     octets = np.frombuffer(data, dtype=np.uint8)
     digits = np.flatnonzero((octets - ord("0")) < 10)
     marks = [*_emails(data, octets), *_ibans(data, octets, digits), *_ips(data, octets)]
-    runs = list(_runs(data, digits))
-    for judge, least, most in ((_card, 12, 19), (_phone, 7, 15)):
-        marks += [mark for run in runs for mark in _accepted(data, run, judge, least, most)]
+    groups = _groups(octets, digits)
+    marks += _accepted(data, groups, _card, _cards(octets[digits], groups))
+    marks += _accepted(data, groups, _phone, _phones(octets, groups))
     return _spans.apart(marks)
 
 
@@ -203,69 +208,153 @@ def _is_address(written: bytes) -> bool:
     return True
 
 
-Run = Sequence[tuple[int, int]]
+Piece = Sequence[tuple[int, int]]
+Int64s = NDArray[np.int64]
 
 
-def _runs(data: bytes, digits: NDArray[np.int64]) -> Iterator[Run]:
-    """Yield groups of digits, start and end, that at most three signs set apart."""
-    for first, last in _clusters(digits, 4, 7):
-        run: list[tuple[int, int]] = []
-        for found in _DIGITS.finditer(data, first, last + 1):
-            if run and not _BETWEEN.fullmatch(data, run[-1][1], found.start()):
-                yield run
-                run = []
-            run.append(found.span())
-        yield run
+class _Groups(NamedTuple):
+    """Runs of digits, of which those with little between them may be one number.
+
+    Attributes:
+        starts: the place of each group's first digit; `ends` the place behind its last.
+        ahead: digits ahead of each group; one more, all digits.
+        begins: whether a number may begin with the group, as `ends_here` that it may end.
+        run: groups that may be of one number have the same.
+        breaks: line feeds between groups ahead of each; so `opened`, ( less ).
+    """
+
+    starts: Int64s
+    ends: Int64s
+    ahead: Int64s
+    begins: NDArray[np.bool_]
+    ends_here: NDArray[np.bool_]
+    run: Int64s
+    breaks: Int64s
+    opened: Int64s
 
 
-def _gaps(data: bytes, run: Run) -> list[bytes]:
-    return [data[a[1] : b[0]] for a, b in pairwise(run)]
+def _groups(octets: NDArray[np.uint8], digits: Int64s) -> _Groups:
+    cuts = np.flatnonzero(np.diff(digits) > 1)
+    starts = digits[np.concatenate([[0], cuts + 1])] if len(digits) else digits
+    ends = digits[np.concatenate([cuts, [-1]])] + 1 if len(digits) else digits
+    # A hyphen, which says nothing, stands where there are fewer signs.
+    between = np.full((max(0, len(starts) - 1), _MOST_BETWEEN), ord("-"), dtype=np.uint8)
+    wide = starts[1:] - ends[:-1]
+    for n in range(_MOST_BETWEEN):
+        there = wide > n
+        between[there, n] = octets[ends[:-1][there] + n]
+    joined = (wide <= _MOST_BETWEEN) & _BETWEEN[between].all(axis=1)
+    is_break = between == ord("\n")
+    spaced = ~joined | ((between == ord(" ")) | is_break).any(axis=1)
+    opened = (between == ord("(")).sum(axis=1) - (between == ord(")")).sum(axis=1)
+    first = np.ones(min(1, len(starts)), dtype=np.bool_)
+    return _Groups(
+        starts=starts,
+        ends=ends,
+        ahead=np.concatenate([[0], np.cumsum(ends - starts)]),
+        begins=np.concatenate([first, spaced]),
+        ends_here=np.concatenate([spaced, first]),
+        run=np.concatenate([first, ~joined]).cumsum(),
+        breaks=np.concatenate([[0], is_break.sum(axis=1).cumsum()]),
+        opened=np.concatenate([[0], opened.cumsum()]),
+    )
+
+
+class _Pieces(NamedTuple):
+    """Groups `first` to `last` of one run, which begin and end where a number may."""
+
+    first: Int64s
+    last: Int64s
+
+    def where(self, mask: NDArray[np.bool_]) -> _Pieces:
+        return _Pieces(self.first[mask], self.last[mask])
+
+
+def _pieces(groups: _Groups, least: int, most: int) -> _Pieces:
+    """Return the pieces with so many digits, by their first groups, the longest of each first."""
+    found = [_Pieces(groups.starts[:0], groups.starts[:0])]
+    for more in range(_MOST_GROUPS):
+        first = np.arange(len(groups.starts) - more)
+        last = first + more
+        count = groups.ahead[last + 1] - groups.ahead[first]
+        fits = (least <= count) & (count <= most) & (groups.run[first] == groups.run[last])
+        fits &= groups.begins[first] & groups.ends_here[last]
+        found.append(_Pieces(first[fits], last[fits]))
+    firsts, lasts = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((-lasts, firsts))
+    return _Pieces(firsts[order], lasts[order])
 
 
 def _accepted(
-    data: bytes, run: Run, judge: Callable[[bytes, Run], Mark | None], least: int, most: int
+    data: bytes, groups: _Groups, judge: Callable[[bytes, Piece], Mark | None], pieces: _Pieces
 ) -> Iterator[Mark]:
-    """Yield what a judge accepts of a run, at each group the longest piece that it accepts.
-
-    A piece has at least and at most so many digits, and within a run it begins and ends only
-    where there is a space or a broken line.
-    """
-    ahead = [0, *accumulate(end - start for start, end in run)]
-    if ahead[-1] < least:
-        return
-    # Whether a piece may begin at a group, and end ahead of it.
-    open_at = [True, *(b" " in gap or b"\n" in gap for gap in _gaps(data, run)), True]
-    first = 0
-    while first < len(run):
-        behind = first + 1
-        if open_at[first]:
-            for stop in range(min(len(run), first + _MOST_GROUPS), first, -1):
-                if not open_at[stop] or not least <= ahead[stop] - ahead[first] <= most:
-                    continue
-                if mark := judge(data, run[first:stop]):
-                    yield mark
-                    behind = stop
-                    break
-        first = behind
+    """Yield what a judge accepts, at each group the longest piece, and go on behind it."""
+    spans = list(zip(groups.starts.tolist(), groups.ends.tolist(), strict=True))
+    behind = 0
+    for first, last in zip(pieces.first.tolist(), pieces.last.tolist(), strict=True):
+        if first >= behind and (mark := judge(data, spans[first : last + 1])):
+            yield mark
+            behind = last + 1
 
 
-def _card(data: bytes, piece: Run) -> Mark | None:
+def _gaps(data: bytes, piece: Piece) -> list[bytes]:
+    return [data[a[1] : b[0]] for a, b in pairwise(piece)]
+
+
+def _cards(digits: NDArray[np.uint8], groups: _Groups) -> _Pieces:
+    """Return the pieces that may be card numbers by the sizes of their groups and Luhn's sum."""
+    pieces = _pieces(groups, 12, 19)
+    first, last = pieces
+    sizes = np.minimum(groups.ends - groups.starts, 31)
+    code = np.zeros(len(first), dtype=np.int64)
+    for more in range(_MOST_GROUPS):
+        code = code * 32 + np.where(first + more <= last, sizes[np.minimum(first + more, last)], 0)
+    # Up to each digit, the sum in which the even ones are doubled, and that with the odd ones.
+    value = digits.astype(np.int64) - ord("0")
+    doubled = value // 5 + 2 * value % 10
+    is_odd = np.arange(len(value)) % 2 == 1
+    sums = np.zeros((2, len(value) + 1), dtype=np.int64)
+    np.cumsum(np.where(is_odd, value, doubled), out=sums[0, 1:])
+    np.cumsum(np.where(is_odd, doubled, value), out=sums[1, 1:])
+    begin, end = groups.ahead[first], groups.ahead[last + 1]
+    # The last digit is never doubled.
+    total = sums[end % 2, end] - sums[end % 2, begin]
+    return pieces.where((total % 10 == 0) & ((first == last) | np.isin(code, _CODES)))
+
+
+def _phones(octets: NDArray[np.uint8], groups: _Groups) -> _Pieces:
+    """Return the pieces that may be phone numbers by what can be told of all at once."""
+    pieces = _pieces(groups, 7, 15)
+    first, last = pieces
+    start = groups.starts[first]
+    ahead = np.where(start > 0, octets[start - 1], 0)
+    several = first < last
+    # A parenthesis that closes behind the first group is the number's own.
+    encloses = several & (octets[np.minimum(groups.ends[first], len(octets) - 1)] == ord(")"))
+    leads = (ahead == ord("+")) | ((ahead == ord("(")) & encloses) | (octets[start] == ord("0"))
+    sizes = groups.ends - groups.starts
+    count = groups.ahead[last + 1] - groups.ahead[first]
+    singles = np.concatenate([[0], (sizes == 1).cumsum()])
+    like_years = (sizes == 4) & np.isin(octets[groups.starts], [ord("1"), ord("2")])
+    years = (last == first + 1) & like_years[first] & like_years[last]
+    usual = np.where(several, singles[last + 1] - singles[first] < 2, count >= 8)
+    usual &= (count <= 11) & ~years
+    # Of a parenthesis that opens ahead of the first digit only the closing one is between groups.
+    opened = groups.opened[last] - groups.opened[first]
+    closes = (opened == 0) | (opened == -1)
+    return pieces.where(
+        (leads | usual) & closes & (groups.breaks[last] - groups.breaks[first] <= 1)
+    )
+
+
+def _card(data: bytes, piece: Piece) -> Mark | None:
     start, end = piece[0][0], piece[-1][1]
-    sizes = tuple(b - a for a, b in piece)
-    gaps = set(_gaps(data, piece))
-    if len(sizes) > 1 and (sizes not in _GROUPED or not gaps <= {b" ", b"\n", b"-"}):
+    if not set(_gaps(data, piece)) <= {b" ", b"\n", b"-"}:
         return None
     number = b"".join(data[a:b] for a, b in piece)
     if not any(len(number) in lengths and begins.match(number) for begins, lengths in _NETWORKS):
         return None
-    if not _is_apart(data, start, end) or not _is_luhn(number):
-        return None
-    return Mark(start, end, "card")
-
-
-def _is_luhn(number: bytes) -> bool:
-    digits = [octet - ord("0") for octet in reversed(number)]
-    return sum(digits[::2] + [(2 * d) // 10 + (2 * d) % 10 for d in digits[1::2]]) % 10 == 0
+    return Mark(start, end, "card") if _is_apart(data, start, end) else None
 
 
 def _is_apart(data: bytes, start: int, end: int) -> bool:
@@ -278,15 +367,12 @@ def _is_apart(data: bytes, start: int, end: int) -> bool:
     return behind[0] not in _WORD and not (behind[0] in b".:" and behind[-1] in _NUMERALS)
 
 
-def _phone(data: bytes, piece: Run) -> Mark | None:
+def _phone(data: bytes, piece: Piece) -> Mark | None:
     start, end = piece[0][0], piece[-1][1]
     numbers = [data[a:b] for a, b in piece]
     gaps = _gaps(data, piece)
     total = sum(map(len, numbers))
-    if sum(gap.count(b"\n") for gap in gaps) > 1:
-        return None
     ahead = data[max(0, start - 2) : start]
-    # A parenthesis that closes behind the first group is the number's own.
     leads = (b"(+", b"(", b"+", b"") if gaps and gaps[0].startswith(b")") else (b"+", b"")
     lead = next(sign for sign in leads if ahead.endswith(sign))
     if not _may_be_phone(lead, numbers, gaps, total):
@@ -311,9 +397,8 @@ def _may_be_phone(lead: bytes, numbers: list[bytes], gaps: list[bytes], total: i
         long = 8 if not rest else 7
         return total >= long and not dotted and (len(first) > 1 or gaps[0] == b" ")
     if not rest:
-        return 8 <= total <= 11
+        return True
     sizes = [len(number) for number in numbers]
     thousands = sizes[0] < 3 and all(size == 3 for size in sizes[1:])
-    years = sizes == [4, 4] and all(number[:1] in b"12" for number in numbers)
     sliced = any(b"/" in gap for gap in gaps)
-    return total <= 11 and sizes.count(1) < 2 and not (dotted or thousands or years or sliced)
+    return not (dotted or thousands or sliced)
