@@ -11,7 +11,7 @@ datatrove's filters (pip install datatrove spacy), and what the recipe fineweb d
 
 `pii` times `pii` and `secrets` together on the descriptions and on the Brown corpus, and, on a part
 of them, presidio-analyzer's pattern recognisers of the same types (pip install presidio-analyzer).
-`hostile` gives both 10,000 texts of 1,000 to 20,000 characters that repeat how their patterns begin.
+`hostile` gives both 10,000 texts of up to 20,000 characters that repeat how their patterns begin.
 """
 # ruff: noqa: E402
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from flows.recipe.init import init
@@ -29,3 +30,25 @@ def test_dsir_draws_the_long_texts_that_are_like_the_target(project: Any):
     assert project.last().dropped("long enough").collect()["uid"].to_list() == [uids[2]]
     assert project.kept() < set(uids[:2])
     assert len(project.kept()) == 1
+
+
+def test_nemotron_keeps_what_either_classifier_ranks_in_its_better_buckets(project: Any):
+    words = f"{SEA} {CODE}".split()
+    texts = [" ".join(random.Random(n).sample(words, len(words))) for n in range(9)]
+    texts += [texts[8], "Die alte Mühle steht am Ende der Gasse und niemand weiß genau warum."]
+    second = [9.0, *[0.0] * 9, 1.0]
+    rows = [
+        {"id": f"r{n}", "text": text, "first": n, "second": score}
+        for n, (text, score) in enumerate(zip(texts, second, strict=True))
+    ]
+    project.lines("texts.jsonl", rows)
+    target = project.recipe_dir / "web.toml"
+    init([str(project.recipe_dir / "texts.jsonl")], target, like="nemotron")
+    text = target.read_text(encoding="utf-8").replace("[[source]]", '[[source]]\nid = "id"')
+    project.run(text, until="select", set=["name=web"])
+    last = project.last()
+    assert last.dropped("english").collect()["source_id"].to_list() == ["r10"]
+    assert last.dropped("one of each near-duplicate").collect().height == 1
+    # Ranks of the first count all eleven: floor(20 * (n + 0.5) / 11) is 11 for r6 and 13 for r7.
+    below = last.dropped("better buckets").collect()["source_id"].sort().to_list()
+    assert below == ["r1", "r2", "r3", "r4", "r5", "r6"]
