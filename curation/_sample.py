@@ -139,6 +139,8 @@ def _further(step: Step, name: str) -> pl.DataFrame:
         model = model.bind(**parameters(model)[0])
         rows, others = sample(model)
         return model(rows, **others)
+    if name in TABLES:
+        return TABLES[name]()
     roles = {column: step.reads.get(column, Role()) for column in table.columns}
     if table.pool and not roles:
         roles = step.reads
@@ -320,4 +322,9 @@ ROLES: Mapping[str, Callable[[int], pl.Series]] = {
     "bucket": _counted(pl.UInt32),
     "count": _ties(pl.UInt64, 80.0, 1.0),
     "name": _cycle(NAMES),
+}
+
+# Further tables whose rows are no records.
+TABLES: Mapping[str, Callable[[], pl.DataFrame]] = {
+    "head": lambda: pl.DataFrame({"weight": _fractions(DIMENSIONS, 1, "head")[:, 0], "bias": 0.5}),
 }
