@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
 from contracts.params import Count
-from curation import _shingles, _spans
+from curation import _paragraphs, _spans
 from curation.step import Role, groupwise
 
 
 def _keys(rows: pl.DataFrame, *, min_words: int) -> pl.Series:
     """Return the hashes of each text's paragraphs, of a text without a long one its uid."""
-    keys = _long(_paragraphs(rows), min_words).group_by("uid").agg(pl.col("key").unique())
+    keys = (
+        _paragraphs.long(_paragraphs.of(rows), min_words)
+        .group_by("uid")
+        .agg(pl.col("key").unique())
+    )
     listed = rows.join(keys, on="uid", how="left", maintain_order="left")
     alone = pl.when(pl.col("text").is_not_null()).then(pl.concat_list("uid"))
     return listed.select(pl.col("key").fill_null(alone)).to_series()
@@ -62,10 +65,12 @@ def repeated_paragraphs(groups: pl.DataFrame, *, min_words: Count = 13) -> pl.Da
     Cost: 12 bytes a paragraph through disk, O(bytes) for the keys, and again for each block of
         paragraphs that has one of the text.
     """
-    found = _paragraphs(groups.unique("uid").sort("uid"))
-    long = _long(found, min_words)
+    found = _paragraphs.of(groups.unique("uid").sort("uid"))
+    long = _paragraphs.long(found, min_words)
     same = ("key", "form")
-    met = long.join(_forms(long), on=("key", "line"), how="left", maintain_order="left").select(
+    met = long.join(
+        _paragraphs.forms(long), on=("key", "line"), how="left", maintain_order="left"
+    ).select(
         "uid",
         "start",
         "end",
@@ -80,39 +85,3 @@ def repeated_paragraphs(groups: pl.DataFrame, *, min_words: Count = 13) -> pl.Da
     return _spans.spanned(records, marked).select(
         "uid", "repeated_ratio", "records", "spans", "characters"
     )
-
-
-def _paragraphs(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the lines of texts that are not null: uid, start, end and the stripped line."""
-    line = pl.col("line")
-    indent = line.str.len_chars() - line.str.strip_chars_start().str.len_chars()
-    behind = (line.str.len_chars() + 1).cum_sum().over("uid")
-    return (
-        rows.select("uid", line=pl.col("text").str.split("\n"))
-        .drop_nulls("line")
-        .explode("line", empty_as_null=True)
-        .with_columns(start=behind - line.str.len_chars() - 1 + indent, line=line.str.strip_chars())
-        .with_columns(pl.col("start").cast(pl.UInt32))
-        .with_columns(end=pl.col("start") + line.str.len_chars())
-    )
-
-
-def _long(paragraphs: pl.DataFrame, min_words: int) -> pl.DataFrame:
-    """Return those of so many words or more, with the hash of their words as `key`."""
-    keys = np.empty(paragraphs.height, dtype=np.uint64)
-    words = np.empty(paragraphs.height, dtype=np.int64)
-    for block, tokens in _shingles.blocks(paragraphs["line"], "word"):
-        words[block] = length = tokens.ends - tokens.starts
-        # An n-gram as long as the longest is in each paragraph the whole of it.
-        whole = _shingles.shingles(tokens, max(1, int(length.max())))
-        keys[block][length > 0] = whole.hashes[tokens.starts[length > 0]]
-    enough = pl.Series(words) >= min_words
-    return paragraphs.with_columns(key=keys).filter(enough)
-
-
-def _forms(paragraphs: pl.DataFrame) -> pl.DataFrame:
-    """Return the words of each line whose hash another line has too."""
-    lines = paragraphs.select("key", "line").unique().sort("key", "line")
-    several = lines.filter(pl.col("key").is_duplicated())
-    forms = [" ".join(_shingles.tokens(line, "word")) for line in several["line"]]
-    return several.with_columns(pl.Series("form", forms, dtype=pl.String))
