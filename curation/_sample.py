@@ -287,6 +287,17 @@ def _ties(dtype: Any, scale: float, offset: float = 0.0) -> Callable[[int], pl.S
     return lambda rows: pl.Series(np.arange(rows) * 5 % 9 * scale / 8 + offset).cast(dtype)
 
 
+def _regions(rows: int) -> pl.Series:
+    """Return up to two rectangles a row, some beyond the edge of a small picture."""
+    sides = dict.fromkeys(("left", "top", "right", "bottom"), pl.UInt32)
+    dtype = pl.Struct({**sides, "confidence": pl.Float32, "text": pl.String})
+    two = [
+        {"left": n, "top": 0, "right": n + 9, "bottom": 5, "confidence": 0.9, "text": None}
+        for n in (2, 30)
+    ]
+    return pl.Series([two[: n % 3] for n in range(rows)], dtype=pl.List(dtype))
+
+
 ROLES: Mapping[str, Callable[[int], pl.Series]] = {
     "text": _texts,
     "payload": _payloads,
@@ -318,6 +329,7 @@ ROLES: Mapping[str, Callable[[int], pl.Series]] = {
     "repeats": _ties(pl.UInt16, 4.0),
     "passed": _cycle([True, True, False]),
     "position": lambda rows: pl.Series(np.arange(rows) // 2, dtype=pl.Int64),
+    "regions": _regions,
     "entry": _counted(pl.UInt32),
     "bucket": _counted(pl.UInt32),
     "count": _ties(pl.UInt64, 80.0, 1.0),

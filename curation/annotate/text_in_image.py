@@ -17,9 +17,9 @@ from curation.step import Role, rowwise
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-# Those of PP-OCRv5's configuration: a pixel is text above PIXEL, a region above REGION on its
+# Those of PP-OCRv5's configuration: a pixel is text above PIXEL, a region above CONFIDENT on its
 # mean; what was learned are regions shrunk, which grow by area * GROWTH / perimeter again.
-PIXEL, REGION, GROWTH, LEAST_PX = 0.3, 0.6, 1.5, 3
+PIXEL, CONFIDENT, GROWTH, LEAST_PX = 0.3, 0.6, 1.5, 3
 # A line that is read less surely than this counts as not read.
 READ = 0.5
 LINE_PX, LONGEST_PX = 48, 3200
@@ -27,7 +27,7 @@ MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 _SIDES = ("left", "top", "right", "bottom")
-_REGION = pl.Struct(
+REGION = pl.Struct(
     {**dict.fromkeys(_SIDES, pl.UInt32), "confidence": pl.Float32, "text": pl.String}
 )
 _WORD = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*"
@@ -37,7 +37,7 @@ _WORD = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*"
     version=1,
     reads={"image": Role(pl.Binary), "text": Role(pl.String, optional=True)},
     writes={
-        "regions": pl.List(_REGION),
+        "regions": pl.List(REGION),
         "area_ratio": pl.Float32,
         "text": pl.String,
         "caption_overlap_ratio": pl.Float32,
@@ -83,7 +83,7 @@ def text_in_image(
             "regions": [None if one is None else one[0] for one in found],
             "area_ratio": [None if one is None else one[1] for one in found],
         },
-        schema={"regions": pl.List(_REGION), "area_ratio": pl.Float32},
+        schema={"regions": pl.List(REGION), "area_ratio": pl.Float32},
     )
     lines = pl.col("regions").list.eval(pl.element().struct.field("text").drop_nulls())
     seen = seen.with_columns(text=lines.list.join("\n"))
@@ -167,7 +167,7 @@ def _regions(pixels_HWC: Pixels, side_px: int, detect: _onnx.Network) -> list[tu
         inside = np.zeros(likely.shape, dtype=np.uint8)
         cv2.fillPoly(inside, [contour], 1)
         confidence = float(likely[inside == 1].mean(dtype=np.float64))
-        if confidence < REGION:
+        if confidence < CONFIDENT:
             continue
         more = 2 * along * across * GROWTH / (2 * (along + across))
         grown = cv2.boxPoints((centre, (along + more, across + more), angle))

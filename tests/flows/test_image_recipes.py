@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import polars as pl
+import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from flows.recipe.init import init
 
@@ -19,13 +23,18 @@ def picture(width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
-def run(project: Any, like: str, pairs: dict[str, tuple[bytes, str]]) -> None:
+def run(
+    project: Any,
+    like: str,
+    pairs: dict[str, tuple[bytes, str]],
+    edited: Callable[[str], str] = str,
+) -> None:
     """Run a packaged recipe, as `winnow init --like` copies it, on pictures and their captions."""
     for name, (image, caption) in pairs.items():
         project.pictures({f"{name}.png": image, f"{name}.txt": caption.encode()})
     target = project.recipe_dir / "web.toml"
     init([str(project.recipe_dir / "pictures")], target, like=like)
-    project.run(target.read_text(encoding="utf-8"), until="select", set=["name=web"])
+    project.run(edited(target.read_text(encoding="utf-8")), until="select", set=["name=web"])
 
 
 def dropped(project: Any, *rules: str) -> dict[str, set[str]]:
@@ -60,3 +69,54 @@ def test_datacomp_basic_drops_just_what_is_beyond_a_threshold(project: Any):
         "image size": {"small", "low", "wider", "higher"},
         "english": {"german", "no letter"},
     }
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    """A folder with a small CLIP of random weights, as open_clip writes it."""
+    from contracts import _torchvision  # noqa: F401  # isort: skip
+    import torch
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "layers": 1, "width": 16, "patch_size": 16, "head_width": 8}
+    sizes = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    torch.manual_seed(0)
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    save_file(CLIP(**sizes).state_dict(), folder / "open_clip_model.safetensors")
+    config = json.dumps({"model_cfg": sizes, "preprocess_cfg": {}})
+    (folder / "open_clip_config.json").write_text(config)
+    return str(folder)
+
+
+def with_clip(text: str, folder: str) -> str:
+    named = 'model = "ViT-B-32"\npretrained = "openai"'
+    assert named in text
+    return text.replace(named, f'model = "{folder}"')
+
+
+def lettered(*lines: str) -> bytes:
+    image = Image.new("RGB", (320, 160), "white")
+    for number, line in enumerate(lines):
+        at, font = (20, 20 + 60 * number), ImageFont.load_default(36)
+        ImageDraw.Draw(image).text(at, line, fill="black", font=font)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_tmars_keeps_the_half_that_fits_without_its_text(project: Any, clip: str):
+    pairs = {
+        "sign": (lettered("Open daily"), "open daily"),
+        "blank": (lettered(), "open daily"),
+        "other": (picture(40, 30), CAPTION),
+        "dark": (picture(30, 40), "a dog"),
+    }
+    run(project, "tmars", pairs, lambda text: with_clip(text, clip))
+    left = pl.concat([project.last().kept(), project.last().dropped()]).collect()
+    cosines = dict(zip(left["source_id"], left["alignment.cosine"], strict=True))
+    assert len(project.kept()) == 2
+    # Its words gone, a sign is the empty board that another record shows.
+    assert cosines["sign.png"] == pytest.approx(cosines["blank.png"], abs=1e-3)
