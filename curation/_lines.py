@@ -12,6 +12,9 @@ SPACE = r"[\s\x1C-\x1F]"
 VISIBLE = r"[^\s\x1C-\x1F]"
 BREAKS = r"\r\n|[\v\f\r\x1C-\x1E\u0085\u2028\u2029]"
 """Where Python's splitlines cuts, beside line feeds."""
+STOP = r"([^\s\x1C-\x1F.]{2}\.|[\p{Sentence_Terminal}&&[^.]])"
+"""A mark that ends a sentence; of full stops that of "e.g." and of an initial is none, nor are
+several in a row."""
 
 
 def pieces(texts: pl.Series, pattern: str) -> pl.DataFrame:

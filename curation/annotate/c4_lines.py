@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from curation._lines import BREAKS, SPACE, VISIBLE, WHITE, of_texts, pieces
+from curation._lines import BREAKS, SPACE, STOP, VISIBLE, WHITE, of_texts, pieces
 from curation.step import Role, rowwise
 
 LONGEST_WORD, FEWEST_WORDS = 1000, 3
 DROPPED = ("lorem ipsum", "javascript")
 CITATION = r"\[\p{Nd}*\]|\[edit\]|\[citation needed\]"
 POLICY = r"terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies"
-# A mark that ends a sentence, then more marks, then white space and what begins the next; of full
-# stops that of "e.g." and of an initial is none, nor are several in a row.
-STOP = r"([^\s\x1C-\x1F.]{2}\.|[\p{Sentence_Terminal}&&[^.]])"
+# Behind the mark may be more marks, then white space and what begins the next sentence.
 SENTENCE_END = rf"{STOP}[\p{{P}}&&[^.]]*{SPACE}+[{VISIBLE}&&\P{{P}}]"
 
 
