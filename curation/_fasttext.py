@@ -72,11 +72,12 @@ class Classifier(NamedTuple):
     out: Float32s
     children: Int32s
 
-    def __call__(self, texts: pl.Series) -> tuple[Int32s, Float32s]:
+    def __call__(self, texts: pl.Series, label: int = -1) -> tuple[Int32s, Float32s]:
         """Return the likeliest label of each text by its number, and how likely it is.
 
-        A null is as an empty text. The label is -1 where no row stands for any part of the text.
-        A probability may exceed 1 by what fastText adds, 1e-5 for each branching.
+        Of a label that is named it says how likely that one is. A null is as an empty text. The
+        label is -1 where no row stands for any part of the text. A probability may exceed 1 by
+        what fastText adds, 1e-5 for each branching.
         """
         from curation import _fasttext_scan
 
@@ -84,7 +85,7 @@ class Classifier(NamedTuple):
         sure = np.empty(len(texts), dtype=np.float32)
         for rows in _texts.blocks(texts):
             octets, limits = _texts.octets(texts[rows])
-            _fasttext_scan.classify(octets, limits, *self[1:], found[rows], sure[rows])
+            _fasttext_scan.classify(octets, limits, *self[1:], label, found[rows], sure[rows])
         return found, sure
 
 

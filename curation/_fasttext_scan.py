@@ -159,9 +159,12 @@ def _add_words(total: Float32s, hashes: UInt32s, sizes: Any, kept: Int32s, rows:
 
 @njit(cache=True)
 def _likeliest(
-    mean: Float32s, out: Float32s, children: Int32s, scores: Any, open_nodes: Int32s
+    mean: Float32s, out: Float32s, children: Int32s, only: int, scores: Any, open_nodes: Int32s
 ) -> tuple[int, float]:
-    """Return the likeliest label, and its probability; the last two are room to work in."""
+    """Return the likeliest label, or the only one asked for unless that is -1, and its probability.
+
+    The last two arguments are room to work in.
+    """
     best = -1
     if len(children):
         # A part of the tree below a branching that is less likely than a label is not looked at.
@@ -174,7 +177,7 @@ def _likeliest(
             if best >= 0 and scores[node] < scores[best]:
                 continue
             if node < labels:
-                best = node
+                best = node if only < 0 or node == only else best
                 continue
             left, right = children[node - labels]
             probability = 1.0 / (1.0 + np.exp(-_dot(out[node - labels], mean)))
@@ -187,7 +190,7 @@ def _likeliest(
         return best, np.exp(scores[best])
     for label in range(len(out)):
         scores[label] = _dot(out[label], mean)
-    best = int(np.argmax(scores[: len(out)]))
+    best = int(np.argmax(scores[: len(out)])) if only < 0 else only
     return best, 1.0 / np.exp(scores[: len(out)] - scores[best]).sum() + _ADDED
 
 
@@ -203,6 +206,7 @@ def classify(
     rows: Float32s,
     out: Float32s,
     children: Int32s,
+    only: int,
     found: Int32s,
     sure: Float32s,
 ) -> None:
@@ -268,4 +272,4 @@ def classify(
             continue
         for i in range(len(total)):
             total[i] *= np.float32(1.0 / count)
-        found[text], sure[text] = _likeliest(total, out, children, scores, open_nodes)
+        found[text], sure[text] = _likeliest(total, out, children, only, scores, open_nodes)

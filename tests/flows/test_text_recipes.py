@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from contracts.uid import uniform
 from flows.recipe.init import init
 from flows.recipe.sections import PACKAGED
 
@@ -63,6 +64,25 @@ def test_a_recipe_keeps_a_good_document_and_drops_others_by_name(
         assert uid in set(project.last().dropped(rule).collect()["uid"]), rule
     assert project.kept() <= set(uids[:2])
     assert len(project.kept()) == kept
+
+
+@pytest.mark.parametrize("recipe", ["dclm", "gpt3"])
+def test_a_recipe_of_a_classifier_keeps_what_is_like_the_good_examples(project: Any, recipe: str):
+    words = f"{GOOD} {GERMAN}".split()
+    uids = project.texts(*[" ".join(words[i : i + 12]) for i in range(len(words) - 12)])
+    project.texts(*GOOD.splitlines(), path="good/good.jsonl")
+    target = project.recipe_dir / "web.toml"
+    init([str(project.recipe_dir / "texts.jsonl")], target, like=recipe)
+    text = target.read_text(encoding="utf-8").replace("[[source]]", '[[source]]\nid = "id"')
+    project.run(text, until="select", set=["name=web"])
+    scored = project.last().runtime.frame(["text_score.score"])
+    score = pl.col("text_score.score")
+    if recipe == "dclm":
+        best = scored.top_k(len(uids) // 10, by=score)["uid"]
+        assert set(best) == project.kept() < set(uids[: len(GOOD.split()) - 6])
+    else:
+        draws = pl.Series(uniform(scored["uid"].to_numpy(), 0, "random_sample"))
+        assert set(scored.filter(draws < (2 - score) ** -9)["uid"]) == project.kept() != set()
 
 
 # At the threshold a document is kept; beyond, by the least that a column can be, it is dropped.
