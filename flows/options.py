@@ -23,7 +23,8 @@ class Options:
         given: steps by name that a notebook brings.
         mixed: let a table hold vectors of several numerics classes.
         publish: make a version; a flow whose stages are tasks does so with the last.
-        accept: take an ingest of which much cannot be used.
+        accept: take an ingest of which much cannot be used, and a version that the guard
+            would hold.
         unseal: answer on the sealed part of the hold-out.
         allow_missing: go on where members of a source's brace range or list are missing.
     """

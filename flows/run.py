@@ -29,12 +29,12 @@ from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
 from flows.recipe.types import check_types, pool_schema
-from flows.select import canaries
+from flows.select import canaries, guard
 from flows.select.holdout import run_reader
 from flows.select.verdict import Verdict, judge
 from flows.workers import Workers
 from storage import commit, tables
-from storage.runs import commit_run, content_of, load_run
+from storage.runs import commit_run, content_of, hold_run, load_run
 from storage.store import Object, Store, canonical
 
 
@@ -203,6 +203,35 @@ def _keep_verdict(this: Run) -> None:
     }
     if this.canaries is not None:
         this.result["canaries"] = this.canaries
+
+
+def _guard(this: Run) -> None:
+    """Hold the version where the guard finds something that nobody has accepted.
+
+    Raises:
+        DataError: it is held; what is wrong with it, and how it is looked at and released.
+    """
+    assert this.verdict is not None
+    seen, causes = guard.look(this.runtime, this.verdict, this.recipe.guard)
+    if seen:
+        this.result["guard"] = {**seen, "accepted": causes} if causes else seen
+    if not causes or this.options.accept:
+        return
+    ref = {
+        **_facts(this),
+        "version": this.version,
+        "content": this.content,
+        "exports": {},
+        "result": this.result,
+        "held": causes,
+    }
+    hold_run(this.store, json.loads(canonical(ref)))
+    name = this.recipe.name
+    raise DataError(
+        f"{name} version {this.version} is held, and the last accepted stays the latest: "
+        + "; ".join(causes)
+        + f". `winnow report {name} --version {this.version}` shows it; --accept releases it."
+    )
 
 
 def _facts(this: Run) -> dict[str, Any]:
@@ -452,6 +481,7 @@ STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (
     ("select", _select),
     ("select", _plant_canaries),
     ("select", _keep_verdict),
+    ("select", _guard),
     ("export", _export),
     ("evaluate", _score_clusters),
     ("pretrain", _pretrain),

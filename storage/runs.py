@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from storage.store import Store, key_of
 
 
-def load_run(store: Store, name: str, version: int | None = None) -> dict[str, Any] | None:
+def load_run(
+    store: Store, name: str, version: int | None = None, *, kind: Literal["run", "held"] = "run"
+) -> dict[str, Any] | None:
     """Return a run's ref, the latest where no version is given; None where there is none.
 
     Of a store of format 1 it comes with this format's names and paths.
+
+    Args:
+        store: the store.
+        name: the recipe's.
+        version: of the run; of what was held its own number.
+        kind: a version, or what was held instead of becoming one.
     """
-    content = store.ref("run", name, version)
+    content = store.ref(kind, name, version)
     if content is None:
         return None
     if content["format"] == 1:
@@ -30,6 +39,31 @@ def commit_run(store: Store, content: Mapping[str, Any]) -> None:
         BusyError: another run made this version.
     """
     store.create_ref("run", content["run"], content["version"], on_disk(store, content))
+
+
+def hold_run(store: Store, content: Mapping[str, Any]) -> None:
+    """Keep what would be a version but for the guard: to be looked at, and found no latest.
+
+    Its `version` is the number that it gets if it is released. One that is held already stays.
+    """
+    name = content["run"]
+    last = held_run(store, name)
+    if last is None or last["content"] != content["content"]:
+        number = len(store.versions("held", name)) + 1
+        store.create_ref("held", name, number, on_disk(store, content))
+
+
+def held_run(store: Store, name: str) -> dict[str, Any] | None:
+    """Return the newest that is held of a run: None where it was released, or a version came."""
+    held = load_run(store, name, kind="held")
+    versions = store.versions("run", name)
+    return held if held is not None and held["version"] not in versions else None
+
+
+def held_since(store: Store, name: str) -> str:
+    """Return when the newest of a run was held: an ISO time in UTC."""
+    path = store.ref_path("held", name, store.versions("held", name)[-1])
+    return datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
 
 
 def on_disk(store: Store, content: Mapping[str, Any]) -> dict[str, Any]:

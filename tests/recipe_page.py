@@ -22,6 +22,7 @@ from flows.recipe.sections import (
     ExportSection,
     FileSection,
     FitSection,
+    GroupsSection,
     GuardSection,
     HoldoutSection,
     PretrainSection,
@@ -36,6 +37,7 @@ from tests import index
 SECTIONS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (SourceSection, ()),
     (GuardSection, ()),
+    (GroupsSection, ()),
     (HoldoutSection, ()),
     (EmbedSection, ("embeddings",)),
     (BootstrapSection, ()),

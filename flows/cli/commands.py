@@ -21,9 +21,7 @@ WorkerCount = Annotated[int, typer.Option("--workers", min=1, help="Processes to
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print results only.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1; found by itself.")]
-Accept = Annotated[
-    bool, typer.Option("--accept", help="Take an ingest of which much cannot be used.")
-]
+Accept = Annotated[bool, typer.Option("--accept", help="Take an ingest or a version that is held.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Go on where members of a range are missing.")
 ]
@@ -46,11 +44,11 @@ def overview(
     if context.invoked_subcommand is not None:
         return
     from flows.look.render import funnel_rows, funnel_text
-    from storage.runs import load_run
+    from storage.runs import held_run, held_since, load_run
 
     opened = _store(store, Path.cwd())
     names = opened.names("run")
-    if not names:
+    if not names and not opened.names("held"):
         out(
             "Nothing was run here yet. `winnow init FOLDER` writes a recipe, "
             "`winnow demo` shows it all."
@@ -61,6 +59,12 @@ def overview(
         assert last is not None
         out(f"{name} version {last['version']}, pool {last['pool']}@{last['pool_version']}")
         out(funnel_text(funnel_rows(last["funnel"], last["result"]["records"])))
+    for name in opened.names("held"):
+        held = held_run(opened, name)
+        if held is not None:
+            out(f"{name} version {held['version']} is held since {held_since(opened, name)}:")
+            for cause in held["held"]:
+                out(f"    {cause}")
     out("Next: `winnow why KEY`, `winnow show --dropped RULE`, `winnow report`.")
 
 

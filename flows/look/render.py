@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from storage.runs import load_run
+from storage.runs import held_run, held_since, load_run
 from storage.store import Store
 
 FUNNEL = {
@@ -84,6 +84,14 @@ def listing(store: Store, *, files: bool = False) -> list[dict[str, Any]]:
              "records": run["result"]["kept"],
              "bytes": sum(path.stat().st_size for path in paths if path.is_file())}
         )  # fmt: skip
+    for name in store.names("held"):
+        held = held_run(store, name)
+        if held is not None:
+            items.append(
+                {"kind": "held", "name": name, "version": held["version"],
+                 "records": held["result"]["kept"], "bytes": 0, "since": held_since(store, name),
+                 "why": "; ".join(held["held"])}
+            )  # fmt: skip
     return items
 
 

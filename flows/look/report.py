@@ -96,6 +96,7 @@ def render(run: RunView) -> str:
         "examples": examples(run, types),
         "clusters": clusters(run),
         "duplicates": run.result.get("duplicates") or {},
+        "guard": run.result.get("guard") or {},
         "canaries": run.result.get("canaries") or {},
         "quarantine": _quarantine(run),
         "recipe": _recipe(run),

@@ -243,7 +243,7 @@ def _cut(rows: pl.DataFrame) -> tuple[int, int, pl.DataFrame]:
 def _shown(run: RunView, uids: Sequence[int]) -> dict[int, tuple[str, str | None]]:
     """Return source and text of some records."""
     rows = run.reader.frame(["source", "source_id", "text"], run.reader.where(uids))
-    rows = rows.with_columns(pl.col("text").str.head(TEXT_CHARACTERS))
+    rows = rows.with_columns(pl.col("text").cast(pl.String).str.head(TEXT_CHARACTERS))
     return {uid: (f"{source}:{id}", text) for uid, source, id, text in rows.iter_rows()}
 
 

@@ -22,7 +22,7 @@ from flows.look.why import explained, why
 from flows.pool_reader import HOLDOUT, Mask, PoolReader
 from flows.recipe.expressions import Expression
 from storage import tables
-from storage.runs import load_run
+from storage.runs import held_run, load_run
 from storage.store import Object, Store
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Winnow:
 
         Args:
             name: the recipe's; of several the one that made a version last where not given.
-            version: of that recipe's runs.
+            version: of that recipe's runs, or of what the guard holds.
 
         Raises:
             ConfigError: there is no such run.
@@ -74,6 +74,9 @@ class Winnow:
             raise ConfigError("nothing was run here yet: `winnow run` first.")
         name = name or max(names, key=self._last_written)
         ref = load_run(self.store, name, version)
+        if ref is None and version is not None:
+            held = held_run(self.store, name)
+            ref = held if held is not None and held["version"] == version else None
         if ref is None:
             raise ConfigError(f"there is no run {name!r}.{nearest(name, names)}")
         return RunView(self.store, ref, self._given)

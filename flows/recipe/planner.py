@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,15 @@ class _Planner:
             with self.problems.at("compare.stratify_by"):
                 strata = Expression(recipe.compare.stratify_by).paths
                 self._need(strata, "compare.stratify_by")
+        if recipe.guard is not None and recipe.guard.groups is not None:
+            for text in recipe.guard.groups.by:
+                with self.problems.at("guard.groups.by"):
+                    self._need(Expression(text).paths, "guard.groups.by")
+            rules_named = [rule.name for rule in recipe.select]
+            for name in recipe.guard.groups.intended:
+                if name not in rules_named:
+                    hint = nearest(name, rules_named)
+                    self.problems.add("guard.groups.intended", f"no rule is {name!r}.{hint}")
         if recipe.pretrain is not None:
             for name, text in recipe.pretrain.bound().items():
                 key = f"pretrain.columns.{name}" if name != text else "pretrain"
@@ -479,6 +489,10 @@ class _Planner:
         if self.recipe.compare is not None and self.recipe.compare.stratify_by is not None:
             strata = Expression(self.recipe.compare.stratify_by).paths
             named += [("compare.stratify_by", p) for p in strata]
+        if self.recipe.guard is not None and self.recipe.guard.groups is not None:
+            with suppress(ConfigError):  # It was said where they were needed.
+                groups = [p for e in self.recipe.guard.groups.by for p in Expression(e).paths]
+                named += [("guard.groups.by", p) for p in groups]
         for where, path in named:
             alias, dot, _ = path.partition(".")
             if not dot or alias == "meta" or path in self.columns:

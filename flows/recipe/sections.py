@@ -62,15 +62,35 @@ class SourceSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupsSection:
+    """[guard.groups]: how unlike a rule may treat groups of records before the version is held.
+
+    Attributes:
+        by: columns or SQL, each of which gives every record its group.
+        max_gap: by how much the share that a rule drops of a group may exceed what it drops of
+            all other records; the version is held where the whole interval lies above.
+        min_records: groups of which fewer reach a rule are not compared.
+        intended: rules that are meant to drop groups unlike, such as one that keeps a language.
+    """
+
+    by: Sequence[str]
+    max_gap: Ratio = 0.1
+    min_records: Count = 50
+    intended: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class GuardSection:
-    """[guard]: what holds an ingest back until a person has looked at it.
+    """[guard]: what holds an ingest or a version back until a person has looked at it.
 
     Attributes:
         max_quarantined_ratio: the share of an ingest's new records that may be unusable; 0.2 from
             100 records on where not given.
+        groups: [guard.groups].
     """
 
     max_quarantined_ratio: Ratio | None = None
+    groups: GroupsSection | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -563,8 +583,10 @@ def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
         for i, table in enumerate(_tables(raw, "source", problems))
         if (section := _section(SourceSection, table, f"source[{i}]", problems)) is not None
     )
+    if "guard" in raw:
+        fields["guard"] = _guard(raw["guard"], problems)
     singles: dict[str, Any] = {
-        "guard": GuardSection, "holdout": HoldoutSection, "canaries": CanariesSection,
+        "holdout": HoldoutSection, "canaries": CanariesSection,
         "export": ExportSection, "compare": CompareSection,
     }  # fmt: skip
     for key, kind in singles.items():
@@ -592,6 +614,14 @@ def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
             problems.add(f"evaluate[{i}].protocol", "is required.")
     fields["holdout"] = _checked(fields.get("holdout"), problems)
     return Recipe(recipe_dir=recipe_dir, raw=raw, problems=tuple(problems.found), **fields)
+
+
+def _guard(table: Any, problems: Problems) -> GuardSection | None:
+    if isinstance(table, Mapping) and "groups" in table:
+        groups = _section(GroupsSection, table["groups"], "guard.groups", problems)
+        table = {**table, "groups": groups}
+    found: GuardSection | None = _section(GuardSection, table, "guard", problems)
+    return found
 
 
 def _pretrain(

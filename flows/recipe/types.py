@@ -67,6 +67,9 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
             attempt(node.gate, f"{node.table}.only", condition=True)
     if planned.recipe.holdout is not None and planned.recipe.holdout.where is not None:
         attempt(Expression(planned.recipe.holdout.where), "holdout.where", condition=True)
+    if planned.recipe.guard is not None and planned.recipe.guard.groups is not None:
+        for text in planned.recipe.guard.groups.by:
+            attempt(Expression(text), "guard.groups.by", condition=False)
     if payload not in (None, "image"):
         export = planned.recipe.export
         if export is not None and (export.image != "keep" or export.max_side_px is not None):

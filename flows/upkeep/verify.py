@@ -86,6 +86,12 @@ class _Check:
                         self.store.ref(kind, name, version)
         for name in self.store.names("run"):
             self._runs(name, manifests)
+        for name in self.store.names("held"):
+            for number in self.store.versions("held", name):
+                with self._reading("Delete it: what it held is found by the next run."):
+                    held = load_run(self.store, name, number, kind="held")
+                    assert held is not None
+                    self._run(held, manifests, last=False)
         for item, remedy in self._objects.values():
             self._object(item, remedy)
         self._arms()
