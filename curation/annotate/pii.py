@@ -70,6 +70,7 @@ _IBAN_LENGTHS = {
     32: "LC",
     33: "RU",
 }
+_BASE_36 = {ord(sign): str(int(sign, 36)) for sign in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 _IBAN_LENGTH = {code: n for n, codes in _IBAN_LENGTHS.items() for code in codes.split()}
 
 # How the numbers of a network begin, and how many digits they have (ISO/IEC 7812).
@@ -174,13 +175,14 @@ def _ibans(data: bytes, octets: NDArray[np.uint8], digits: NDArray[np.int64]) ->
         if found is None:
             continue
         length = _IBAN_LENGTH.get(found[0][:2].decode(), 0)
-        places = [n for n, octet in enumerate(found[0]) if octet in _WORD][:length]
-        if not length or len(places) < length:
+        number = found[0].translate(None, b" \n")[:length].decode()
+        if not length or len(number) < length:
             continue
-        end = start + places[-1] + 1
-        number = bytes(found[0][n] for n in places).decode()
-        rest = "".join(str(int(letter, 36)) for letter in number[4:] + number[:4])
-        if int(rest) % 97 == 1 and not (end < len(data) and data[end] in _WORD):
+        if int((number[4:] + number[:4]).translate(_BASE_36)) % 97 != 1:
+            continue
+        places = [n for n, octet in enumerate(found[0]) if octet in _WORD]
+        end = start + places[length - 1] + 1
+        if not (end < len(data) and data[end] in _WORD):
             yield Mark(start, end, "iban")
 
 
