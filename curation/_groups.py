@@ -13,6 +13,19 @@ BLOCK_BYTES = 64 << 20
 ROW_BYTES = 32
 
 
+def keys(rows: pl.DataFrame) -> pl.Series:
+    """Return the groups of each record by the column `group`: its value, or each of its list.
+
+    A record without a group has a key of its own.
+    """
+    keyed = rows.select("uid", key="group")
+    if isinstance(keyed.schema["key"], pl.List):
+        keyed = keyed.with_columns(pl.col("key").list.unique()).explode("key", empty_as_null=True)
+    alone = pl.when(pl.col("key").is_null()).then("uid").alias("alone")
+    keyed = keyed.select("uid", key=pl.struct("key", alone))
+    return keyed.group_by("uid", maintain_order=True).agg("key")["key"]
+
+
 def blocks(
     rows: pl.DataFrame, keyed: pl.DataFrame, *, order: Sequence[str], by_first_row: bool
 ) -> Iterator[pl.DataFrame]:

@@ -239,6 +239,42 @@ def ranking(rows: Vectors, columns: Vectors, depth: int) -> Indices:
     return found
 
 
+def nearest_others(
+    x: NDArray[np.floating], count: int
+) -> tuple[Indices, Indices, NDArray[np.float64]]:
+    """Find for each row so many others of largest cosine, or all others where there are fewer.
+
+    Args:
+        x: (n, d) of any length but 0, in any precision.
+        count: how many to look for.
+
+    Returns:
+        Rows, ascending; the others, in descending order of the cosine, ties by row; the cosines.
+
+    Cost: n² d multiplications, a pass over the scores to find the largest, and count * d
+    multiplications a row in double precision; blocks of 8 MiB of scores.
+    """
+    slack, exact = 2 * rounding(x.shape[1]), unit_64(x)
+    units = exact.astype(np.float32)
+    found: list[tuple[Indices, Indices, NDArray[np.float64]]] = []
+    wanted = min(count, len(x) - 1)
+    for a, b in blocks(len(x) if wanted > 0 else 0, max(1, ROWS * COLUMNS // len(x))):
+        scores = _scores(units[a:b], units, _cuda())
+        scores[np.arange(b - a), np.arange(a, b)] = -np.inf
+        place = len(x) - wanted
+        least = np.partition(scores, place, axis=1)[:, place]
+        row, other = np.divmod(np.flatnonzero(scores >= least[:, None] - slack), len(x))
+        row += a
+        value = np.minimum(_dot(exact[row], exact[other]), 1.0)
+        order = np.lexsort((other, -value, row))
+        row, other, value = row[order], other[order], value[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        found.append((row[rank < wanted], other[rank < wanted], value[rank < wanted]))
+    nothing = np.empty(0, dtype=np.int64)
+    rows, others, values = zip(*found, (nothing, nothing, np.empty(0)), strict=True)
+    return np.concatenate(rows), np.concatenate(others), np.concatenate(values)
+
+
 def shortlist(
     x: NDArray[np.floating] | Rows, centroids: Vectors, depth: int
 ) -> tuple[Indices, NDArray[np.float64], Indices]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -129,7 +129,7 @@ def spanned(records: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def folded(partials: pl.DataFrame, *others: pl.Expr) -> pl.DataFrame:
+def folded(partials: pl.DataFrame, *others: pl.Expr, **_: Any) -> pl.DataFrame:
     """Return one row a record: the union of its spans, and how the other columns aggregate.
 
     The union does not depend on the order of its members, so the fold is associative.

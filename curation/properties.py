@@ -181,7 +181,9 @@ def group_split(case: Case) -> None:
         _expect(case, "group_split", found, expected, f"{count} buckets")
         if case.step.merge is not None:
             halves = [
-                case.step.merge(pl.concat(half)) for half in (partials[:1], partials[1:]) if half
+                case.step.merge(pl.concat(half), **case.step.bound)
+                for half in (partials[:1], partials[1:])
+                if half
             ]
             found = case.step.gather(rows["uid"], halves)
             _expect(case, "group_split", found, expected, f"{count} buckets, merged by halves")

@@ -83,8 +83,9 @@ class Step:
         order: groupwise: roles to sort a group by before uid.
         edges: groupwise: the function returns edges `a`, `b` and this weight column; the
             larger weight is the better, except of a `distance`.
-        merge: groupwise with `keys`, or fit: folds partial results, associatively. Of a record
-            that is alone in several groups the function may see but one of them.
+        merge: groupwise with `keys`, or fit: (partial results, **parameters) to their fold,
+            associatively. Of a record that is alone in several groups the function may see but
+            one of them.
         plan: fit: (rows, parameters) to (how many rows to draw or None for all, parameters).
     """
 
@@ -98,7 +99,7 @@ class Step:
     keys: Callable[..., pl.Series] | None = None
     order: tuple[str, ...] = ()
     edges: str | None = None
-    merge: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    merge: Callable[..., pl.DataFrame] | None = None
     plan: Callable[[int, Parameters], tuple[int | None, Parameters]] | None = None
     bound: Parameters = field(default_factory=dict)
 
@@ -290,14 +291,14 @@ class Step:
         if found is None:
             return in_order(uids, self._typed(uids.clear().to_frame("uid")))
         if self.merge is not None:
-            found = self.merge(found)
+            found = self.merge(found, **self.bound)
             self._check_uids(found, uids)
         return self._typed(in_order(uids, found))
 
     def fold(self, partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
         """Fit: fold the model tables of several parts."""
         assert self.merge is not None, f"{self.name} declares no merge"
-        return self._model(self.merge(pl.concat(partials)))
+        return self._model(self.merge(pl.concat(partials), **self.bound))
 
     def drawn(self, uids: pl.Series, sample: int | None = None) -> tuple[pl.Series, Step]:
         """Fit: return which rows to look at, and the step with parameters that depend on rows.
@@ -474,7 +475,7 @@ def groupwise(
     keys: Callable[..., pl.Series] | None = None,
     order: Iterable[str] = (),
     edges: str | None = None,
-    merge: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+    merge: Callable[..., pl.DataFrame] | None = None,
     tables: Mapping[str, Table] | None = None,
 ) -> Callable[[Callable[..., pl.DataFrame]], Step]:
     """Make a method of whole groups; the runtime brings groups together and never splits one.
@@ -504,7 +505,7 @@ def fit(
     reads: Reads | Callable[[Parameters], Reads],
     writes: Writes | Callable[[Parameters], Writes],
     plan: Callable[[int, Parameters], tuple[int | None, Parameters]] | None = None,
-    merge: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+    merge: Callable[..., pl.DataFrame] | None = None,
     tables: Mapping[str, Table] | None = None,
 ) -> Callable[[Callable[..., pl.DataFrame]], Step]:
     """Make a model of all rows, sorted by uid; with `merge` part by part, with `plan` a sample."""

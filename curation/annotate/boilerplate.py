@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field
@@ -30,7 +30,7 @@ def _keys(rows: pl.DataFrame, *, min_words: int, **_others: int) -> pl.Series:
     return listed.select(pl.col("key").fill_null(alone)).to_series()
 
 
-def _folded(partials: pl.DataFrame) -> pl.DataFrame:
+def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
     return _spans.folded(partials, pl.col("records").max())
 
 

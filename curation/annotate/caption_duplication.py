@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from curation.step import Role, groupwise
@@ -28,7 +30,7 @@ def _keys(rows: pl.DataFrame, *, names: bool) -> pl.Series:
     return keyed.to_series()
 
 
-def _folded(partials: pl.DataFrame) -> pl.DataFrame:
+def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
     # Whoever has a caption has its template: the smaller group is that of the caption.
     return (
         partials.group_by("uid")

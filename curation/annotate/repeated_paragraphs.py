@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from contracts.params import Count
@@ -21,7 +23,7 @@ def _keys(rows: pl.DataFrame, *, min_words: int) -> pl.Series:
     return listed.select(pl.col("key").fill_null(alone)).to_series()
 
 
-def _folded(partials: pl.DataFrame) -> pl.DataFrame:
+def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
     return _spans.folded(partials, pl.col("records").max())
 
 

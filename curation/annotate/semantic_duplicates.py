@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from contracts.errors import ConfigError
 from contracts.params import Seed, Stream
 from contracts.uid import random_bits
-from curation import _neighbours
+from curation import _groups, _neighbours
 from curation.step import Role, groupwise, in_order
 
 TILE = 256
@@ -20,22 +20,17 @@ TILE = 256
 
 
 def group_keys(rows: pl.DataFrame, *, order: str, **_: Any) -> pl.Series:
-    """Return the groups of each record; a record without one has a key of its own."""
-    keyed = rows.select("uid", key="group")
-    if isinstance(keyed.schema["key"], pl.List):
-        if order in ("hard", "easy"):
-            sign = "-" if order == "hard" else ""
-            raise ConfigError(
-                f'semantic_duplicates: order = "{order}" is another in each group, and group lists '
-                f'several a record. Bind score = "{sign}nearest_centroid.cosine", order = "score".'
-            )
-        keyed = keyed.with_columns(pl.col("key").list.unique()).explode("key", empty_as_null=True)
-    alone = pl.when(pl.col("key").is_null()).then("uid").alias("alone")
-    keyed = keyed.select("uid", key=pl.struct("key", alone))
-    return keyed.group_by("uid", maintain_order=True).agg("key")["key"]
+    """Return the groups of each record, as `_groups.keys` does; the paper's order needs one."""
+    if isinstance(rows.schema["group"], pl.List) and order in ("hard", "easy"):
+        sign = "-" if order == "hard" else ""
+        raise ConfigError(
+            f'semantic_duplicates: order = "{order}" is another in each group, and group lists '
+            f'several a record. Bind score = "{sign}nearest_centroid.cosine", order = "score".'
+        )
+    return _groups.keys(rows)
 
 
-def largest(partials: pl.DataFrame) -> pl.DataFrame:
+def largest(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
     """Fold what was found of a record in several groups: the largest cosine, ties by uid."""
     worst_last = partials.sort("max_cosine", "nearest", descending=[True, False], nulls_last=True)
     return worst_last.unique("uid", keep="first", maintain_order=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from curation.step import Role, fit
 
 
-def _add(counts: pl.DataFrame) -> pl.DataFrame:
+def _add(counts: pl.DataFrame, **_: Any) -> pl.DataFrame:
     return counts.group_by("entry").agg(pl.col("count").sum()).sort("entry")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from curation import _ngrams
 from curation.step import Role, Table, fit
 
 
-def _add(counts: pl.DataFrame) -> pl.DataFrame:
+def _add(counts: pl.DataFrame, **_: Any) -> pl.DataFrame:
     # Each part has counted the whole target.
     sums = pl.col("count").sum(), pl.col("target_count").max()
     return counts.group_by("bucket").agg(*sums).sort("bucket")

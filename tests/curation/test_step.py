@@ -328,7 +328,7 @@ def test_rows_that_have_no_key_at_all_get_nulls():
     step = _returning(
         groupwise, lambda g: g.select("uid", x="score"), 
         keys=lambda rows: pl.Series("k", [None] * rows.height, dtype=pl.List(pl.String)),
-        merge=lambda partials: partials, reads=grouped.reads,
+        merge=lambda partials, **_: partials, reads=grouped.reads,
     )  # fmt: skip
     assert step.scatter(step.select(TABLE)).height == 0
     assert step.gather(TABLE["uid"], [])["x"].null_count() == TABLE.height
