@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -78,7 +79,8 @@ def parameters(step: Step) -> list[Parameters]:
 
     What has no default gets a usual value, and every budget is 16.
     """
-    usual = {"threshold": 0.9, "cap": 4, "num_clusters": 4, "levels": [8, 2], "target_ratio": 0.5}
+    usual = {"threshold": 0.9, "cap": 4, "num_clusters": 4, "levels": [8, 2], "target_ratio": 0.5,
+             "lists": os.devnull}  # fmt: skip
     schema = schema_of(step.function)
     fields = {name: f for name, f in schema.model_fields.items() if name not in step.bound}
     first = {k: usual[k] for k, field in fields.items() if field.is_required() and k in usual}
