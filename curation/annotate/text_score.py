@@ -46,7 +46,7 @@ def text_score(
     Writes:
         score: in [0, 1], of fastText up to 1e-5 above for each branching of its tree; null for a
             null text, and for one without any word of which the model says something.
-    Cost: of a classifier some 20 MB of text a second, and 2 MB; of fastText as `language`.
+    Cost: of a classifier some 30 MB of text a second, and 2 MB; of fastText as `language`.
     Raises:
         ConfigError: not exactly one of `classifier` and `weights` is given, or the file has no such
             label.
