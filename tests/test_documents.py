@@ -37,6 +37,8 @@ README = PAGES["README.md"]
 RECIPES = {"README.md": 3, "recipe.md": 2, "deduplication.md": 10}
 # What no test runs, and why.
 NOT_RUN = {
+    'winnow score caption_stats.words --question "Does it describe a picture?"': "asks a person",
+    'winnow score --signal "width * height" -n 100 --group "meta.url IS NULL"': "asks a person",
     "make demo": "takes minutes",
     "make test": "is what runs this",
     "winnow replay PATH": "needs a training that diverged: tests/flows/answer/test_replay.py",

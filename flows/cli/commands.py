@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -455,6 +456,47 @@ def thresholds(
     run, alias = cuts.asked(views.Winnow(_store(store, Path.cwd())), alias, run_name, version)
     found = cuts.described(run, cuts.thresholds(run, alias, signal))
     out_json(found) if as_json else out(cuts.text(found))
+
+
+@app.command()
+def score(
+    alias: Annotated[
+        str | None, typer.Argument(help="An alias or column of the notes, or a run.")
+    ] = None,
+    signal: Annotated[str | None, typer.Option(help="A column, or SQL over columns.")] = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many answers.")] = 50,
+    group: Annotated[str | None, typer.Option(help="SQL; its values are strata too.")] = None,
+    question: Annotated[str | None, typer.Option(help="What is asked of each record.")] = None,
+    low: Annotated[bool, typer.Option("--low", help="Small values are the good ones.")] = False,
+    answers: Annotated[
+        Path | None, typer.Option(help="Take answers from a file: uid or source_id, and good.")
+    ] = None,
+    run_name: RunName = None,
+    version: Annotated[int | None, typer.Option(help="The last by default.")] = None,
+    store: StorePath = None,
+    as_json: Json = False,
+) -> None:
+    """Judge some records; say what precision and recall each cut of a signal has."""
+    from flows.look import score as cards
+    from flows.look import thresholds as cuts
+    from flows.look import views
+
+    run, alias = cuts.asked(views.Winnow(_store(store, Path.cwd())), alias, run_name, version)
+    named = [signal] if signal is not None else cuts.of(cuts.signals(run), alias)
+    if len(named) != 1:
+        raise ConfigError(f"--signal: name one number: {', '.join(named)}.")
+    session = cards.Session(run, named[0], n, group, question or cards.QUESTION, low)
+    if answers is not None:
+        session.take(answers)
+    elif not as_json:
+        session.ask(_typed)
+    card = session.card()
+    out_json(card) if as_json else out(cards.text(card))
+
+
+def _typed(question: str) -> str:
+    say(question)
+    return sys.stdin.readline()
 
 
 @app.command()

@@ -91,10 +91,10 @@ def asked(
         ConfigError: `name` is neither.
     """
     runs = opened.store.names("run")
-    if run_name is None and name in runs and not _of(signals(opened.run()), name):
+    if run_name is None and name in runs and not of(signals(opened.run()), name):
         return opened.run(name, version), None
     run = opened.run(run_name, version)
-    if name is not None and not _of(signals(run), name):
+    if name is not None and not of(signals(run), name):
         known = [*signals(run), *(s.partition(".")[0] for s in signals(run)), *runs]
         raise ConfigError(
             f"{name}: no number of run {run.name} is called so, and no run.{nearest(name, known)}"
@@ -149,7 +149,7 @@ def thresholds(run: RunView, alias: str | None = None, signal: str | None = None
     if signal is not None:
         chosen = [signal]
     elif alias is not None:
-        chosen = _of(known, alias)
+        chosen = of(known, alias)
     else:
         chosen = [path for path, rules in known.items() if rules] or list(known)
     return tables_of(run, {path: known.get(path, ()) for path in chosen})
@@ -247,7 +247,10 @@ def _shown(run: RunView, uids: Sequence[int]) -> dict[int, tuple[str, str | None
     return {uid: (f"{source}:{id}", text) for uid, source, id, text in rows.iter_rows()}
 
 
-def _of(known: dict[str, tuple[str, ...]], alias: str) -> list[str]:
+def of(known: dict[str, tuple[str, ...]], alias: str | None) -> list[str]:
+    """Return the numbers of an alias, or the one column; all where there is none."""
+    if alias is None:
+        return list(known)
     return [path for path in known if alias in (path, path.partition(".")[0])]
 
 

@@ -86,6 +86,10 @@ class _Check:
                         self.store.ref(kind, name, version)
         for name in self.store.names("run"):
             self._runs(name, manifests)
+        for name in self.store.names("answers"):
+            for version in self.store.versions("answers", name):
+                with self._reading(_COPY):
+                    self._expect((self.store.ref("answers", name, version) or {})["answers"], _COPY)
         for name in self.store.names("held"):
             for number in self.store.versions("held", name):
                 with self._reading("Delete it: what it held is found by the next run."):
