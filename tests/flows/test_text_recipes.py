@@ -14,6 +14,7 @@ import pytest
 from contracts.uid import uniform
 from flows.recipe.init import init
 from flows.recipe.sections import PACKAGED
+from flows.reporter import Reporter
 
 GOOD = """\
 The old mill stands at the end of the lane, and its wheel has not turned for many years.
@@ -150,3 +151,27 @@ def test_each_threshold_keeps_what_is_at_it_and_drops_what_is_beyond(
 def beyond(limit: float, way: int) -> float:
     """Return the next count, or a share a millionth further."""
     return limit + way if isinstance(limit, int) else limit + math.copysign(1e-6, way)
+
+
+def test_published_annotations_are_joined_by_key_and_what_does_not_match_is_counted(project: Any):
+    project.texts("a", "b", "c", "d", "e")
+    pl.DataFrame(
+        {
+            "id": ["r3", "r0", "r1", "r2", "gone"],
+            "content_quality": ["excellent", "good", "good", "poor", "good"],
+            "educational_value": ["high", "moderate", "minimal", "high", "high"],
+            "time_sensitivity": ["evergreen"] * 5,
+        }
+    ).write_parquet(project.recipe_dir / "annotations.parquet")
+    target = project.recipe_dir / "web.toml"
+    init([str(project.recipe_dir / "texts.jsonl")], target, like="annotated")
+    told: dict[str, Any] = {}
+    reporter = Reporter(table=told.__setitem__)
+    project.run(
+        target.read_text(encoding="utf-8"), until="select", set=["name=web"], reporter=reporter
+    )
+    by_id = dict(project.last().runtime.frame(["meta.id", "uid"]).select("meta.id", "uid").rows())
+    assert project.kept() == {by_id["r0"], by_id["r3"]}
+    assert set(project.last().dropped("annotated").collect()["uid"]) == {by_id["r4"]}
+    count = told["annotate.propella"]
+    assert (count.without, count.unused) == (1, 1)
