@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from contracts import methods
@@ -63,6 +64,11 @@ def test_a_packaged_recipe_plans(path: Path, tmp_path: Path):
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     for name in re.findall(r'"file:([^"]+\.json)"', path.read_text(encoding="utf-8")):
         (tmp_path / name).write_text('["cat"]')
+    for alias, section in raw.get("annotate", {}).items():
+        if "file" in section:
+            columns = re.findall(rf"\b{alias}\.(\w+)", path.read_text(encoding="utf-8"))
+            values = dict.fromkeys([*columns, section["key"].removeprefix("meta.")], ["a"])
+            pl.DataFrame(values).write_parquet(tmp_path / section["file"])
     for alias, section in raw.get("embed", {}).items():
         if section["encoder"] == "checkpoint":
             # As it is once the recipe that it names has trained it.
