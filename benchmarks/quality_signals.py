@@ -50,6 +50,7 @@ from scipy.stats import rankdata
 from contracts.uid import uid_of
 from curation import _olmo_eval
 from curation.annotate.contamination import contamination
+from curation.annotate.people import people
 from curation.annotate.perplexity import perplexity
 from curation.annotate.pii import pii
 from curation.annotate.secrets import secrets
@@ -57,13 +58,9 @@ from curation.annotate.text_quality import text_quality
 from curation.annotate.text_score import text_score
 from curation.fit.ngram_model import ngram_model
 from curation.fit.text_classifier import text_classifier
+from embeddings.center_face import CenterFace
 from evaluation.score_card import proposed, score_card
 from flows.look.score import counted, strata
-from curation.annotate.people import people
-from curation.annotate.pii import pii
-from curation.annotate.secrets import secrets
-from curation.annotate.text_quality import text_quality
-from embeddings.center_face import CenterFace
 from flows.recipe.sections import GroupsSection
 from flows.select.guard import compared
 
@@ -535,6 +532,8 @@ def _signal(rows: pl.DataFrame) -> pl.DataFrame:
     uids = [uid_of("pool", str(place)) for place in means["place"]]
     found = pool.select("good").hstack(means.select("value"))
     return found.with_columns(pl.Series("uid", uids, dtype=pl.UInt64))
+
+
 def measure_people() -> None:
     """Print how many crops with and without a face score at least some thresholds."""
     package = find_spec("skimage")
