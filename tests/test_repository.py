@@ -67,7 +67,8 @@ def test_a_packaged_recipe_plans(path: Path, tmp_path: Path):
     for alias, section in raw.get("annotate", {}).items():
         if "file" in section:
             columns = re.findall(rf"\b{alias}\.(\w+)", path.read_text(encoding="utf-8"))
-            values = dict.fromkeys([*columns, section["key"].removeprefix("meta.")], ["a"])
+            columns.append(section["key"].removeprefix("meta."))
+            values = {column: ["a"] for column in columns}
             pl.DataFrame(values).write_parquet(tmp_path / section["file"])
     for alias, section in raw.get("embed", {}).items():
         if section["encoder"] == "checkpoint":
