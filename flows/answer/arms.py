@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from flows.answer.columns import of_arm, passed_over
+from flows.export import captions, redaction
 from flows.export import export as exporting
-from flows.export import redaction
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
 from storage import shards, tables
@@ -78,6 +78,7 @@ def make(
         layout="packed",
         image=section.image if section is not None else "keep",
         max_side_px=section.max_side_px if section is not None else None,
+        text=section.text if section is not None else captions.OWN,
         redact=section.redact if section is not None else (),
     )
     folders: tuple[Path, ...] = ()
@@ -139,6 +140,8 @@ def _with_records(
 def _export(runtime: Runtime, uids: pl.Series, image: ExportSection) -> Path:
     """Export records once each; what is there from an earlier run is found."""
     key = hashlib.sha256(f"{image.image} {image.max_side_px}".encode())
+    if image.text != captions.OWN:
+        key.update(exporting.trained(runtime, uids, image).tobytes())
     if image.redact:
         key.update(canonical(redaction.identity(runtime.plan, image)))
     key.update(uids.to_numpy().tobytes())

@@ -21,7 +21,7 @@ from contracts import encode
 from contracts.errors import DataError
 from contracts.payload import KINDS
 from contracts.uid import UIDs, digest_of, hex_uid, shuffled
-from flows.export import destination, hub, redaction, spool, uid_list
+from flows.export import captions, destination, hub, redaction, spool, uid_list
 from flows.export.kept import Kept, Positions
 from flows.measure.runtime import Runtime
 from flows.recipe.sections import ExportSection
@@ -239,8 +239,8 @@ def trained(runtime: Runtime, uids: pl.Series, section: ExportSection) -> Digest
     for part in range(len(runtime.pool.parts)):
         rows, positions = kept.of_part(part)
         if len(rows):
-            found = kept.columns(part, ["record"], rows)["record"]
-            records[positions] = np.frombuffer(b"".join(found), dtype="V16")
+            frame = kept.columns(part, ["record", *captions.others(section)], rows)
+            records[positions] = _of_records(frame, section)
     treated = [section.image, section.max_side_px, *redaction.identity(runtime.plan, section)]
     return _mixed(records, canonical(treated))
 
@@ -313,17 +313,18 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
         if not len(rows):
             continue
         # One text says that there are texts: those of the parts behind it are not read.
-        text = ["text"] if "text" in pool and not has_text else []
-        frame = kept.columns(part, ["record", *notes, *text], rows)
+        text = captions.columns(section) if captions.there(pool, section) and not has_text else []
+        paths = dict.fromkeys(["record", *notes, *captions.others(section), *text])
+        frame = kept.columns(part, list(paths), rows)
         for path, name in notes.items():
             if columns.types[name] == pl.Null:
                 columns.types[name] = frame.schema[path]
-        records[positions] = np.frombuffer(b"".join(frame["record"]), dtype="V16")
+        records[positions] = _of_records(frame, section)
         if notes:
             digests = b"".join(map(digest_of, _jsons(frame, notes)))
             noted[positions] = np.frombuffer(digests, dtype="V16")
         seen[positions] = True
-        has_text |= bool(text) and bool(frame["text"].is_not_null().any())
+        has_text |= bool(text) and bool(captions.of(frame, section).is_not_null().any())
     assert seen.all(), "the verdict keeps a record that the pool lacks"
     # A json names every column of the pool, and has the values in the pool's types.
     types = {name: str(pool.get(path)) for path, name in columns.names.items()}
@@ -334,6 +335,15 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
         treated.append("label_image")
     samples = _mixed(records, canonical([treated, types]))
     return _Contents(_mixed(samples, noted) if notes else samples, has_text)
+
+
+def _of_records(frame: pl.DataFrame, section: ExportSection) -> Digests:
+    """Return a digest of each record, and of the text that leaves with it where it is another."""
+    records = np.frombuffer(b"".join(frame["record"]), dtype="V16")
+    if section.text == captions.OWN:
+        return records
+    texts = [digest_of((text or "").encode()) for text in captions.of(frame, section)]
+    return _mixed(records, np.frombuffer(b"".join(texts), dtype="V16"))
 
 
 def _mixed(digests: Digests, other: Digests | bytes) -> Digests:
@@ -563,10 +573,12 @@ def _fill(
         rows, into = rows[into != _NO_SHARD], into[into != _NO_SHARD]
         if not len(rows):
             continue
-        paths = dict.fromkeys([*columns.paths, *redaction.columns(section)])
+        texts = captions.columns(section) if captions.there(columns.paths, section) else []
+        paths = dict.fromkeys([*columns.paths, *texts, *redaction.columns(section)])
         frame = kept.columns(index, list(paths), rows)
         jsons = pl.Series(_jsons(frame, columns.names), dtype=pl.Binary)
-        if "text" in frame.columns:
+        if texts:
+            frame = frame.with_columns(captions.of(frame, section))
             frame = frame.with_columns(redaction.redacted(frame, section))
         else:
             frame = frame.with_columns(text=pl.lit(None, dtype=pl.String))

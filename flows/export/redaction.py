@@ -10,6 +10,7 @@ import polars as pl
 
 from contracts.errors import DataError
 from contracts.uid import hex_uid
+from flows.export import captions
 from flows.export.kept import Kept
 from flows.recipe.plan import Plan
 from flows.recipe.sections import ExportSection
@@ -55,11 +56,13 @@ def counted(kept: Kept, section: ExportSection) -> Mapping[str, tuple[int, int]]
     """Return for each kind that is redacted how many spans of it are, and in how many records."""
     spans: Counter[str] = Counter()
     records: Counter[str] = Counter()
-    if section.redact and "text" in kept.schema():
+    if section.redact and captions.there(kept.schema(), section):
         for part in range(len(kept.runtime.pool.parts)):
             rows, _ = kept.of_part(part)
             if len(rows):
-                frame = kept.columns(part, ["text", *columns(section)], rows)
+                paths = dict.fromkeys([*captions.columns(section), *columns(section)])
+                frame = kept.columns(part, list(paths), rows)
+                frame = frame.with_columns(captions.of(frame, section))
                 for found in _spans(frame, section).values():
                     kinds = Counter(kind for kind, _, _ in found)
                     spans += kinds

@@ -102,6 +102,8 @@ class _Planner:
                 self._need([f"{holdout.near}.cluster"], "holdout.near")
         if recipe.export is not None:
             self._need(recipe.export.columns, "export.columns")
+            with self.problems.at("export.text"):
+                self._need(Expression(recipe.export.text).paths, "export.text")
             self._need([f"{name}.spans" for name in recipe.export.redacted_by], "export.redact")
         if recipe.compare is not None and recipe.compare.stratify_by is not None:
             with self.problems.at("compare.stratify_by"):
@@ -486,6 +488,8 @@ class _Planner:
         if holdout is not None and holdout.by_group is not None:
             named.append(("holdout.by_group", holdout.by_group))
         named += [("export.columns", p) for p in (export.columns if export else ())]
+        if export is not None:
+            named += [("export.text", p) for p in Expression(export.text).paths]
         if self.recipe.compare is not None and self.recipe.compare.stratify_by is not None:
             strata = Expression(self.recipe.compare.stratify_by).paths
             named += [("compare.stratify_by", p) for p in strata]
@@ -546,8 +550,9 @@ class _Planner:
             node = self.nodes.get(f"annotate.{name}")
             if node is None or node.method is None or node.method.name != name:
                 found = f"{name} is not the method {name} here: give the section another name."
-            elif node.roles["text"].text != "text":
-                found = f"annotate.{name} reads {node.roles['text'].text}, and text is exported."
+            elif node.roles["text"].text != self.recipe.export.text:
+                read, leaves = node.roles["text"].text, self.recipe.export.text
+                found = f"annotate.{name} reads {read}, and {leaves} is exported."
             elif node.gate is not None:
                 found = f"annotate.{name} has a gate: what it does not read would stay as it is."
             else:

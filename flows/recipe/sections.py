@@ -161,6 +161,8 @@ class ExportSection:
             PNG of 8 bits, as the methods see them.
         max_side_px: larger pictures become smaller, and their label images with them; as JPEG,
             with "png8" as PNG.
+        text: SQL of the text that leaves with a record, of shards and of what trainings read alike:
+            "recap.text" of captions that one brings by file, or "coalesce(recap.text, text)".
         redact: what `pii` and `secrets` mark of these kinds is replaced, in the text alone, by its
             kind in brackets, such as [email]; the data card counts it.
         seed: of the order in which records are written, and of the exported random arm.
@@ -174,6 +176,7 @@ class ExportSection:
     columns: Sequence[str] = ()
     image: Literal["keep", "strip", "jpeg", "png8"] = "keep"
     max_side_px: Count | None = None
+    text: str = "text"
     redact: Sequence[Redactable] = ()
     seed: Seed = 0
     arms: Sequence[Literal["recipe", "random", "all"]] = ("recipe",)

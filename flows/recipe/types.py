@@ -31,7 +31,7 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
         dtype = planned.nodes[table].writes[path.removeprefix(f"{alias}.")]
         known[path] = dtype[0] if isinstance(dtype, tuple) else dtype
 
-    def attempt(expression: Expression, where: str, condition: bool) -> None:
+    def attempt(expression: Expression, where: str, condition: bool, text: bool = False) -> None:
         other = [p for p in expression.paths if p in KINDS and p not in pool_schema]
         if other and payload is not None:
             slices = payload == "volume" and other[0] == "image"
@@ -53,6 +53,8 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
             dtype = evaluate_expression(frame, expression.polars, expression.text).dtype
             if condition and dtype not in (pl.Boolean, pl.Null):
                 raise ConfigError(f"{expression.text!r} gives {dtype}, not true or false.")
+            if text and dtype not in (pl.String, pl.Null):
+                raise ConfigError(f"{expression.text!r} gives {dtype}, no text.")
 
     for rule, node in planned.rules:
         if rule.where is not None:
@@ -70,6 +72,8 @@ def check_types(planned: Plan, pool_schema: Mapping[str, Any]) -> None:
     if planned.recipe.guard is not None and planned.recipe.guard.groups is not None:
         for text in planned.recipe.guard.groups.by:
             attempt(Expression(text), "guard.groups.by", condition=False)
+    if planned.recipe.export is not None:
+        attempt(Expression(planned.recipe.export.text), "export.text", condition=False, text=True)
     if payload not in (None, "image"):
         export = planned.recipe.export
         if export is not None and (export.image != "keep" or export.max_side_px is not None):

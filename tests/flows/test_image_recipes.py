@@ -28,13 +28,14 @@ def run(
     like: str,
     pairs: dict[str, tuple[bytes, str]],
     edited: Callable[[str], str] = str,
+    until: str = "select",
 ) -> None:
     """Run a packaged recipe, as `winnow init --like` copies it, on pictures and their captions."""
     for name, (image, caption) in pairs.items():
         project.pictures({f"{name}.png": image, f"{name}.txt": caption.encode()})
     target = project.recipe_dir / "web.toml"
     init([str(project.recipe_dir / "pictures")], target, like=like)
-    project.run(edited(target.read_text(encoding="utf-8")), until="select", set=["name=web"])
+    project.run(edited(target.read_text(encoding="utf-8")), until=until, set=["name=web"])
 
 
 def dropped(project: Any, *rules: str) -> dict[str, set[str]]:
@@ -164,3 +165,56 @@ def grey(left: int, right: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+DESCRIBED = {
+    "one": (picture(30, 40), CAPTION),
+    "two": (picture(40, 30), "a red car in front of the old house"),
+    "three": (lettered("Open"), "the sign of a shop that is open"),
+    "four": (picture(60, 20), "ein kleiner brauner Hund läuft am Strand"),
+}
+
+
+def test_clip_score_keeps_the_share_that_fits_best(project: Any, clip: str):
+    def edited(text: str) -> str:
+        small = text.replace('model = "ViT-L-14"', 'model = "ViT-B-32"')
+        return with_clip(small, clip).replace("budget_ratio = 0.3", "budget_ratio = 0.5")
+
+    run(project, "clip_score", DESCRIBED, edited)
+    left = pl.concat([project.last().kept(), project.last().dropped()], how="diagonal").collect()
+    best = left.sort("alignment.cosine", descending=True)["uid"][:2]
+    assert project.kept() == set(best)
+
+
+def test_laion_drops_what_is_not_english_and_what_fits_too_little(project: Any, clip: str):
+    run(project, "laion", DESCRIBED, lambda text: with_clip(text, clip))
+    found = dropped(project, "english", "caption fits picture")
+    assert found["english"] == {"four"}
+    cosines = project.last().dropped("caption fits picture").collect()["alignment.cosine"]
+    assert len(cosines) + len(project.kept()) == 3
+    assert (cosines < 0.28).all()
+    kept = project.last().kept().collect()["alignment.cosine"]
+    assert (kept >= 0.28).all()
+
+
+def test_quality_captions_takes_the_caption_that_fits_better(project: Any, clip: str):
+    new = {"one.png": "a dog on the beach", "two.png": "IMG_2034.jpg", "nine.png": "nothing"}
+    recaptions = pl.DataFrame({"source_id": list(new), "text": list(new.values())})
+    recaptions.write_parquet(project.recipe_dir / "recaptions.parquet")
+
+    def edited(text: str) -> str:
+        small = with_clip(text, clip).replace("budget_ratio = 0.5", "budget_ratio = 1")
+        return small.replace('[export]\nformat = ["webdataset"]', '[export]\nformat = ["jsonl"]')
+
+    run(project, "quality_captions", DESCRIBED, edited, until="export")
+    folder = Path(project.last().result["export"])
+    lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
+    found = {row["source_id"]: row for row in map(json.loads, lines)}
+    for name, (_, own) in DESCRIBED.items():
+        row = found.get(f"{name}.png")
+        if row is not None:
+            other = row["best_caption.is_other"]
+            assert row["text"] == (new[f"{name}.png"] if other else own)
+    assert {"three.png", "four.png"} <= set(found)
+    # Of the second record the better caption is dropped where it is the name of a file.
+    assert ("two.png" in found) == (found.get("two.png", {}).get("best_caption.is_other") is False)

@@ -91,7 +91,7 @@ EXPECTED = {
     "embed.look": "Nearest: color_layout.",
     "embed.bag.dimension": "(got 'many')",
     "annotate.text": "'text' is a column of every pool",
-    "annotate.caption": "Nearest: caption_stats.",
+    "annotate.caption": "Nearest: caption_stats",
     "annotate.near.threshold": "less than or equal to 1 (got 1.5)",
     "annotate.near.thresholds": "Nearest: threshold.",
     "annotate.clusters.digest": "SQL expression in quotes (got 5)",
