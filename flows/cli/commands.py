@@ -97,17 +97,26 @@ class _WithSource(TyperCommand):
 
 @app.command(cls=_WithSource)
 def init(
-    sources: Annotated[list[str], typer.Argument(help="Folder, file, glob or brace range.")],
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Folder, file, glob or brace range.")
+    ] = None,
     like: Annotated[
-        str | None, typer.Option(help="A packaged recipe to take the rules of.")
+        str | None, typer.Option(help="A packaged recipe to take the rules of; `list` names them.")
     ] = None,
     target: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("winnow.toml"),
     as_json: Json = False,
 ) -> None:
     """Look at some records and write a short recipe that runs as it is."""
     from flows.recipe.init import init as write
+    from flows.recipe.init import packaged_recipes
 
-    written = write(sources, target, like=like)
+    if like == "list":
+        recipes = packaged_recipes()
+        out_json(recipes) if as_json else out("\n".join(f"{n:24} {t}" for n, t in recipes.items()))
+        return
+    if not sources and like is None:
+        raise ConfigError("init: name a folder, file or glob to look at, or --like NAME.")
+    written = write(sources or [], target, like=like)
     if as_json:
         out_json(written)
         return

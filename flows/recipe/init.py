@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import textwrap
 from collections import Counter
@@ -76,7 +77,7 @@ def init(
     Args:
         sources: folders, files, globs or brace ranges.
         target: the recipe to write.
-        like: a packaged recipe to copy the rules of.
+        like: a packaged recipe to copy the rules of; without sources it is copied as it is.
         force: replace a recipe that is there.
 
     Raises:
@@ -88,7 +89,7 @@ def init(
     looks = [look(source) for source in sources]
     rules = packaged(like) if like is not None else suggested(looks)
     name = looks[0].found.name if looks else target.stem
-    text = _head(name, looks, target) + rules
+    text = _head(name, looks, target) + rules if looks or like is None else _packaged(like)
     commit.write(target, text.encode())
     return {"recipe": str(target.resolve()), "found": [_described(one) for one in looks]}
 
@@ -161,23 +162,39 @@ def _flat_ratio(image: bytes) -> float:
 
 
 def packaged(name: str) -> str:
-    """Return the rules of a packaged recipe: its text after its sources.
+    """Return a packaged recipe but for its names and sources, with its comments.
 
     Raises:
         ConfigError: there is none of that name.
     """
-    names = [path.stem for path in PACKAGED.glob("*.toml")]
-    if name not in names:
-        raise ConfigError(f"--like {name}: there is no such recipe.{nearest(name, names)}")
-    lines = (PACKAGED / f"{name}.toml").read_text(encoding="utf-8").splitlines(keepends=True)
-    kept: list[str] = []
+    lines = _packaged(name).splitlines(keepends=True)
+    kept = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    comments: list[str] = []  # And empty lines, before the line that they belong to.
     skipping = True
-    for line in lines:
+    for line in lines[len(kept) :]:
+        if line.startswith("#") or not line.strip():
+            comments.append(line)
+            continue
         if line.startswith("["):
             skipping = line.startswith("[[source]]")
         if not skipping:
-            kept.append(line)
-    return "".join(kept)
+            kept += [*comments, line]
+        comments = []
+    return "".join([*kept, *comments])
+
+
+def packaged_recipes() -> dict[str, str]:
+    """Return the packaged recipes by name, each with the first line of what it says of itself."""
+    paths = sorted(PACKAGED.glob("*.toml"))
+    lines = {p.stem: p.read_text(encoding="utf-8").partition("\n")[0] for p in paths}
+    return {name: line.removeprefix("# ") for name, line in lines.items()}
+
+
+def _packaged(name: str) -> str:
+    names = [path.stem for path in PACKAGED.glob("*.toml")]
+    if name not in names:
+        raise ConfigError(f"--like {name}: there is no such recipe.{nearest(name, names)}")
+    return (PACKAGED / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def suggested(looks: Sequence[Look]) -> str:

@@ -17,7 +17,8 @@ from PIL import Image
 import winnow
 from contracts.errors import ConfigError, DataError
 from flows import run as runs
-from flows.recipe.init import init
+from flows.recipe.init import init, packaged_recipes
+from flows.recipe.sections import PACKAGED
 from storage.store import Store
 
 
@@ -117,6 +118,21 @@ def test_the_rules_of_a_packaged_recipe_can_be_taken(project, tmp_path: Path):
         init([str(tmp_path / "texts.jsonl")], tmp_path / "a.toml", like="demmo")
     init([str(tmp_path / "texts.jsonl")], tmp_path / "b.toml", like="demo")
     assert "[annotate.semantic]" in (tmp_path / "b.toml").read_text()
+
+
+def test_a_packaged_recipe_comes_with_its_comments(project, tmp_path: Path):
+    project.texts("one", "two")
+    init([str(tmp_path / "texts.jsonl")], tmp_path / "a.toml", like="gopher")
+    copied = (tmp_path / "a.toml").read_text()
+    assert "# The document rules of Gopher" in copied
+    assert "# Departures: words are text_quality's own" in copied
+    assert tomllib.loads(copied)["source"] == [{"path": "texts.jsonl"}]
+    init([str(tmp_path / "texts.jsonl")], tmp_path / "b.toml", like="demo")
+    assert "# One concept in five is evaluated" in (tmp_path / "b.toml").read_text()
+    # Without a source it is what is packaged.
+    init([], tmp_path / "c.toml", like="gopher")
+    assert (tmp_path / "c.toml").read_text() == (PACKAGED / "gopher.toml").read_text()
+    assert packaged_recipes()["gopher"].startswith("The document rules of Gopher")
 
 
 def _blocks(i: int, *, noise: int = 0, shift: int = 0) -> bytes:
