@@ -223,7 +223,9 @@ def types_of(run: RunView) -> dict[str, Any]:
             found.setdefault(name, dtype)
         unknown = [path for path in runtime.plan.columns if path not in found]
         for path, (item, column) in runtime.notes_at(index, unknown).items():
-            found[path] = tables.schema(runtime.store, item)[column]
+            # What an older version of a method measured lacks the columns that came since.
+            if (dtype := tables.schema(runtime.store, item).get(column)) is not None:
+                found[path] = dtype
     return found
 
 
