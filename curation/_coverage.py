@@ -21,7 +21,7 @@ GRID = 2048
 ONE = GRID**2
 """A cosine of 1."""
 
-LISTED, AT_ONCE, TIMES = 1024, 16, 64
+LISTED, AT_ONCE, TIMES = 4096, 16, 8
 
 Whole = NDArray[np.float32]
 """Whole numbers in single precision."""
