@@ -149,7 +149,7 @@ def test_a_file_that_hides_one_of_our_packages_is_named(tmp_path: Path, name: st
 
 def test_a_method_is_called_on_a_frame_from_python():
     step = winnow.method("caption_stats")
-    assert (step.kind, step.version) == ("rowwise", 1)
+    assert (step.kind, step.version) == ("rowwise", 2)
     assert list(step.reads) == ["text"]
     frame = pl.DataFrame({"uid": pl.Series([1, 2], dtype=pl.UInt64), "text": ["a b c", None]})
     assert step(frame)["words"].to_list() == [3, None]
