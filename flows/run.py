@@ -29,7 +29,7 @@ from flows.recipe.plan import Plan
 from flows.recipe.planner import plan
 from flows.recipe.sections import Recipe
 from flows.recipe.types import check_types, pool_schema
-from flows.select import canaries, guard
+from flows.select import canaries, certificate, guard
 from flows.select.holdout import run_reader
 from flows.select.verdict import Verdict, judge
 from flows.workers import Workers
@@ -232,6 +232,14 @@ def _guard(this: Run) -> None:
         + "; ".join(causes)
         + f". `winnow report {name} --version {this.version}` shows it; --accept releases it."
     )
+
+
+def _certify(this: Run) -> None:
+    if this.recipe.certificate is not None:
+        assert this.verdict is not None
+        found = certificate.of(this.runtime, this.verdict, this.recipe.certificate)
+        this.result["certificate"] = found
+        this.options.reporter.line(certificate.text(found))
 
 
 def _facts(this: Run) -> dict[str, Any]:
@@ -482,6 +490,7 @@ STEPS: tuple[tuple[str, Callable[[Run], None]], ...] = (
     ("select", _plant_canaries),
     ("select", _keep_verdict),
     ("select", _guard),
+    ("select", _certify),
     ("export", _export),
     ("evaluate", _score_clusters),
     ("pretrain", _pretrain),

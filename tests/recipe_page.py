@@ -17,6 +17,7 @@ from flows.recipe.bootstrap import BootstrapSection
 from flows.recipe.sections import (
     AnnotateSection,
     CanariesSection,
+    CertificateSection,
     CompareSection,
     EmbedSection,
     ExportSection,
@@ -38,6 +39,7 @@ SECTIONS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (SourceSection, ()),
     (GuardSection, ()),
     (GroupsSection, ()),
+    (CertificateSection, ()),
     (HoldoutSection, ()),
     (EmbedSection, ("embeddings",)),
     (BootstrapSection, ()),

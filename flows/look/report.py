@@ -97,6 +97,7 @@ def render(run: RunView) -> str:
         "clusters": clusters(run),
         "duplicates": run.result.get("duplicates") or {},
         "guard": run.result.get("guard") or {},
+        "certificate": run.result.get("certificate") or {},
         "canaries": run.result.get("canaries") or {},
         "quarantine": _quarantine(run),
         "recipe": _recipe(run),

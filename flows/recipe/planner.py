@@ -118,6 +118,8 @@ class _Planner:
                 if name not in rules_named:
                     hint = nearest(name, rules_named)
                     self.problems.add("guard.groups.intended", f"no rule is {name!r}.{hint}")
+        if recipe.certificate is not None:
+            self._need([recipe.certificate.vector], "certificate.vector")
         if recipe.pretrain is not None:
             for name, text in recipe.pretrain.bound().items():
                 key = f"pretrain.columns.{name}" if name != text else "pretrain"
@@ -497,6 +499,8 @@ class _Planner:
             with suppress(ConfigError):  # It was said where they were needed.
                 groups = [p for e in self.recipe.guard.groups.by for p in Expression(e).paths]
                 named += [("guard.groups.by", p) for p in groups]
+        if self.recipe.certificate is not None:
+            named.append(("certificate.vector", self.recipe.certificate.vector))
         for where, path in named:
             alias, dot, _ = path.partition(".")
             if not dot or alias == "meta" or path in self.columns:

@@ -94,6 +94,23 @@ class GuardSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CertificateSection:
+    """[certificate]: what the kept cover of the pool, beside the best and beside random sets.
+
+    Attributes:
+        vector: the column by which records are near, such as "clip.vector".
+        sample: records of the pool that are looked at, compared with every record.
+        subsets: random sets of as many records that the kept are ranked among.
+        seed: of both draws.
+    """
+
+    vector: str
+    sample: Count = 2000
+    subsets: Annotated[int, Field(ge=2)] = 1000
+    seed: Seed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class HoldoutSection:
     """[holdout]: the evaluation records, which no fit and no selection ever sees.
 
@@ -495,6 +512,7 @@ class Recipe:
     fit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     select: tuple[Rule, ...] = ()
     canaries: CanariesSection | None = None
+    certificate: CertificateSection | None = None
     export: ExportSection | None = None
     pretrain: PretrainSection | None = None
     evaluate: tuple[Mapping[str, Any], ...] = ()
@@ -504,7 +522,7 @@ class Recipe:
 
 SECTIONS = (
     "name", "pool", "source", "guard", "holdout", "embed", "annotate", "fit", "select", "canaries",
-    "export", "pretrain", "evaluate", "compare",
+    "certificate", "export", "pretrain", "evaluate", "compare",
 )  # fmt: skip
 
 
@@ -590,7 +608,7 @@ def parsed(raw: Mapping[str, Any], *, recipe_dir: Path, name: str) -> Recipe:
         fields["guard"] = _guard(raw["guard"], problems)
     singles: dict[str, Any] = {
         "holdout": HoldoutSection, "canaries": CanariesSection,
-        "export": ExportSection, "compare": CompareSection,
+        "certificate": CertificateSection, "export": ExportSection, "compare": CompareSection,
     }  # fmt: skip
     for key, kind in singles.items():
         if key in raw:

@@ -31,7 +31,7 @@ def similarities(columns, rows=None):
     """What the method compares, by a plain product in whole numbers."""
     a = _coverage.on_grid(np.asarray(columns, dtype=np.float32)).astype(np.int64)
     b = a if rows is None else _coverage.on_grid(np.asarray(rows, dtype=np.float32))
-    return np.maximum(a @ b.astype(np.int64).T, 0)
+    return np.clip(a @ b.astype(np.int64).T, 0, _coverage.ONE)
 
 
 def naive(similar, count, best=None):
