@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts import packages
 from contracts.errors import ConfigError
 
 Floats = NDArray[np.float32]
 Network = Callable[[Floats], Floats]
-
-
-def package_file(
-    method: str, package: str, name: str, install: str = "pip install 'winnow[quality]'"
-) -> Path:
-    """Return a file of an installed package, which is not imported.
-
-    Raises:
-        ConfigError: the package or its file is not there.
-    """
-    found = find_spec(package)
-    folders = found.submodule_search_locations if found else None
-    path = Path(folders[0], name) if folders else None
-    if path is None or not path.is_file():
-        raise ConfigError(f"{method} reads {name} of {package.replace('_', '-')}: {install}.")
-    return path
+PACKAGES = {"onnxruntime": packages.QUALITY}
+"""What a method that calls `network` declares."""
 
 
 @lru_cache(maxsize=8)
@@ -38,14 +24,10 @@ def network(method: str, path: Path) -> Network:
     """Return a network of one input and, of its outputs, the first; made once a process.
 
     Raises:
-        ConfigError: onnxruntime is not installed, or the file is no network of one input.
+        ConfigError: the file is no network of one input.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(
-            f"{method} runs a network by onnxruntime: pip install 'winnow[quality]'."
-        ) from error
+    import onnxruntime
+
     options: Any = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

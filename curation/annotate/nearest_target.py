@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from contracts.errors import ConfigError, DataError
+from contracts.errors import DataError
 from curation import _bits, _neighbours
 from curation._evaluation import Same, names
-from curation.step import Role, Table, rowwise
+from curation.step import Role, Table, one_of, rowwise
 
 HIT = {"by": pl.String, "item": pl.String, "distance": pl.UInt16, "cosine": pl.Float32}
 HITS = pl.List(pl.Struct(HIT))
@@ -26,6 +26,7 @@ HITS = pl.List(pl.Struct(HIT))
     },
     writes={"distance": pl.UInt16, "cosine": pl.Float32, "hits": HITS},
     tables={"target": Table(pool=True)},
+    check=one_of("bits", "vector"),
 )
 def nearest_target(rows: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
     """Compare a record with all records of a target pool; the search is exact.
@@ -50,8 +51,6 @@ def nearest_target(rows: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
         ConfigError: neither role is bound.
         DataError: bits or vectors of different lengths; NaN or infinity.
     """
-    if not {"bits", "vector"} & set(rows.columns):
-        raise ConfigError("nearest_target: bind bits or vector to a column.")
     near = [pl.DataFrame(schema={"row": pl.Int64, **HIT})]
     if "bits" in rows.columns:
         near.append(_by_bits(rows["bits"], _strings(Same(target))))

@@ -7,8 +7,7 @@ from typing import Annotated
 import polars as pl
 from pydantic import Field
 
-from contracts.errors import ConfigError
-from curation.step import Role, rowwise
+from curation.step import Role, one_of, rowwise
 
 WITH_VALUE = ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
 """Directives before a colon, which are no robots."""
@@ -23,6 +22,7 @@ Agent = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]+$")]
         "reservation": Role((pl.Int64, pl.String, pl.Boolean), optional=True),
     },
     writes={"opted_out": pl.Boolean, "directives": pl.List(pl.String)},
+    check=one_of("robots", "reservation"),
 )
 def opt_out(rows: pl.DataFrame, *, agent: Agent = None) -> pl.DataFrame:
     """Read what a pool keeps of X-Robots-Tag, `meta` robots and the reservation of text mining.
@@ -47,8 +47,6 @@ def opt_out(rows: pl.DataFrame, *, agent: Agent = None) -> pl.DataFrame:
     Raises:
         ConfigError: neither role is bound.
     """
-    if not {"robots", "reservation"} & set(rows.columns):
-        raise ConfigError("opt_out: bind robots or reservation to a column.")
     nothing = pl.lit(None, dtype=pl.List(pl.String))
     told = _directives(agent) if "robots" in rows.columns else nothing
     reserved = pl.lit(None, dtype=pl.Boolean)

