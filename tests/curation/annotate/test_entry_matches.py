@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import unicodedata
+
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.annotate.entry_matches import entry_matches
@@ -20,6 +22,9 @@ NAMES = [
     "don't",
     "rock-n-roll",
 ]
+# The characters of the generated texts, after NFC; as lists, so that an empty one is in none.
+MARKS, UNSPACED, APOSTROPHES = [*"\u0301\u0e49"], [*"東京ก\u0e49"], [*"'’"]
+LETTERS = [*"abáé\u0301"]
 DECOMPOSED = "cafe\u0301 menu"
 
 # The table of specs: text to the names that match under the reference's rule.
@@ -46,8 +51,13 @@ REFERENCE = {
     "rock-n-roll": {"rock-n-roll"},
     "U.S. flag": set(),
 }  # fmt: skip
-# Where the improved rule differs: white space, normal form, marks within names.
+# Where the improved rule differs: marks beside and within words, white space, normal form.
 IMPROVED = REFERENCE | {
+    "dog-house": {"dog"},
+    "(dog)": {"dog"},
+    '"dog"': {"dog"},
+    "dog/cat": {"dog"},
+    "dog…": {"dog"},
     "New  York": {"New York"},
     "dog\u00a0park": {"dog"},
     DECOMPOSED: {"café"},
@@ -88,26 +98,70 @@ def test_the_improved_mode_also_reaches_names_with_marks_accents_and_odd_spaces(
     assert {NAMES[entry] for entry in entries or []} == IMPROVED[text]
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.text("ab .,!\t\u00e9'", max_size=12), max_size=5),
     st.lists(st.text("ab .\u00e9'", max_size=4), max_size=8),
 )
-def test_the_automaton_finds_what_a_search_for_each_name_finds(texts: list[str], names: list[str]):
+def test_the_reference_mode_finds_what_a_search_for_each_name_finds(
+    texts: list[str], names: list[str]
+):
     assert found([*texts], names, "reference") == [naive(text, names) for text in texts]
 
 
-@given(st.text("ab .,!\t\u00a0", max_size=12), st.lists(st.text("ab .", max_size=4), max_size=8))
-def test_improved_matches_are_those_of_the_reference_on_spaced_and_collapsed_text(
-    text: str, names: list[str]
-):
-    def tidy(value: str) -> str:
-        for mark in ",.;:?!`":
-            value = value.replace(mark, f" {mark} ")
-        return " ".join(value.split())
+TEXTS = st.text("ab .,!'’\t\u00a0\u00e9\u0301東京ก้-", max_size=12)
 
+
+@settings(max_examples=40)
+@given(st.lists(TEXTS, max_size=5), st.lists(st.text("ab .'é東京ก้-", max_size=4), max_size=8))
+def test_the_improved_mode_finds_names_between_the_boundaries_of_words(
+    texts: list[str], names: list[str]
+):
     expected = [
-        e for e, name in enumerate(names) if tidy(name) and f" {tidy(name)} " in f" {tidy(text)} "
+        [e for e, name in enumerate(names) if apart(name).strip() and apart(name) in apart(text)]
+        for text in texts
     ]
+    assert found([*texts], names, "improved") == expected
+
+
+def apart(text: str) -> str:
+    """Put a space at every boundary of words, one word after another."""
+    text = unicodedata.normalize("NFC", text)
+    words, i = [""], 0
+    while i < len(text):
+        end = i + 1
+        if text[i] in LETTERS:
+            while text[end : end + 1] in LETTERS or (
+                text[end : end + 1] in APOSTROPHES and text[end + 1 : end + 2] in LETTERS
+            ):
+                end += 1
+        elif text[i] in UNSPACED:
+            while text[end : end + 1] in MARKS:
+                end += 1
+        words += [] if text[i].isspace() else [text[i:end]]
+        i = end
+    return " ".join([*words, ""])
+
+
+@settings(max_examples=40)
+@given(TEXTS, st.lists(st.text("ab .'é-", max_size=4).filter(str.strip), max_size=8))
+def test_the_improved_mode_finds_all_that_the_reference_finds(text: str, names: list[str]):
+    (reference,), (improved,) = (found([text], names, m) for m in ("reference", "improved"))
+    assert set(reference or []) <= set(improved or [])
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "expected"),
+    [
+        ("一只棕色的小狗在海滩上", ["小狗", "小猫", "狗在", "一 只"], [0, 2, 3]),
+        ("สุนัขวิ่งบนชายหาด", ["สุนัข", "ชายหาด", "แมว"], [0, 1]),
+        ("小狗dog奔跑", ["dog", "do", "狗dog"], [0, 2]),
+        ("می\u200cخواهم", ["می", "می\u200cخواهم"], [1]),
+    ],
+)
+def test_scripts_without_spaces_match_anywhere_and_others_whole_words(
+    text: str, names: list[str], expected: list[int]
+):
     assert found([text], names, "improved") == [expected]
 
 
