@@ -19,12 +19,18 @@ LONGEST = 500
 DEEPEST = 20
 """Brackets in an expression that is read."""
 _LIST = Path(__file__).parent.parent / "spdx.tsv"
-_PIECE = re.compile(r"[a-z]+|[0-9]+(?:\.[0-9]+)*")
+_EXCEPTIONS = Path(__file__).parent.parent / "spdx_exceptions.txt"
+_PIECE = re.compile(r"[^\W\d_]+|[0-9]+(?:\.[0-9]+)*")
+_NAME = re.compile(r"[\w\s.,:;/+&()\"'‘’“”-]+")
+"""What a name is written with; a sign such as ? or ! says something else."""
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _CREATIVE_COMMONS = re.compile(
-    r"creativecommons\.org/(?:licenses/([a-z+-]+)/([0-9.]+)(?:/([a-z]{2,4})\b)?"
+    r"creativecommons\.org/(?:licenses/([a-z+-]+)/([0-9.]+)(?:/(?!rdf\b)([a-z]{2,3}))?"
     r"|(publicdomain)/(zero|mark)/([0-9.]+))"
+    r"(?:/(?:deed|legalcode|rdf)(?:\.[a-z_-]+)?)?(?:/?[?#]\S*)?"
 )
+_BY_ID = re.compile(r"(?:spdx|opensource)\.org/licenses?/([^/]+?)(?:\.html)?")
+_HOST = re.compile(r"[^/\s]+\.[a-z]{2,}/")
 _FILLERS = frozenset(
     ("the", "a", "licence", "license", "licensed", "under", "version", "v", "international",
      "unported", "generic")
@@ -60,8 +66,9 @@ def licence(rows: pl.DataFrame, *, allow: Sequence[str] = ()) -> pl.DataFrame:
     version only: `odc-by` is ODC-By-1.0, `CC BY` could be seven and is none. What is not surely
     one licence is null, never the likeliest.
 
-    An expression is allowed if one side of each OR and both of each AND are; an exception (WITH)
-    only adds permissions, so its licence decides.
+    An expression is allowed if one side of each OR and both of each AND are. An exception (WITH)
+    that SPDX lists only adds permissions, so its licence decides; another, such as the Commons
+    Clause, may take some away, and the expression is not recognised.
 
     Reads:
         licence: the statement: a name, an expression or an address.
@@ -69,22 +76,24 @@ def licence(rows: pl.DataFrame, *, allow: Sequence[str] = ()) -> pl.DataFrame:
         title: of the work.
         url: where it is.
     Args:
-        allow: SPDX identifiers. None are allowed by themselves, nor does one stand for another:
-            "CC-BY-4.0" is not "CC-BY-3.0".
+        allow: SPDX identifiers in any case, old ones too. None are allowed by themselves, nor does
+            one stand for another: "CC-BY-4.0" is not "CC-BY-3.0".
     Reference: SPDX specification 2.3, annex D; its list of licences.
     Writes:
         spdx: the expression; null where the statement is null or not recognised.
         allowed: null where `spdx` is.
         attribution: title, creator, url and licence in one line, as far as they are there; null
             without a creator or a recognised licence, so that a rule can ask for it.
-    Cost: some 10 microseconds for each different statement.
+    Cost: O(different statements).
     Raises:
         ConfigError: an identifier of `allow` is not in SPDX's list.
     """
     stated = rows["licence"].unique().drop_nulls()
     read = [(text, _expression(text)) for text in stated]
+    by_id = _licences().by_id
+    allowed = frozenset(_current(by_id[name.casefold()], by_id) for name in allow)
     table = pl.DataFrame(
-        [(text, str(tree), _allowed(tree, frozenset(allow))) for text, tree in read if tree],
+        [(text, str(tree), _allowed(tree, allowed)) for text, tree in read if tree],
         schema={"licence": pl.String, "spdx": pl.String, "allowed": pl.Boolean},
         orient="row",
     )
@@ -133,11 +142,13 @@ class _Licences(NamedTuple):
         by_id: the identifiers by themselves without case.
         by_key: those that one name without fillers can mean.
         by_url: those that an address means, without scheme, `www.` and slash at the end.
+        exceptions: the identifiers of exceptions by themselves without case.
     """
 
     by_id: dict[str, str]
     by_key: dict[str, str]
     by_url: dict[str, str]
+    exceptions: dict[str, str]
 
 
 @cache
@@ -156,7 +167,8 @@ def _licences() -> _Licences:
     urls = Counter(_address(url) for _, _, url in rows)
     by_url = {_address(u): _current(n, by_id) for n, _, u in rows if urls[_address(u)] == 1 and u}
     by_key = {key: min(names) for key, names in keys.items() if len(names) == 1 and key}
-    return _Licences(by_id, by_key, by_url)
+    exceptions = {name.casefold(): name for name in _EXCEPTIONS.read_text("utf-8").split()}
+    return _Licences(by_id, by_key, by_url, exceptions)
 
 
 def _current(name: str, by_id: dict[str, str]) -> str:
@@ -184,28 +196,25 @@ def _expression(text: str) -> Tree | None:
     if not text or len(text) > LONGEST or text.count("(") > DEEPEST:
         return None
     address = _address(text)
-    if "/" in address and "." in address.partition("/")[0]:
+    if _HOST.match(address):
         return _of_address(address)
     tokens = _TOKEN.findall(re.sub(r"(?<=\S)/(?=\S)", " OR ", text))
     tree, rest = _any(tokens)
     if tree is not None and not rest:
         return tree
-    return _leaf(_licences().by_key.get(_key(text)))
+    return _leaf(_licences().by_key.get(_key(text)) if _NAME.fullmatch(text) else None)
 
 
 def _of_address(address: str) -> Tree | None:
     listed = _licences()
-    found = _CREATIVE_COMMONS.match(address)
+    found = _CREATIVE_COMMONS.fullmatch(address)
     if found:
         terms, version, port, _, domain, of_domain = found.groups()
         names = {"zero": f"cc0-{of_domain}", "mark": f"cc-pdm-{of_domain}"}
         name = names[domain] if domain else f"cc-{terms}-{version}"
-        is_port = port is not None and port not in ("deed", "rdf")
-        return _leaf(listed.by_id.get(f"{name}-{port}" if is_port else name))
-    host, _, path = address.partition("/")
-    if host in ("spdx.org", "opensource.org"):
-        last = path.split("/")[-1].removesuffix(".html")
-        return _leaf(listed.by_id.get(last), listed.by_id)
+        return _leaf(listed.by_id.get(f"{name}-{port}" if port else name))
+    if found := _BY_ID.fullmatch(address):
+        return _leaf(listed.by_id.get(found[1]), listed.by_id)
     return _leaf(listed.by_url.get(address))
 
 
@@ -242,11 +251,11 @@ def _single(tokens: list[str]) -> tuple[Tree | None, list[str]]:
     if first == "(":
         tree, rest = _any(rest)
         return (tree, rest[1:]) if rest and rest[0] == ")" else (None, rest)
-    by_id = _licences().by_id
+    by_id, exceptions = _licences().by_id, _licences().exceptions
     name = by_id.get(first.casefold()) or by_id.get(f"{first[:-1]}-or-later".casefold())
     if name is None or (not first.endswith("+") and first.casefold() not in by_id):
         return None, tokens
     tree = Tree(_current(name, by_id))
-    if len(rest) > 1 and rest[0].upper() == "WITH" and re.fullmatch(r"[A-Za-z0-9.-]+", rest[1]):
-        return Tree("WITH", (tree, Tree(rest[1]))), rest[2:]
+    if len(rest) > 1 and rest[0].upper() == "WITH" and rest[1].casefold() in exceptions:
+        return Tree("WITH", (tree, Tree(exceptions[rest[1].casefold()]))), rest[2:]
     return tree, rest

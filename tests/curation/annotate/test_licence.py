@@ -29,6 +29,8 @@ READ = {
     "https://creativecommons.org/publicdomain/mark/1.0/": "CC-PDM-1.0",
     "https://opensource.org/licenses/MIT": "MIT",
     "https://spdx.org/licenses/GPL-3.0.html": "GPL-3.0-only",
+    "https://creativecommons.org/licenses/by/4.0/?ref=chooser-v1": "CC-BY-4.0",
+    "Apache-2.0/MIT": "Apache-2.0 OR MIT",
     "https://www.apache.org/licenses/LICENSE-2.0": "Apache-2.0",
 }
 NOT_READ = [
@@ -36,6 +38,12 @@ NOT_READ = [
     "Apache",
     "GNU General Public License v3.0",  # only, or any later
     "https://creativecommons.org/licenses/by/2.5/xx/",
+    "https://creativecommons.org/licenses/by/4.0/ but not for sale",
+    "https://creativecommons.org/licenses/by/4.0x/",
+    "https://opensource.org/no/MIT",
+    "Apache-2.0 WITH Commons-Clause",  # no exception but a restriction
+    "MIT 非商用",
+    "MIT?",
     "https://creativecommons.org/licenses/by/9.0/",
     "https://example.com/licenses/by/4.0/",
     "MIT OR proprietary",
@@ -82,6 +90,11 @@ def test_names_expressions_and_addresses_get_spdx_names_and_what_is_not_sure_non
 )
 def test_an_expression_is_allowed_by_one_side_of_or_and_both_of_and(stated: str, allowed: bool):
     assert licence(table(stated), allow=["MIT", "CC-BY-4.0"])["allowed"].item() is allowed
+
+
+def test_licences_are_allowed_by_identifiers_in_any_case_and_by_old_ones():
+    stated = table("MIT", "GPL-2.0-only", "GPL-2.0-or-later")
+    assert licence(stated, allow=["mit", "GPL-2.0"])["allowed"].to_list() == [True, True, False]
 
 
 def test_an_identifier_that_spdx_lacks_is_refused_when_the_recipe_is_read():
