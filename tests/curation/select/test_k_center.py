@@ -120,3 +120,21 @@ def test_wrong_budgets_and_vectors_are_errors():
         k_center(frame([1.0]))
     with pytest.raises(DataError, match="1 of 1"):
         k_center(frame([float("inf")]), budget=1)
+
+
+def test_with_chosen_records_it_goes_on_as_if_they_were_its_first_picks():
+    rng = np.random.default_rng(5)
+    x, had = rng.standard_normal((90, 4)), rng.standard_normal((6, 4))
+    picks: list[int] = []
+    for _ in range(20):
+        covered = np.vstack([had, x[picks]])
+        distance = np.linalg.norm(x[:, None] - covered, axis=2).min(axis=1)
+        picks.append(int(distance.argmax()))
+    kept = k_center(frame(x), frame(had), budget=20).sort("radius", descending=True)
+    assert kept["uid"].to_list() == picks
+    assert k_center(frame(x), frame(had), budget=20, seed=9).equals(kept.sort("uid"))
+    # Where no chosen record has a vector the first is drawn.
+    nothing = frame(had).with_columns(vector=pl.lit(None, frame(had)["vector"].dtype))
+    assert k_center(frame(x), nothing, budget=9).equals(k_center(frame(x), budget=9))
+    with pytest.raises(DataError, match="of 4 dimensions, chosen of 2"):
+        k_center(frame(x), frame([[1, 0]]), budget=2)
