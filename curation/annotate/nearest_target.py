@@ -10,8 +10,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.errors import DataError
-from curation import _bits, _neighbours
-from curation._evaluation import Same, names
+from curation import _bits
+from curation._evaluation import Same, directions, names, nearest
 from curation.step import Role, Table, one_of, rowwise
 
 HIT = {"by": pl.String, "item": pl.String, "distance": pl.UInt16, "cosine": pl.Float32}
@@ -55,7 +55,9 @@ def nearest_target(rows: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
     if "bits" in rows.columns:
         near.append(_by_bits(rows["bits"], _strings(Same(target))))
     if "vector" in rows.columns:
-        near.append(_by_vector(rows["vector"], _directions(Same(target))))
+        items = directions(Same(target))
+        row, at, cosine = nearest("nearest_target", rows["vector"], items)
+        near.append(_hits(row, "vector", items.items["id"].gather(at), cosine=cosine))
     listed = (
         pl.concat(near)
         .group_by("row", maintain_order=True)
@@ -67,29 +69,18 @@ def nearest_target(rows: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
 
 
 class _Targets(NamedTuple):
-    """The targets that have a value: as (n, words) or at length 1 as (n, d), and their names."""
+    """The targets that have bits: as (n, words), and their names."""
 
     values: NDArray[Any]
     names: pl.Series
 
 
-def _named(same: Same, column: str) -> pl.DataFrame:
-    assert same.table is not None
-    table = same.table.select(column, id=names(same.table)).drop_nulls(column)
-    return table.sort("id", maintain_order=True)
-
-
 @lru_cache(maxsize=2)
 def _strings(same: Same) -> _Targets:
-    table = _named(same, "bits")
+    assert same.table is not None
+    table = same.table.select("bits", id=names(same.table)).drop_nulls("bits")
+    table = table.sort("id", maintain_order=True)
     return _Targets(_bits.words(table["bits"]), table["id"])
-
-
-@lru_cache(maxsize=2)
-def _directions(same: Same) -> _Targets:
-    table = _named(same, "vector")
-    known, vectors = _neighbours.directions(table["vector"])
-    return _Targets(vectors, table["id"].filter(pl.Series(known)))
 
 
 def _by_bits(bits: pl.Series, targets: _Targets) -> pl.DataFrame:
@@ -107,21 +98,6 @@ def _by_bits(bits: pl.Series, targets: _Targets) -> pl.DataFrame:
         )
     at, distance = _hamming.nearest(words, targets.values)
     return _hits(row, "bits", targets.names.gather(at), distance=distance)
-
-
-def _by_vector(vectors: pl.Series, targets: _Targets) -> pl.DataFrame:
-    """Return `row` and the hit of each record whose vector has a direction."""
-    known, x = _neighbours.directions(vectors)
-    if not len(x) or not len(targets.values):
-        return pl.DataFrame(schema={"row": pl.Int64, **HIT})
-    if x.shape[1] != targets.values.shape[1]:
-        raise DataError(
-            f"nearest_target: vectors of {x.shape[1]} dimensions, of targets "
-            f"{targets.values.shape[1]}: embed both by the same encoder."
-        )
-    at = _neighbours.nearest(x, targets.values)
-    cosine = _neighbours.cosine(x, targets.values[at]).astype(np.float32)
-    return _hits(np.flatnonzero(known), "vector", targets.names.gather(at), cosine=cosine)
 
 
 def _hits(
