@@ -1,4 +1,4 @@
-"""Pick records whose mean stays as near as can be to the mean of all: kernel herding, linear."""
+"""Pick records whose mean stays as near as can be to the mean of all: herding."""
 
 from __future__ import annotations
 
