@@ -49,11 +49,11 @@ def directions(same: Same) -> Directions:
 
     `id` is an item's name; `uid`, where a table has none, its row.
     """
-    table = same.table
-    assert table is not None
+    assert same.table is not None
+    table = same.table.with_columns(id=names(same.table))
     if "uid" not in table.columns:
         table = table.with_columns(uid=pl.int_range(pl.len(), dtype=pl.UInt64))
-    table = table.with_columns(id=names(same.table)).sort("id", maintain_order=True)
+    table = table.sort("id", maintain_order=True)
     known, vectors = _neighbours.directions(table["vector"].alias("target vector"))
     return Directions(vectors, table.filter(pl.Series(known)))
 
