@@ -22,5 +22,9 @@ def spaced(text: pl.Expr, mode: Mode) -> pl.Expr:
     """Put spaces between the words of texts; what `entry_matches` says of its modes."""
     if mode == "reference":
         return text.str.replace_all(f"({_MARKS})", " $1 ").str.replace_all(r"[\t\n\r]", " ")
-    words = text.str.normalize("NFC").str.extract_all(rf"{WORD}|\S")
-    return words.list.join(" ")
+    return words(text).list.join(" ")
+
+
+def words(text: pl.Expr) -> pl.Expr:
+    """Return the words and marks of texts, a list each."""
+    return text.str.normalize("NFC").str.extract_all(rf"{WORD}|\S")

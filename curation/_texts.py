@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 BLOCK_BYTES = 2**20
 
 
-def blocks(texts: pl.Series) -> Iterator[slice]:
-    """Yield the rows of texts that together have about 1 MiB, which stays in a core's cache."""
+def blocks(texts: pl.Series, size: int = BLOCK_BYTES) -> Iterator[slice]:
+    """Yield the rows of texts that together have about a size; 1 MiB stays in a core's cache."""
     ends = texts.str.len_bytes().fill_null(0).cast(pl.Int64).cum_sum().to_numpy()
     start = 0
     while start < len(ends):
         read = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, read + BLOCK_BYTES, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, read + size, side="right")))
         yield slice(start, stop)
         start = stop
 
