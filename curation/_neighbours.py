@@ -323,13 +323,14 @@ def kmeans(
     spherical: bool,
     seed: int,
     stream: str,
+    starts: Indices | None = None,
 ) -> tuple[Vectors, Indices]:
     """Cluster the rows of x, which come sorted by uid; return the centroids and their sizes.
 
-    Lloyd's iterations from the vectors with the smallest draws; spherical assigns by cosine and
-    keeps centroids at length 1, otherwise by Euclid's distance. A cluster that runs empty
-    restarts at the row farthest from its centroid; one that ends empty, as where there are fewer
-    different vectors than clusters, is left out.
+    Lloyd's iterations from given rows, or those with the smallest draws; spherical assigns by
+    cosine and keeps centroids at length 1, otherwise by Euclid's distance. A cluster that runs
+    empty restarts at the row farthest from its centroid; one that ends empty, as where there are
+    fewer different vectors than clusters, is left out.
 
     Cost: iterations * n k d multiplications; 4 d bytes a row, `IN_MEMORY_BYTES` at most where it
     is spherical, as more rows are brought to length 1 anew in each iteration.
@@ -343,8 +344,9 @@ def kmeans(
     if not len(rows):
         return rows[:], np.empty(0, dtype=np.int64)
     searched = rows if isinstance(rows, Units) or spherical else _lifted(rows)
-    k = min(num_clusters, len(rows))
-    centroids = rows[np.sort(shuffled(uids, seed, stream)[:k])]
+    starts = shuffled(uids, seed, stream)[:num_clusters] if starts is None else starts
+    k = len(starts)
+    centroids = rows[np.sort(starts)]
     label = np.full(len(rows), -1, dtype=np.int64)
     for _ in range(iterations):
         before, label = label, _assigned(searched, centroids, spherical)

@@ -218,3 +218,24 @@ def test_quality_captions_takes_the_caption_that_fits_better(project: Any, clip:
     assert {"three.png", "four.png"} <= set(found)
     # Of the second record the better caption is dropped where it is the name of a file.
     assert ("two.png" in found) == (found.get("two.png", {}).get("best_caption.is_other") is False)
+
+
+def test_hierarchical_keeps_as_many_of_a_rare_kind_as_of_a_common_one(project: Any):
+    def edited(text: str) -> str:
+        for old, new in {
+            "efficientnet_lite": "color_layout",
+            "[1000, 300, 30]": "[2, 1]",
+            "threshold = 0.95": "threshold = 1",
+            "budget_ratio = 0.15": "budget = 4",
+        }.items():
+            assert old in text
+            text = text.replace(old, new)
+        return text
+
+    pairs = {f"common {n}": (grey(0, 200 + n), CAPTION) for n in range(8)}
+    pairs |= {f"rare {n}": (grey(200 + n, 0), CAPTION) for n in range(2)}
+    run(project, "hierarchical", pairs, edited)
+    kept = project.last().kept().collect()
+    assert sorted(name[:4] for name in kept["source_id"]) == ["comm", "comm", "rare", "rare"]
+    paths = kept.group_by("cluster_path.path").len()
+    assert paths["len"].to_list() == [2, 2]
