@@ -1,4 +1,4 @@
-"""The concepts that a balanced pool is counted by: synsets, words, pairs of words, page titles."""
+"""The entries that concepts are counted by: synsets, words, pairs of words, page titles."""
 
 from __future__ import annotations
 
