@@ -485,7 +485,7 @@ def measure_score_card(data: Path) -> None:
             kind: [] for kind in ("precision", "recall", "both", "both, at the proposed cut")
         }
         for seed in range(CARDS):
-            drawn = strata(rows.select("uid", "value"), seed)
+            drawn = strata(rows.select("uid", "value"), ANSWERS, seed)
             asked = drawn.rows[:ANSWERS].with_columns(
                 pl.col("uid").replace_strict(good, return_dtype=pl.Boolean).alias("good")
             )

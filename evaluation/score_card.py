@@ -56,7 +56,8 @@ def score_card(
     number P (1 - P) / variance: of precision sum(w^2 q (1 - q) (1 - n / N) / n), w = W / sum(W), of
     recall R that of the linearised ratio, whose weights are W (1 - R) where kept and -W R
     elsewhere, by the squared sum of W p. As five equal answers would say that nothing varies, q is
-    (k + 1/2) / (n + 1) over a level and its two neighbours. A stratum without an answer has p = q.
+    (k + 1/2) / (n + 1) over a level and its two neighbours. A level without an answer has p = q;
+    where some stratum of a level that has answers has none, levels alone are strata.
 
     Args:
         sizes_LG: records N of each stratum, a row a level.
@@ -68,6 +69,8 @@ def score_card(
     Confidence intervals for proportions with small expected number of positive counts.
     """
     sizes, n, k = (np.asarray(x, dtype=np.float64) for x in (sizes_LG, answered_LG, good_LG))
+    if ((sizes > 0) & (n == 0) & (n.sum(axis=1, keepdims=True) > 0)).any():
+        sizes, n, k = (x.sum(axis=1, keepdims=True) for x in (sizes, n, k))
     weights = sizes / sizes.sum()
     q = (_with_neighbours(k) + 0.5) / (_with_neighbours(n) + 1)
     p = np.where(n > 0, k / np.maximum(n, 1), q)

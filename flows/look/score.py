@@ -42,10 +42,12 @@ class Drawn:
     sizes: Any
 
 
-def strata(rows: pl.DataFrame, seed: int = 0) -> Drawn:
+def strata(rows: pl.DataFrame, n: int, seed: int = 0) -> Drawn:
     """Return records by strata of `value`, and of `group` where there is one, in drawn order.
 
-    The levels are tenths of the measured records; equal values are in one. Round by round each
+    The levels are tenths of the measured records; equal values are in one. So many groups, the
+    largest, are strata of their own that each stratum has one of n answers; the others are one
+    together. Round by round each
     stratum gives its record of the smallest draw, uniform(uid, seed, "score"), which is the same
     for every signal and question: so two signals ask mostly about the same records, and an answer
     to one is of use to the other without a bias.
@@ -62,15 +64,21 @@ def strata(rows: pl.DataFrame, seed: int = 0) -> Drawn:
         group=group,
         draw=pl.Series(uniform(rows["uid"].to_numpy(), seed, STREAM)),
     )
-    groups = found["group"].unique().sort(nulls_last=True)
-    found = found.with_columns(group=found["group"].rank("dense").fill_null(len(groups)) - 1)
-    found = found.sort("draw", "uid").with_columns(
-        turn=pl.int_range(pl.len()).over("level", "group")
+    groups = found.group_by("group").len().sort("len", "group", descending=True, nulls_last=True)
+    last = max(1, n // found["level"].n_unique()) - 1 if found.height else 0
+    number = pl.int_range(pl.len(), dtype=pl.Int64).clip(upper_bound=last)
+    found = found.join(
+        groups.select("group", number=number), on="group", nulls_equal=True, maintain_order="left"
+    )
+    found = (
+        found.select("uid", "level", "draw", group="number")
+        .sort("draw", "uid")
+        .with_columns(turn=pl.int_range(pl.len()).over("level", "group"))
     )
     return Drawn(
         found.sort("turn", "draw", "uid").select("uid", "level", "group"),
         tuple(edges.tolist()),
-        counted(found, (len(edges) + 1, max(1, len(groups)))),
+        counted(found, (len(edges) + 1, max(1, min(len(groups), last + 1)))),
     )
 
 
@@ -102,7 +110,7 @@ class Session:
             rows = rows.hstack(bound(self.run, {"group": self.group}).select("group"))
         if self.low:
             rows = rows.with_columns(-pl.col("value").cast(pl.Float64))
-        self.drawn = strata(rows)
+        self.drawn = strata(rows, self.n)
 
     def answers(self) -> pl.DataFrame:
         """Return the drawn records that are asked of, with `good` and `known`: was it answered.

@@ -39,6 +39,13 @@ def test_a_stratum_without_an_answer_has_the_rate_of_its_neighbours():
     assert cuts[1].precision.value == pytest.approx((6.5 / 7 + 1) / 2)
 
 
+def test_where_a_group_has_no_answer_yet_levels_alone_are_strata():
+    sizes = [[60, 40], [60, 40]]
+    assert score_card(sizes, [[3, 0], [3, 3]], [[0, 0], [2, 3]]) == score_card(
+        [[100], [100]], [[3], [6]], [[0], [5]]
+    )
+
+
 def test_nothing_good_has_no_recall_and_no_proposal():
     cuts = score_card([[10], [10]], [[5], [5]], [[0], [0]])
     assert {cut.recall for cut in cuts} == {None}

@@ -44,12 +44,26 @@ def test_every_beginning_of_the_order_is_a_sample_by_strata():
          "group": ["a"] * 90 + ["b"] * 10},
         schema={"uid": pl.UInt64, "value": pl.Int64, "group": pl.String},
     )  # fmt: skip
-    drawn = strata(rows)
+    drawn = strata(rows, 22)
     assert drawn.sizes.sum(axis=1).tolist() == [20] + [8] * 10
     assert drawn.sizes[:, 1].tolist() == [0] * 9 + [2, 8]
     assert drawn.edges == tuple(range(20, 100, 8))
     first = drawn.rows[:12]
     assert first.select("level", "group").n_unique() == 12
+
+
+def test_so_many_groups_are_strata_that_each_stratum_has_an_answer():
+    count = 2_000
+    rows = pl.DataFrame(
+        {"uid": [uid_of("t", str(i)) for i in range(count)],
+         "value": [i % 97 for i in range(count)],
+         "group": ["big" if i < 1_000 else str(i % 40) for i in range(count)]},
+        schema={"uid": pl.UInt64, "value": pl.Int64, "group": pl.String},
+    )  # fmt: skip
+    drawn = strata(rows, 50)
+    assert drawn.sizes.shape == (11, 5)
+    assert drawn.sizes.sum(axis=0).tolist() == [1_000, 25, 25, 25, 925]
+    assert drawn.rows[:50].select("level", "group").n_unique() == 50
 
 
 def test_answers_from_a_file_give_precision_recall_and_a_threshold(scored: Any):
