@@ -34,7 +34,9 @@ PAGES = {
 }
 README = PAGES["README.md"]
 # Pages whose recipes are run: here, but those of deduplication.md on a pool of their own.
-RECIPES = {"README.md": 3, "recipe.md": 2, "deduplication.md": 10}
+RECIPES = {
+    "README.md": 3, "recipe.md": 2, "deduplication.md": 10, "quality.md": 1, "selection.md": 1,
+}  # fmt: skip
 # What no test runs, and why.
 NOT_RUN = {
     'winnow score caption_stats.words --question "Does it describe a picture?"': "asks a person",
@@ -160,6 +162,24 @@ def test_every_recipe_of_the_readme_runs_and_does_what_its_comments_say(shop: Pa
     assert ran(shop, 0) == {"captions": 2, "one of each text": 1}
     assert ran(shop, 1) == {"aesthetic": 2, "no two alike": 1}
     assert ran(shop, 2) == {"shouted.ratio < 0.01": 1}
+
+
+def test_the_recipe_of_a_selection_runs_and_is_certified(shop: Path):
+    ran(shop, 0)
+    path = shop / "covered.toml"
+    path.write_text(blocks("toml", PAGES["selection.md"])[0].replace("0.1", "0.5"), "utf-8")
+    found = winnow.run(path)
+    assert found["dropped"] == {"cover": 3}
+    assert found["certificate"]["value"] <= found["certificate"]["bound"]
+
+
+def test_the_guard_of_a_page_compares_the_groups_that_it_names(shop: Path):
+    ran(shop, 0)
+    guard = blocks("toml", PAGES["quality.md"])[0].replace("meta.domain", "meta.url")
+    english = 'name = "english only"\nwhere = "language.label = \'en\'"'
+    path = shop / "guarded.toml"
+    path.write_text(f'name = "guarded"\npool = "web"\n{guard}\n[[select]]\n{english}\n', "utf-8")
+    assert winnow.run(path)["guard"] == {"groups": []}
 
 
 @pytest.fixture(scope="module")
