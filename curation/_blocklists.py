@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -18,6 +19,7 @@ from contracts.errors import DataError
 
 ENTRIES = {"by": pl.String, "list": pl.String, "entry": pl.String}
 _LONGEST_HOST = 253
+_WHITE = "".join(map(chr, range(0x21)))
 _HASH = r"^(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})$"
 _LONGEST = 8192
 """Octets of an address that is read."""
@@ -90,12 +92,15 @@ def addresses(urls: pl.Series) -> pl.DataFrame:
     """Return `host` and `rest` of addresses, made alike: equal ones lead to the same place.
 
     Scheme, user, port, fragment, a dot behind the host and a slash at the end are left out; the
-    host is in small letters and, where it is not ASCII, in punycode. An address without a scheme
-    begins with its host. Null where there is no host, or one longer than a name can be, and
-    of more than 8,192 octets.
+    host is in small letters, without %-signs and, where it is not ASCII, in punycode. An address
+    without a scheme begins with its host. Null where there is no host, or one longer than a name
+    can be, and of more than 8,192 octets.
     """
     short = pl.when(pl.col("url").str.len_bytes() <= _LONGEST).then("url")
-    schemed = short.str.strip_chars().str.replace_all("\\", "/", literal=True)
+    # As browsers read them: a line break is nothing, and a host follows any number of slashes.
+    schemed = short.str.replace_all(r"[\t\n\r]", "").str.strip_chars(_WHITE)
+    schemed = schemed.str.replace_all("\\", "/", literal=True)
+    schemed = schemed.str.replace(r"^(?i:https?):/*", "//")
     has_scheme = schemed.str.contains(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
     whole = pl.when(has_scheme).then(schemed).otherwise("//" + schemed)
     parts = (
@@ -108,7 +113,7 @@ def addresses(urls: pl.Series) -> pl.DataFrame:
     )
     is_host = pl.col("host").str.len_bytes().is_between(1, _LONGEST_HOST)
     parts = parts.select(pl.when(is_host).then(pl.all()))
-    is_foreign = parts["host"].str.contains(r"[^\x00-\x7f]").fill_null(False)
+    is_foreign = parts["host"].str.contains(r"[^\x00-\x7f]|%").fill_null(False)
     if is_foreign.any():
         different = parts["host"].filter(is_foreign).unique()
         names = {host: _punycode(host) for host in different}
@@ -117,6 +122,7 @@ def addresses(urls: pl.Series) -> pl.DataFrame:
 
 
 def _punycode(host: str) -> str:
+    host = unquote(host).lower()
     try:
         return host.encode("idna").decode()
     except UnicodeError:

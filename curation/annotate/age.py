@@ -35,7 +35,7 @@ PATTERNS = {
         rf"/{_YEAR}(?:[/_-]{_MONTH}(?:[/_-]{_DAY})?)?{_BEHIND}",
     ),
     "text": (
-        rf"\b{_YEAR}-{_MONTH}-{_DAY}\b",
+        rf"\b{_YEAR}-{_MONTH}-{_DAY}(?:T[0-9]|\b)",
         rf"(?i)\b(?:{_DAY}(?:st|nd|rd|th)?(?: of)? )?{_NAMED},? {_YEAR}\b",
         rf"(?i)\b{_NAMED} {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b",
         rf"(?i)(?:©|copyright(?: \(c\)| ©)?) ?(?:[0-9]{{4}} ?[-–] ?)?{_YEAR}\b",

@@ -27,10 +27,11 @@ Agent = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 def opt_out(rows: pl.DataFrame, *, agent: Agent = None) -> pl.DataFrame:
     """Read what a pool keeps of X-Robots-Tag, `meta` robots and the reservation of text mining.
 
-    A record is opted out by `noai`, `noimageai`, `noindex` or `noimageindex`, or by a reservation
-    of 1. Directives are separated by commas, several headers by line breaks. One that begins with
-    the name of a robot, as in `otherbot: noai`, is for that robot alone, as are those behind it in
-    the header: they count where the name is that of `agent`.
+    A record is opted out by `noai`, `noimageai`, `noindex` or `noimageindex`, by `none`, which
+    stands for `noindex` and another, or by a reservation of 1. Directives are separated by commas,
+    several headers by line breaks. One that begins with the name of a robot, as in `otherbot:
+    noai`, is for that robot alone, as are those behind it in the header: they count where the name
+    is that of `agent`.
 
     Reads:
         robots: values of the header X-Robots-Tag, or of the element `meta name="robots"`.
@@ -51,7 +52,7 @@ def opt_out(rows: pl.DataFrame, *, agent: Agent = None) -> pl.DataFrame:
     told = _directives(agent) if "robots" in rows.columns else nothing
     reserved = pl.lit(None, dtype=pl.Boolean)
     if "reservation" in rows.columns:
-        value = pl.col("reservation").cast(pl.String).str.strip_chars()
+        value = pl.col("reservation").cast(pl.String).str.strip_chars().str.to_lowercase()
         reserved = value.is_in(["1", "true"])
     found = rows.select(directives=told, reserved=reserved)
     by_robots = pl.col("directives").list.len() > 0
@@ -70,7 +71,10 @@ def _directives(agent: str | None) -> pl.Expr:
     is_other = named.is_not_null() & ~named.is_in(WITH_VALUE)
     if agent is not None:
         is_other &= named != agent.casefold()
-    counted = pl.when(~is_other).then(header.str.replace(r"^[a-z0-9_-]+\s*:", ""))
+    told = pl.when(named.is_in(WITH_VALUE)).then(header)
+    told = told.otherwise(header.str.replace(r"^[a-z0-9_-]+\s*:", ""))
+    counted = pl.when(~is_other).then(told)
     lines = pl.col("robots").str.to_lowercase().str.split("\n").list.eval(counted.drop_nulls())
     words = lines.list.join(",").str.split(",").list.eval(pl.element().str.strip_chars())
+    words = words.list.eval(pl.element().replace("none", "noindex"))
     return words.list.set_intersection(list(DIRECTIVES)).list.sort()

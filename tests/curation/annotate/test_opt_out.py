@@ -25,6 +25,8 @@ def table(*robots: str | None) -> pl.DataFrame:
         ("otherbot: noai, noindex\nnoimageindex", ["noimageindex"]),
         ("OurBot: noai", []),
         ("nofollow, noarchive", []),
+        ("None", ["noindex"]),
+        ("max-image-preview: none", []),
         ("noaim", []),
         ("do not say noai", []),
         ("", []),
@@ -49,6 +51,7 @@ def test_reserved_rights_count_beside_directives_and_nothing_said_is_null():
     for values in (
         [1, 0, None, 0, 1],
         ["1", " 0", None, "0", "1"],
+        ["True", "False", None, "0", "1"],
         [True, False, None, False, True],
     ):
         found = opt_out(rows.with_columns(reservation=pl.Series(values)))
