@@ -35,6 +35,8 @@ class Clm(Objective):
         loss: the mean of -log p over the text's tokens, in nats.
         tokens: how many these are; a text that was cut has fewer than it would have.
         bytes: how many bytes of the text they stand for; null where the vocabulary loses some.
+        salt_score: the median over the tokens of -log p, of a token that is none of the 10
+            likeliest 0; high where a text is hard and can be learned.
     Cost: the encoder once, and for each token V x dim multiplications.
     """
 

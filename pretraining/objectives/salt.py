@@ -43,7 +43,7 @@ class Salt(Objective):
     Reference: Rawat et al. 2024, arXiv:2410.18779, section 4 (SALT); next tokens alone, in place
         of its mixture of denoisers.
     Predicts:
-        loss, tokens, bytes: as `clm`.
+        loss, tokens, bytes, salt_score: as `clm`.
     Cost: that of `clm`; in the first stage the teacher too, without gradients.
     """
 

@@ -180,9 +180,10 @@ def next_tokens(encoder: Causal, head: LanguageHead, tokens_BN: Tensor) -> tuple
 
 
 TOLD: Mapping[str, Literal["number", "label", "vector"]] = {
-    "loss": "number", "tokens": "number", "bytes": "number",
+    "loss": "number", "tokens": "number", "bytes": "number", "salt_score": "number",
 }  # fmt: skip
 """What `told` returns, as an objective's `predicts`."""
+LIKELIEST = 10
 
 
 def told(encoder: Causal, head: LanguageHead, tokens_BN: Tensor) -> dict[str, Tensor]:
@@ -192,6 +193,10 @@ def told(encoder: Causal, head: LanguageHead, tokens_BN: Tensor) -> dict[str, Te
         loss: the mean of -log p over the tokens that are told, in nats; the separator is one.
         tokens: how many these are; a text that was cut has fewer than it would have.
         bytes: how many bytes of the text these stand for; NaN where the vocabulary loses some.
+        salt_score: the median over these tokens of -log p, in nats, of a token that is none of the
+            10 likeliest 0: high where the model is unsure but not lost. NaN without tokens.
+    Reference: of the last Rawat et al. 2024, arXiv:2410.18779, section 4, there of an early
+        checkpoint of the small model.
     """
     logits_BNV, labels_BN = next_tokens(encoder, head, tokens_BN)
     codec = encoder.codec
@@ -206,4 +211,13 @@ def told(encoder: Causal, head: LanguageHead, tokens_BN: Tensor) -> dict[str, Te
         "loss": loss_BN.sum(1) / tokens_B.clamp(min=1),
         "tokens": tokens_B,
         "bytes": bytes_BN.sum(1),
+        "salt_score": salt_score(logits_BNV, labels_BN, loss_BN),
     }
+
+
+def salt_score(logits_BNV: Tensor, labels_BN: Tensor, loss_BN: Tensor) -> Tensor:
+    """Return (B,), the median over a text's tokens of their loss, 0 where it is no likely token."""
+    own_BN1 = logits_BNV.gather(2, labels_BN.clamp(min=0)[:, :, None])
+    is_likely_BN = (logits_BNV > own_BN1).sum(2) < LIKELIEST
+    learnable_BN = (loss_BN * is_likely_BN).masked_fill(labels_BN == IGNORED, torch.nan)
+    return learnable_BN.nanquantile(0.5, 1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from contracts.tokens import SEPARATOR, START
+from pretraining.parts import language
 from pretraining.train import moment_at
 from tests.pretraining.made import batch_of, made
 
@@ -51,3 +52,31 @@ def test_it_says_of_each_text_the_loss_the_tokens_and_the_bytes_that_these_stand
     assert found["bytes"].tolist() == [2, 3, 15]
     losses = [objective({"text": row[None]}, MOMENT)["loss"] for row in tokens]
     torch.testing.assert_close(found["loss"], torch.stack(losses))
+
+
+def test_the_score_of_salt_is_the_median_loss_of_tokens_among_the_ten_likeliest():
+    costs = torch.tensor([[0.1, 2.3, 0.7, 5.0, 9.0]]).repeat(2, 1)
+    logits = torch.zeros(2, 5, 16)
+    # Before the fourth token ten others are likelier, before the second nine.
+    logits[:, 3, 1:11] = logits[:, 1, 1:10] = 1.0
+    labels = torch.zeros(2, 5, dtype=torch.int64)
+    labels[0, 4] = labels[1, 3] = labels[1, 4] = language.IGNORED
+    # Of 0.1, 2.3, 0.7 and 0 the middle two are 0.1 and 0.7; padding counts for nothing.
+    found = language.salt_score(logits, labels, costs)
+    torch.testing.assert_close(found, torch.tensor([0.4, 0.7]))
+    nothing = torch.full((1, 5), language.IGNORED)
+    assert language.salt_score(logits[:1], nothing, costs[:1]).isnan().all()
+
+
+@torch.no_grad()
+def test_where_every_token_is_likely_the_score_of_salt_is_the_median_loss(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    objective = made("clm").eval()
+    codec = objective.encoder.codec
+    monkeypatch.setattr(language, "LIKELIEST", codec.size)
+    row = torch.from_numpy(codec.encode("ab"))[None]
+    logits, labels = language.next_tokens(objective.encoder, objective.head, row)
+    costs = -logits[0, :3].log_softmax(1).gather(1, labels[0, :3, None])
+    found = objective.predict({"text": row})["salt_score"].item()
+    assert found == pytest.approx(costs.median().item(), rel=1e-5)
