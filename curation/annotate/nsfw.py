@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
 from contracts.params import Scorer
+from curation._scored import scored
 from curation.step import Role, rowwise
-
-BLOCK_ROWS = 64
 
 
 @rowwise(version=1, reads={"image": Role(pl.Binary)}, writes={"score": pl.Float32})
@@ -26,10 +24,4 @@ def nsfw(rows: pl.DataFrame, scorer: Scorer) -> pl.DataFrame:
             decodable.
     Cost: of the scorer.
     """
-    images = rows["image"]
-    scores = np.full(rows.height, np.nan, dtype=np.float32)
-    given = images.is_not_null().arg_true()
-    for start in range(0, len(given), BLOCK_ROWS):
-        here = given[start : start + BLOCK_ROWS]
-        scores[here.to_numpy()] = scorer(images.gather(here).to_list())
-    return pl.DataFrame({"score": pl.Series(scores, nan_to_null=True)})
+    return pl.DataFrame({"score": scored(rows["image"], scorer)})

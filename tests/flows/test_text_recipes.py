@@ -86,6 +86,45 @@ def test_a_recipe_of_a_classifier_keeps_what_is_like_the_good_examples(project: 
         assert set(scored.filter(draws < (2 - score) ** -9)["uid"]) == project.kept() != set()
 
 
+SHOUTS = """
+import numpy as np
+
+class Shouts:
+    version, fingerprint, reads, writes = 1, "shouts", {"text": "text"}, {}
+
+    def __init__(self, device=None):
+        pass
+
+    def __call__(self, values):
+        return np.array([sum(map(str.isupper, v)) / len(v) for v in values], dtype=np.float32)
+"""
+
+
+def test_pretrainers_guide_cuts_by_age_then_toxicity_then_quality(project: Any):
+    words = GOOD.split()
+    lines = [" ".join(words[i : i + 12]) for i in range(20)]
+    dated = [f"{line} (12 May 2019)" for line in lines]
+    late, undated, loud = f"{lines[0]} (12 May 2020)", lines[0], dated[0].upper()
+    worst = "zzz qqq xxx jjj (12 May 2019)"
+    uids = project.texts(late, undated, loud, worst, *dated)
+    project.texts(*lines, path="good/good.jsonl")
+    (project.recipe_dir / "shouts.py").write_text(SHOUTS)
+    target = project.recipe_dir / "web.toml"
+    init([str(project.recipe_dir / "texts.jsonl")], target, like="pretrainers_guide")
+    text = target.read_text(encoding="utf-8").replace("[[source]]", '[[source]]\nid = "id"')
+    text = text.replace('"profanity_check"', '"./shouts.py:Shouts"').replace("< 0.7", "< 0.5")
+    project.run(text, until="select", set=["name=web"])
+
+    def dropped(rule: str) -> set[int]:
+        return set(project.last().dropped(rule).collect()["uid"])
+
+    assert dropped("of its time") == set(uids[:2])
+    assert dropped("not toxic") == {uids[2]}
+    # Of 21 texts that are left nine tenths are 18.
+    assert uids[3] in dropped("best nine tenths")
+    assert len(project.kept()) == 18
+
+
 # At the threshold a document is kept; beyond, by the least that a column can be, it is dropped.
 GOPHER_REPETITION = {
     "duplicate_line_ratio": 0.3, "duplicate_line_character_ratio": 0.2,
