@@ -16,27 +16,30 @@ NAME_SIGN = "\ue000"
 WORD_WITHOUT_CAPITAL = r"(?:^|\s)\p{Ll}"
 
 
-def _keys(rows: pl.DataFrame, *, names: bool) -> pl.Series:
-    """Return the hashes of each text's caption and of its template."""
+def _forms(names: bool) -> tuple[pl.Expr, pl.Expr]:
+    """Return what is the same of texts of one caption, and of one template."""
     text = pl.col("text").str.normalize("NFKC").str.replace_all(r"\s+", " ").str.strip_chars(" ")
     template = text.str.replace_all(NUMBER, "0")
     if names:
         masked = template.str.replace_all(NAMES, f" {NAME_SIGN}")
         says = template.str.contains(WORD_WITHOUT_CAPITAL)
         template = pl.when(says).then(masked).otherwise(template)
+    return text.str.to_lowercase(), template.str.to_lowercase()
+
+
+def _keys(rows: pl.DataFrame, *, names: bool) -> pl.Series:
+    """Return the hashes of each text's caption and of its template."""
     # By two seeds, since a caption without numbers and names is its own template.
-    hashes = [one.str.to_lowercase().hash(seed) for seed, one in enumerate((text, template))]
+    hashes = [form.hash(seed) for seed, form in enumerate(_forms(names))]
     keyed = rows.select(pl.when(pl.col("text").is_not_null()).then(pl.concat_list(hashes)))
     return keyed.to_series()
 
 
 def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
-    # Whoever has a caption has its template: the smaller group is that of the caption.
-    return (
-        partials.group_by("uid")
-        .agg(pl.col("records").min(), pl.col("template_records").max())
-        .sort("uid")
-    )
+    # One of a caption's records may lack the capitals by which a name is masked.
+    most = pl.max_horizontal("template_records", "records")
+    counts = pl.col("records", "template_records").max()
+    return partials.group_by("uid").agg(counts).with_columns(template_records=most).sort("uid")
 
 
 @groupwise(
@@ -68,6 +71,11 @@ def caption_duplication(groups: pl.DataFrame, *, names: bool = True) -> pl.DataF
         template_records: that have its template, at least `records`; null likewise.
     Cost: some 3 microseconds a caption of 60 bytes; 24 bytes a record through disk, its text too.
     """
-    del names  # `_keys` masks them.
-    size = pl.len().over("group").cast(pl.UInt32)
-    return groups.select("uid", records=size, template_records=size)
+    # A group is of one caption or of one template: of the other it may have a part only.
+    records, of_template = (
+        pl.when(pl.col("text").is_not_null()).then(pl.len().over("group", form.hash(0)))
+        for form in _forms(names)
+    )
+    return groups.select("uid", records=records, template_records=of_template).cast(
+        pl.Schema({"uid": pl.UInt64, **caption_duplication.writes})
+    )

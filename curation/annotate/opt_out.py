@@ -71,9 +71,9 @@ def _directives(agent: str | None) -> pl.Expr:
     is_other = named.is_not_null() & ~named.is_in(WITH_VALUE)
     if agent is not None:
         is_other &= named != agent.casefold()
-    told = pl.when(named.is_in(WITH_VALUE)).then(header)
-    told = told.otherwise(header.str.replace(r"^[a-z0-9_-]+\s*:", ""))
-    counted = pl.when(~is_other).then(told)
+    is_value = named.is_in(WITH_VALUE).fill_null(False)
+    without_name = header.str.replace(r"^[a-z0-9_-]+\s*:", "")
+    counted = pl.when(~is_other).then(pl.when(is_value).then(header).otherwise(without_name))
     lines = pl.col("robots").str.to_lowercase().str.split("\n").list.eval(counted.drop_nulls())
     words = lines.list.join(",").str.split(",").list.eval(pl.element().str.strip_chars())
     words = words.list.eval(pl.element().replace("none", "noindex"))

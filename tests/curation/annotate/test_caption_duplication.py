@@ -28,6 +28,12 @@ def test_captions_and_templates_are_counted_as_by_hand():
     ) == [(2, 3), (2, 3), (1, 3), (1, 1), (None, None)]
 
 
+def test_a_caption_in_other_case_counts_though_its_names_are_not_masked():
+    assert counted(
+        "Photo of Ann, 1987", "Photo of Bob, 2001", "photo of bob, 2001", "PHOTO OF BOB, 2001"
+    ) == [(1, 2), (3, 3), (3, 3), (3, 3)]
+
+
 def test_numbers_of_any_form_are_one_and_words_stay():
     texts = ["at 12:30", "at 7", "at 1.000,50", "at ٣٤", "at noon", "at 2024-02-29"]
     assert [records for _, records in counted(*texts)] == [5, 5, 5, 5, 1, 5]
