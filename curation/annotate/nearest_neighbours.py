@@ -93,12 +93,20 @@ def nearest_neighbours(groups: pl.DataFrame, *, k: Count = 10) -> pl.DataFrame:
     rows = groups.select("uid", "group").filter(known)
     uids, group = rows["uid"].to_numpy(), rows["group"].to_numpy()
     starts = np.append(np.flatnonzero(np.diff(group, prepend=0)), len(group))
-    pairs = [pl.DataFrame(schema={"row": pl.Int64, **WRITES})]
+    found_rows, found_others, found_cosines = [starts[:0]], [starts[:0]], [np.empty(0)]
     for a, b in itertools.pairwise(starts.tolist()):
         row, other, cosine = _neighbours.nearest_others(x[a:b], k)
-        columns = {"row": a + row, "neighbours": uids[a:b][other], "cosines": cosine}
-        pairs.append(pl.DataFrame(columns).cast({"cosines": pl.Float32}))
-    lists = pl.concat(pairs).group_by("row", maintain_order=True).agg("neighbours", "cosines")
+        found_rows.append(a + row)
+        found_others.append(a + other)
+        found_cosines.append(cosine)
+    pairs = pl.DataFrame(
+        {
+            "row": np.concatenate(found_rows),
+            "neighbours": uids[np.concatenate(found_others)],
+            "cosines": np.concatenate(found_cosines).astype(np.float32),
+        }
+    )
+    lists = pairs.group_by("row", maintain_order=True).agg("neighbours", "cosines")
     found = rows.select("uid", row=pl.int_range(pl.len(), dtype=pl.Int64))
     found = found.join(lists, on="row", how="left", maintain_order="left").drop("row")
     found = found.with_columns(pl.col(name).fill_null([]) for name in WRITES)
