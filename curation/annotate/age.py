@@ -69,7 +69,8 @@ def age(rows: pl.DataFrame, *, first_year: Year = 1990, last_year: Year = 2100) 
     text it is the latest of the dates that it names in ISO 8601 or English (`12 May 2019`, `May
     12th, 2019`, `May 2019`) and of its copyright, since it tells of nothing later: true of most
     pages, wrong of those that announce. What has no month or day is of the first. Dates such as
-    05/12/2019, which countries read differently, are not read.
+    05/12/2019, which countries read differently, are not read. A window of ages is a rule, such as
+    `age.year BETWEEN 2015 AND 2019`.
 
     Reads:
         date: of the metadata.

@@ -61,13 +61,16 @@ def test_raised_parts_are_those_of_the_quadratic_program():
         assert raised(parts, floor_ratio).sum() == pytest.approx(1)
 
 
+BUDGETS = [1, 2, 3, 7, 8, 9, 30, 31, 32, 80, 119, 120]
+
+
 def test_a_larger_budget_contains_a_smaller_one_up_to_the_whole():
     x = np.random.default_rng(1).standard_normal((120, 6)).astype(np.float32)
     rows = pl.DataFrame({"uid": np.arange(120, dtype=np.uint64), "vector": x})
     table = kmeans(rows, num_clusters=7)
     measured = nearest_centroid(rows, table)
-    kept = [set(density_quota(measured, table, budget=b)["uid"]) for b in range(1, 121)]
-    assert [len(one) for one in kept] == list(range(1, 121))
+    kept = [set(density_quota(measured, table, budget=b)["uid"]) for b in BUDGETS]
+    assert [len(one) for one in kept] == BUDGETS
     assert all(a < b for a, b in pairwise(kept))
 
 

@@ -55,11 +55,14 @@ def test_one_stratum_is_the_random_sample_and_nulls_are_a_stratum():
     assert counts(half, budget=1000) == {"a": 100, None: 100}
 
 
+BUDGETS = [1, 2, 3, 4, 5, 8, 20, 21, 22, 40, 62, 63]
+
+
 def test_a_larger_budget_contains_a_smaller_one():
     rows = strata(17, 5, 1, 40)
     for power in (0.0, 0.3, 1.0):
-        kept = [set(stratified_sample(rows, budget=b, power=power)["uid"]) for b in range(1, 64)]
-        assert [len(one) for one in kept] == list(range(1, 64))
+        kept = [set(stratified_sample(rows, budget=b, power=power)["uid"]) for b in BUDGETS]
+        assert [len(one) for one in kept] == BUDGETS
         assert all(a < b for a, b in pairwise(kept))
 
 
