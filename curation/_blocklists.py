@@ -9,13 +9,13 @@ folder holds lists at any depth, as that of the University of Toulouse, whose `a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
 import polars as pl
 
 from contracts.errors import DataError
+from curation._files import once
 
 ENTRIES = {"by": pl.String, "list": pl.String, "entry": pl.String}
 _LONGEST_HOST = 253
@@ -29,8 +29,8 @@ _ADDRESS = (
 )
 
 
-@lru_cache(maxsize=2)
-def read(path: str) -> pl.DataFrame:
+@once
+def read(path: Path) -> pl.DataFrame:
     """Return the entries of a file or of all files under a folder, each once.
 
     Returns:
@@ -40,7 +40,7 @@ def read(path: str) -> pl.DataFrame:
         DataError: a file is no text in UTF-8, or a line is no entry (65).
     """
     found = [pl.DataFrame(schema=ENTRIES)]
-    for name, file in _files(Path(path)):
+    for name, file in _files(path):
         try:
             text = file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:

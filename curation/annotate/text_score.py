@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.special import expit
 from contracts.errors import ConfigError, nearest
 from contracts.params import File
 from curation import _bags, _fasttext, _ngrams
+from curation._files import once
 from curation.step import Parameters, Role, Table, rowwise
 
 
@@ -91,4 +91,4 @@ def _by_fasttext(texts: pl.Series, weights: str, label: str) -> pl.Series:
     return pl.select(pl.when(is_known).then(pl.Series(sure))).to_series()
 
 
-_read = lru_cache(maxsize=2)(_fasttext.read)
+_read = once(_fasttext.read)

@@ -108,3 +108,10 @@ def test_rules_of_blockers_and_other_files_are_refused_by_their_place(tmp_path: 
         blocklist(table("x"))
     with pytest.raises(ConfigError, match="bind url or digest"):
         blocklist(table("x").select("uid"), lists=str(path))
+
+
+def test_a_list_that_was_changed_is_read_anew(lists: str):
+    rows = table("https://late.example")
+    assert blocklist(rows, lists=lists)["listed"].to_list() == [False]
+    (Path(lists) / "hosts").write_text("0.0.0.0 late.example\n", encoding="utf-8")
+    assert blocklist(rows, lists=lists)["listed"].to_list() == [True]

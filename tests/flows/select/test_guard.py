@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from contracts.errors import ConfigError, DataError
 from flows.look import render, report
+from flows.recipe.sections import GroupsSection
+from flows.select.guard import compared
 from flows.upkeep.verify import unknown, verify
 from tests.flows.look.page import Page
 
@@ -114,3 +117,17 @@ def test_keys_that_are_wrong_are_said(project: Any):
     assert "guard.groups.max_gp: unknown key" in said
     assert "guard.groups.by: nothing is called 'languag'" in said
     assert "guard.groups.intended: no rule is 'bat'. Nearest: bad." in said
+
+
+def test_groups_too_small_to_compare_count_among_the_others():
+    fates = pl.DataFrame(
+        {
+            "dropped_by": ["a", None, "b", "holdout", None, None],
+            "group": ["x", "x", "x", "x", *"yz"],
+        }
+    )
+    section = GroupsSection(by=["g"], min_records=2)
+    found = compared({"g": fates}, ["a", "b"], section)
+    assert [(g.rule, g.group, g.reached, g.dropped, g.others) for g in found] == [
+        ("b", "x", 2, 1, 0.0), ("a", "x", 3, 1, 0.0)
+    ]  # fmt: skip
