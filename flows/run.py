@@ -212,8 +212,10 @@ def _guard(this: Run) -> None:
         DataError: it is held; what is wrong with it, and how it is looked at and released.
     """
     assert this.verdict is not None
-    seen, causes = guard.look(this.runtime, this.verdict, this.recipe.guard)
-    if seen:
+    last = load_run(this.store, this.recipe.name)
+    before = last["funnel"] if last is not None else None
+    seen, causes = guard.look(this.runtime, this.verdict, this.recipe.guard, before)
+    if seen or causes:
         this.result["guard"] = {**seen, "accepted": causes} if causes else seen
     if not causes or this.options.accept:
         return

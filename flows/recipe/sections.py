@@ -86,10 +86,15 @@ class GuardSection:
     Attributes:
         max_quarantined_ratio: the share of an ingest's new records that may be unusable; 0.2 from
             100 records on where not given.
+        min_kept_ratio: the share of the pool, less the hold-out, that a version must keep.
+        max_change_ratio: by how much the share that a rule drops of what reaches it may differ from
+            the last version's, either way.
         groups: [guard.groups].
     """
 
     max_quarantined_ratio: Ratio | None = None
+    min_kept_ratio: Ratio | None = None
+    max_change_ratio: Ratio | None = None
     groups: GroupsSection | None = None
 
 

@@ -19,7 +19,7 @@ from flows.measure.runtime import Runtime
 from flows.pool_reader import HOLDOUT
 from flows.recipe.expressions import Expression, bound_roles
 from flows.recipe.sections import GroupsSection, GuardSection
-from flows.select.verdict import Verdict
+from flows.select.verdict import RuleResult, Verdict
 
 SHOWN = 50
 
@@ -56,15 +56,58 @@ class Gap:
 
 
 def look(
-    runtime: Runtime, verdict: Verdict, section: GuardSection | None
+    runtime: Runtime,
+    verdict: Verdict,
+    section: GuardSection | None,
+    before: Sequence[Mapping[str, Any]] | None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what the guard saw, as `result["guard"]` has it, and what it found wrong."""
-    if section is None or section.groups is None:
+    """Return what the guard saw, as `result["guard"]` has it, and what it found wrong.
+
+    Args:
+        runtime: the run's.
+        verdict: the new version's.
+        section: [guard].
+        before: the funnel of the last version, None where there is none.
+    """
+    if section is None:
         return {}, []
-    found = gaps(runtime, verdict, section.groups)
-    wrong = [gap for gap in found if gap.beyond]
-    causes = [_sentence(gap, section.groups.max_gap) for gap in wrong[:SHOWN]]
-    return {"groups": [asdict(gap) for gap in found[:SHOWN]]}, causes
+    rules = [result for result in verdict.results if result.name != HOLDOUT]
+    causes = _too_few(verdict, rules, section.min_kept_ratio)
+    if before is not None and section.max_change_ratio is not None:
+        causes += _changed(rules, before, section.max_change_ratio)
+    seen: dict[str, Any] = {}
+    if section.groups is not None:
+        found = gaps(runtime, verdict, section.groups)
+        beyond = [gap for gap in found if gap.beyond][:SHOWN]
+        causes += [_sentence(gap, section.groups.max_gap) for gap in beyond]
+        seen["groups"] = [asdict(gap) for gap in found[:SHOWN]]
+    return seen, causes
+
+
+def _too_few(verdict: Verdict, rules: Sequence[RuleResult], least: float | None) -> list[str]:
+    if least is None or not rules:
+        return []
+    kept, records = verdict.kept.height, rules[0].reached
+    if kept >= least * records:
+        return []
+    return [
+        f"it keeps {kept / records:.1%} of {records:,} records, where min_kept_ratio is {least:.1%}"
+    ]
+
+
+def _changed(
+    rules: Sequence[RuleResult], before: Sequence[Mapping[str, Any]], most: float
+) -> list[str]:
+    """Say which rules drop another share than they did; a rule that is new or met nothing, none."""
+    old = {of["name"]: of["dropped"] / of["reached"] for of in before if of["reached"]}
+    return [
+        f"rule {rule.name!r} drops {rule.dropped / rule.reached:.1%} of {rule.reached:,} records, "
+        f"{old[rule.name]:.1%} in the last version, where max_change_ratio is {most:.1%}"
+        for rule in rules
+        if rule.name in old
+        and rule.reached
+        and abs(rule.dropped / rule.reached - old[rule.name]) > most
+    ]
 
 
 def gaps(runtime: Runtime, verdict: Verdict, section: GroupsSection) -> list[Gap]:

@@ -89,6 +89,38 @@ def test_a_version_beyond_the_gap_is_held_until_it_is_accepted(project: Any):
     assert project.run(recipe, until="report")["changed"] is False
 
 
+def test_a_version_that_keeps_too_little_is_held(project: Any):
+    _write(project, {"de": 50, "en": 50})
+    # 40 are dropped as odd, and 100 of the 160 left as bad: 60 of 200 are kept.
+    assert (
+        project.run(HEAD + "[guard]\nmin_kept_ratio = 0.3\n" + RULES, until="select")["kept"] == 60
+    )
+    with pytest.raises(
+        DataError, match=r"it keeps 30\.0% of 200 records, where min_kept_ratio is 30\.1%"
+    ):
+        project.run(HEAD + "[guard]\nmin_kept_ratio = 0.301\n" + RULES, until="select")
+
+
+def test_a_version_whose_rule_drops_another_share_than_before_is_held(project: Any):
+    rules = RULES.replace(">= 40", ">= 0")
+    recipe = HEAD.replace("t.jsonl", "*.jsonl") + "[guard]\nmax_change_ratio = 0.1\n" + rules
+    _write(project, {"de": 20}, of=100)
+    assert project.run(recipe, until="select")["version"] == 1
+    rows = [{"id": f"x{i}", "text": "t", "lang": "de", "bad": i < 80, "n": 99} for i in range(100)]
+    project.lines("u.jsonl", rows[:25] + rows[80:])
+    # 45 of 145, and then 100 of 200.
+    with pytest.raises(DataError, match=r"'bad' drops 31\.0% of 145 records, 20\.0% in the last"):
+        project.run(recipe, until="report")
+    held = Page(report.render(project.view.run("web", 2))).part("guard")
+    assert "Held: rule 'bad' drops 31.0% of 145 records" in held.text
+    assert project.run(recipe, until="select", accept=True)["version"] == 2
+    project.lines("u.jsonl", rows[:35] + rows[80:])
+    assert project.run(recipe, until="select")["version"] == 3
+    project.lines("u.jsonl", rows)
+    with pytest.raises(DataError, match=r"'bad' drops 50\.0% of 200 records, 35\.5% in the last"):
+        project.run(recipe, until="select")
+
+
 def test_another_held_version_takes_the_place_of_the_last(project: Any):
     _write(project, {"de": 90, "en": 20})
     for gap in ("0.2", "0.3"):
