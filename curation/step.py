@@ -61,12 +61,14 @@ class Table:
         default: such as `fit.kmeans`; None where the recipe must name one.
         optional: the method works without it.
         pool: it is a pool's records, `uid` and roles, not a model or a file.
+        wanted: what is kept is to be like it, so that nothing of an evaluation may be in it.
     """
 
     columns: tuple[str, ...] = ()
     default: str | None = None
     optional: bool = False
     pool: bool = False
+    wanted: bool = False
 
 
 Check = Callable[[Parameters, Collection[str]], str | None]

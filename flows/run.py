@@ -32,6 +32,7 @@ from flows.recipe.types import check_types, pool_schema
 from flows.select import canaries, certificate, guard
 from flows.select.holdout import run_reader
 from flows.select.verdict import Verdict, judge
+from flows.select.wanted import check_targets
 from flows.workers import Workers
 from storage import commit, tables
 from storage.runs import commit_run, content_of, hold_run, load_run
@@ -122,6 +123,7 @@ def run(recipe: Recipe, store: Store, options: Options | None = None) -> dict[st
             check_payload(recipe, pool.kind)
         with Workers(options.workers, options.dask) as workers:
             runtime = run_reader(store, pool, planned, options, workers)
+            check_targets(runtime)
             this = Run(store=store, plan=planned, options=options, pool=pool, runtime=runtime)
             this.result = {"pool": pool.name, "version": pool.version, "records": pool.records}
             for name, stage in STEPS:

@@ -11,7 +11,7 @@ from curation.step import Role, Table, rowwise
     version=1,
     reads={"group": Role(default="nearest_centroid.centroid")},
     writes={"count": pl.UInt32},
-    tables={"target": Table(("group",), pool=True)},
+    tables={"target": Table(("group",), pool=True, wanted=True)},
 )
 def target_count(rows: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
     """Count the records of a target pool that are in a record's group.

@@ -17,7 +17,7 @@ from curation.step import Role, Table, in_order, rowwise
     version=1,
     reads={"vector": Role((pl.Array, pl.List))},
     writes={"cosine": pl.Float32, "mean_square": pl.Float32, "nearest": pl.UInt64},
-    tables={"target": Table(("vector",), pool=True)},
+    tables={"target": Table(("vector",), pool=True, wanted=True)},
 )
 def target_similarity(rows: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
     """Measure max_t f t and mean_t (f t)^2 of a vector f and the targets t, all at length 1.

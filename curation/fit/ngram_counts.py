@@ -21,7 +21,7 @@ def _add(counts: pl.DataFrame, **_: Any) -> pl.DataFrame:
     reads={"text": Role(pl.String)},
     writes={"bucket": pl.UInt32, "count": pl.UInt64, "target_count": pl.UInt64},
     merge=_add,
-    tables={"target": Table(("text",), pool=True, optional=True)},
+    tables={"target": Table(("text",), pool=True, optional=True, wanted=True)},
 )
 def ngram_counts(rows: pl.DataFrame, target: pl.DataFrame | None = None) -> pl.DataFrame:
     """Count the words and the pairs of neighbouring words of texts in 262,144 buckets of a hash.

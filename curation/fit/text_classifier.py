@@ -41,7 +41,7 @@ def plan(_rows: int, parameters: Parameters) -> tuple[int, Parameters]:
     writes={"bucket": pl.UInt32, "weight": pl.Float64, "gram": pl.String, "auc": pl.Float64},
     plan=plan,
     tables={
-        "positive": Table(("text",), optional=True),
+        "positive": Table(("text",), optional=True, wanted=True),
         "negative": Table(("text",), optional=True),
     },
 )

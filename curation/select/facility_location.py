@@ -36,7 +36,7 @@ def roles(parameters: Parameters) -> dict[str, Role]:
     reads=roles,
     evidence={"gain": pl.Float32},
     tables={
-        "target": Table(("vector",), optional=True, pool=True),
+        "target": Table(("vector",), optional=True, pool=True, wanted=True),
         "chosen": Table(("vector",), optional=True, pool=True),
     },
 )

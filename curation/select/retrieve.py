@@ -22,7 +22,7 @@ LINES = 1024
     version=1,
     reads={"vector": Role((pl.Array, pl.List))},
     evidence=EVIDENCE,
-    tables={"target": Table(("vector",), pool=True)},
+    tables={"target": Table(("vector",), pool=True, wanted=True)},
 )
 def retrieve(
     candidates: pl.DataFrame,

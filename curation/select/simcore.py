@@ -22,7 +22,7 @@ EVIDENCE = {"round": pl.UInt32, "centroid": pl.UInt32, "cosine": pl.Float32}
     version=1,
     reads={"vector": Role((pl.Array, pl.List))},
     evidence=EVIDENCE,
-    tables={"target": Table(columns=("vector",), pool=True)},
+    tables={"target": Table(columns=("vector",), pool=True, wanted=True)},
 )
 def simcore(
     candidates: pl.DataFrame,
