@@ -69,6 +69,7 @@ from curation import _ngrams, _olmo_eval
 from curation.annotate.contamination import contamination
 from curation.annotate.importance import importance
 from curation.annotate.label_issues import label_issues
+from curation.annotate.nearest_neighbours import nearest_neighbours
 from curation.annotate.people import people
 from curation.annotate.perplexity import perplexity
 from curation.annotate.pii import pii
@@ -696,12 +697,13 @@ def measure_label_noise(data: Path, records: int) -> None:
     )
     print("|---|---:|---:|---|---:|---:|---:|---:|")
     for name, rows in _labelled(data, records):
+        lists = nearest_neighbours(rows.with_columns(group=0))["neighbours"]
         for rate in RATES:
             table = rows.with_columns(label=noisy(rows["label"], rows["uid"], rate))
             wrong = table["label"] != rows["label"]
             probed = table.with_columns(probabilities=_out_of_fold(table))
             for mode, found in (
-                ("knn", label_issues(table)),
+                ("knn", label_issues(table.with_columns(lists))),
                 ("probabilities", label_issues(probed, mode="probabilities")),
             ):
                 issue = found["issue"].fill_null(False)

@@ -190,6 +190,13 @@ def _clusters(rows: int, column: str) -> pl.Series:
     return made[column]
 
 
+def _neighbours(rows: int) -> pl.Series:
+    """Return lists of up to four other uids, as many as other lists of the sample hold."""
+    uids = _uids(rows).to_list()
+    lists = [[uids[(n + 2 * k) % rows] for k in range(1, 1 + n % 5)] for n in range(rows)]
+    return pl.Series(lists, dtype=pl.List(pl.UInt64))
+
+
 def _texts(rows: int) -> pl.Series:
     return pl.Series([TEXTS[n % len(TEXTS)] for n in range(rows)])
 
@@ -316,6 +323,7 @@ ROLES: Mapping[str, Callable[[int], pl.Series]] = {
     "signature": _signatures,
     "bits": _hashes,
     "entries": _entries,
+    "neighbours": _neighbours,
     "language": _cycle(LANGUAGES),
     "lang": _cycle(LANGUAGES),
     "label": _cycle(LABELS),

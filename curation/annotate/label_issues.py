@@ -9,8 +9,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from contracts.errors import DataError
-from contracts.params import Count
-from curation import _neighbours
 from curation.step import Parameters, Role, in_order, poolwise
 
 Floats = NDArray[np.float32]
@@ -21,13 +19,13 @@ NEAR = 1e-6
 
 
 def _reads(parameters: Parameters) -> dict[str, Any]:
-    by_vectors = {"vector": Role((pl.Array, pl.List))}
+    lists = {"neighbours": Role(pl.List(pl.UInt64), default="nearest_neighbours.neighbours")}
     by_probabilities = {"probabilities": Role((pl.List, pl.Array))}
-    return {"label": LABEL} | (by_vectors if parameters["mode"] == "knn" else by_probabilities)
+    return {"label": LABEL} | (lists if parameters["mode"] == "knn" else by_probabilities)
 
 
 @poolwise(
-    version=1,
+    version=2,
     reads=_reads,
     writes={
         "suggested": pl.String,
@@ -37,42 +35,37 @@ def _reads(parameters: Parameters) -> dict[str, Any]:
     },
 )
 def label_issues(
-    rows: pl.DataFrame,
-    *,
-    mode: Literal["knn", "probabilities"] = "knn",
-    neighbours: Count = 10,
+    rows: pl.DataFrame, *, mode: Literal["knn", "probabilities"] = "knn"
 ) -> pl.DataFrame:
     """Suggest the label that a record confidently has, and mark it where it has another.
 
     p_k is the probability of label k. Its threshold t_k is the mean p_k of the records labelled k;
     a record is confident in the labels with p_k >= t_k, and of these the likeliest is suggested,
     the first by name of equals. An issue is a label other than the suggested one and less likely
-    than some other. `knn` takes the share of each label among the nearest other records that have
-    a label; `probabilities` takes a model's, which must not have been trained on the record itself:
+    than some other. `knn` takes the share of each label among a record's nearest that have a label;
+    `probabilities` takes a model's, which must not have been trained on the record itself:
     in-sample probabilities agree with every wrong label.
 
     Reads:
         label: at most one a record; without one it is judged, but nobody is judged by it.
-        vector: `knn`: records are near by their cosine.
+        neighbours: `knn`: uids of each record's nearest others, which all vote alike.
         probabilities: `probabilities`: one for each label of the pool, the labels in ascending
             order.
     Args:
         mode: what gives the probabilities.
-        neighbours: `knn`: how many of the nearest vote.
     Reference: Northcutt, Jiang and Chuang 2021, Confident Learning, arXiv:1911.00068, section 3.
         cleanlab's code suggests the likeliest of all labels where a record is confident in several,
         which may be one below its threshold (its issue 1248); by default it takes as many as its
         joint of labels says, the likeliest first. Neighbours as in Bahri, Jiang and Gupta 2020,
         Deep k-NN for Noisy Labels, arXiv:2004.12289.
     Writes:
-        suggested: null where the record is confident in none, or has no vector or probabilities,
-            as the others then are.
+        suggested: null where the record is confident in none, or has no probabilities or no
+            neighbour with a label, as the others then are.
         self_confidence: p of its own label, in [0, 1]; null without a label, as the next two.
         margin: (p of its own label - the largest other p + 1) / 2, in [0, 1]; below 0.5 another
             label is likelier.
         issue: whether the label is likely wrong.
-    Cost: 4 bytes a record for each label and 8 for each dimension; `knn`: records² dimensions
-        multiplications.
+    Cost: linear; 4 bytes a record for each label; `knn`: some 60 bytes a neighbour.
     Raises:
         DataError: a record's probabilities are not as many as there are labels.
     """
@@ -82,7 +75,7 @@ def label_issues(
     places = rows["label"].replace_strict(labels, numbers, default=-1, return_dtype=pl.Int64)
     number: Int64s = places.to_numpy()
     if mode == "knn":
-        known, p = _votes(rows["vector"], number, len(labels), neighbours)
+        known, p = _votes(rows, number, len(labels))
     else:
         known, p = _given(rows["probabilities"], len(labels))
     return in_order(rows["uid"], _judged(rows["uid"].filter(known), number[known], p, labels))
@@ -120,28 +113,17 @@ def _judged(uids: pl.Series, number: Int64s, p: Floats, labels: pl.Series) -> pl
     return pl.DataFrame([uids, suggested.alias("suggested"), *columns])
 
 
-def _votes(vectors: pl.Series, number: Int64s, count: int, wanted: int) -> tuple[Mask, Floats]:
-    """Return which records have a vector and a neighbour, and the share of each label near them."""
-    known, x = _neighbours.matrix(vectors, zeros=False)
-    units = _neighbours.unit(x)
-    number = number[known]
-    voters = np.flatnonzero(number >= 0)
-    p = np.zeros((len(units), count), dtype=np.float32)
-    if not len(voters):
-        return np.zeros(len(vectors), dtype=np.bool_), p[:0]
-    for a, b in _neighbours.blocks(len(units)):
-        nearest = voters[_neighbours.ranking(units[a:b], units[voters], wanted + 1)]
-        others = nearest != np.arange(a, b)[:, None]
-        # The record itself is one of the nearest; where copies are nearer, the last is too many.
-        others &= others.cumsum(axis=1) <= wanted
-        row, place = np.nonzero(others)
-        np.add.at(p[a:b], (row, number[nearest[row, place]]), 1)
-    votes = p.sum(axis=1, keepdims=True)
-    p /= np.maximum(votes, 1)
-    has_neighbour = votes[:, 0] > 0
-    known = known.copy()
-    known[known] = has_neighbour
-    return known, p[has_neighbour]
+def _votes(rows: pl.DataFrame, number: Int64s, count: int) -> tuple[Mask, Floats]:
+    """Return which records have a neighbour with a label, and the share of each label there."""
+    voters = rows.select(neighbours="uid", label=number).filter(number >= 0)
+    pairs = rows.select("uid", "neighbours", row=np.arange(rows.height)).explode("neighbours")
+    votes = pairs.filter(pl.col("neighbours") != pl.col("uid")).join(voters, on="neighbours")
+    p = np.zeros((rows.height, count), dtype=np.float32)
+    np.add.at(p, (votes["row"].to_numpy(), votes["label"].to_numpy()), 1)
+    cast = p.sum(axis=1, keepdims=True)
+    p /= np.maximum(cast, 1)
+    known = cast[:, 0] > 0
+    return known, p[known]
 
 
 def _given(probabilities: pl.Series, count: int) -> tuple[Mask, Floats]:

@@ -8,6 +8,7 @@ import pytest
 
 from contracts.errors import DataError
 from curation.annotate.label_issues import label_issues
+from curation.annotate.nearest_neighbours import nearest_neighbours
 
 LABELS = ["a", "a", "a", "b", "b", "c", "c"]
 P = [
@@ -24,6 +25,12 @@ def table(labels: object, **columns: object) -> pl.DataFrame:
 def given(labels: object, p: object) -> pl.DataFrame:
     rows = table(labels, probabilities=pl.Series(p, dtype=pl.List(pl.Float64)))
     return label_issues(rows, mode="probabilities")
+
+
+def by_vectors(labels: object, vectors: pl.Series, k: int = 10) -> pl.DataFrame:
+    rows = table(labels, vector=vectors)
+    lists = nearest_neighbours(rows.with_columns(group=0), k=k)
+    return label_issues(rows.with_columns(lists["neighbours"]))
 
 
 def clusters(count: int, seed: int = 0) -> tuple[np.ndarray, pl.Series]:
@@ -72,14 +79,14 @@ def test_planted_flips_are_found_and_clean_labels_are_not(rate: float, recall: f
     rng = np.random.default_rng(1)
     flipped = rng.random(800) < rate
     noisy = np.where(flipped, (labels + rng.integers(1, 4, 800)) % 4, labels)
-    found = label_issues(table(noisy, vector=vectors))
+    found = by_vectors(noisy, vectors)
     issue = found["issue"].to_numpy()
     assert issue[flipped].mean() >= recall
     assert issue[~flipped].mean() <= 0.02
     assert (
         found["suggested"].cast(pl.Int64).to_numpy()[issue & flipped] == labels[issue & flipped]
     ).all()
-    assert label_issues(table(labels, vector=vectors))["issue"].sum() == 0
+    assert by_vectors(labels, vectors)["issue"].sum() == 0
 
 
 def test_votes_are_those_of_the_nearest_others_by_brute_force():
@@ -90,24 +97,24 @@ def test_votes_are_those_of_the_nearest_others_by_brute_force():
     np.fill_diagonal(cosine, -2)
     near = np.argsort(-cosine, axis=1)[:, :5]
     own = (labels[near] == labels[:, None]).mean(axis=1)
-    found = label_issues(table(labels, vector=vectors), neighbours=5)
+    found = by_vectors(labels, vectors, k=5)
     assert found["self_confidence"].to_numpy() == pytest.approx(own, abs=1e-6)
 
 
 def test_copies_of_a_record_vote_and_the_record_itself_never():
     vectors = pl.Series([[1.0, 0.0]] * 4 + [[0.0, 1.0]], dtype=pl.Array(pl.Float32, 2))
-    found = label_issues(table(["a", "b", "b", "b", "b"], vector=vectors), neighbours=2)
+    found = by_vectors(["a", "b", "b", "b", "b"], vectors, k=2)
     assert found["self_confidence"].to_list()[:2] == [0.0, 0.5]
 
 
 def test_without_a_label_nobody_is_judged_by_a_record_and_without_a_vector_it_is_not_judged():
     vectors = pl.Series([[1.0, 0.0], [1.0, 0.1], [1.0, 0.1], None, [0.0, 0.0]],
                         dtype=pl.Array(pl.Float32, 2))  # fmt: skip
-    found = label_issues(table(["a", None, "a", "b", "b"], vector=vectors))
+    found = by_vectors(["a", None, "a", "b", "b"], vectors)
     assert found["suggested"].to_list() == ["a", "a", "a", None, None]
     assert found["self_confidence"].to_list() == [1.0, None, 1.0, None, None]
     # The only record with a label has no neighbour with one.
-    alone = label_issues(table(["a", None], vector=vectors[:2]))
+    alone = by_vectors(["a", None], vectors[:2])
     assert alone["suggested"].to_list() == [None, None]
 
 
@@ -116,3 +123,9 @@ def test_probabilities_that_are_not_one_a_label_are_refused_and_nan_is_unmeasure
         given(["a", "b", "c"], [(1.0, 0.0)] * 3)
     found = given(["a", "b", "b"], [(1.0, 0.0), (float("nan"), 1.0), None])
     assert found["suggested"].to_list() == ["a", None, None]
+
+
+def test_neighbours_that_are_not_of_the_pool_and_the_record_itself_do_not_vote():
+    lists = pl.Series([[0, 1, 9], [0], [7], [], None], dtype=pl.List(pl.UInt64))
+    found = label_issues(table(["a", "b", "b", "b", "b"], neighbours=lists))
+    assert found["self_confidence"].to_list() == [0.0, 0.0, None, None, None]
