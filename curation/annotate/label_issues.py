@@ -127,9 +127,10 @@ def _votes(rows: pl.DataFrame, number: Int64s, count: int) -> tuple[Mask, Floats
 
 
 def _given(probabilities: pl.Series, count: int) -> tuple[Mask, Floats]:
-    """Return which records have probabilities without a NaN, and those."""
+    """Return which records have probabilities without NaN and null, and those."""
     lists = probabilities.cast(pl.List(pl.Float32))
-    known = lists.is_not_null() & ~lists.list.eval(pl.element().is_nan().any()).list.first()
+    unknown = pl.element().fill_null(float("nan")).is_nan().any()
+    known = lists.is_not_null() & ~lists.list.eval(unknown).list.first()
     known = known.fill_null(False)
     wrong = lists.filter(known & (lists.list.len() != count))
     if len(wrong):

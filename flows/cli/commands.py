@@ -496,7 +496,9 @@ def score(
         raise ConfigError(f"--signal: name one number: {', '.join(named)}.")
     session = cards.Session(run, named[0], n, group, question or cards.QUESTION, low)
     if answers is not None:
-        session.take(answers)
+        _, unused = session.take(answers)
+        if unused:
+            say(f"{answers}: {unused:,} of its rows name no record of the pool.")
     elif not as_json:
         session.ask(_typed)
     card = session.card()

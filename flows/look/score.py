@@ -15,6 +15,7 @@ from contracts.uid import hex_uid, parse_uids, uniform
 from evaluation.score_card import proposed, score_card
 from flows.look.thresholds import bound, values
 from storage import answers as stored
+from storage import files
 
 if TYPE_CHECKING:
     from flows.look.views import RunView
@@ -145,8 +146,8 @@ class Session:
         finally:
             self._keep(given)
 
-    def take(self, path: Path) -> int:
-        """Take answers from a file; return how many.
+    def take(self, path: Path) -> tuple[int, int]:
+        """Take answers from a file; return how many, and how many rows name no record.
 
         Args:
             path: Parquet, CSV or JSON lines with `uid` or `source_id`, and `good`.
@@ -155,18 +156,12 @@ class Session:
             ConfigError: it lacks a column, or one of its answers is none.
             DataError: none of its records is in the pool.
         """
-        readers: dict[str, Callable[..., pl.DataFrame]] = {
-            ".parquet": pl.read_parquet,
-            ".csv": pl.read_csv,
-            ".jsonl": pl.read_ndjson,
-        }
-        if path.suffix not in readers:
-            raise ConfigError(f"{path}: answers are Parquet, .csv or .jsonl.")
-        rows = readers[path.suffix](path)
-        key = "uid" if "uid" in rows.columns else "source_id"
-        missing = [c for c in (key, "good") if c not in rows.columns]
+        columns = list(files.columns(path))
+        key = "uid" if "uid" in columns else "source_id"
+        missing = [c for c in (key, "good") if c not in columns]
         if missing:
-            raise ConfigError(f"{path}: has no column {missing[0]!r}, only {rows.columns}.")
+            raise ConfigError(f"{path}: has no column {missing[0]!r}, only {columns}.")
+        rows = files.load(path, key=key)
         words = rows["good"].cast(pl.String).str.to_lowercase()
         unknown = words.filter(~words.is_in([*WORDS]) & words.is_not_null())
         if len(unknown):
@@ -178,7 +173,7 @@ class Session:
         if not found.height:
             raise DataError(f"{path}: none of its {rows.height:,} records is in the pool.")
         self._keep(list(found.select("uid", "good").iter_rows()))
-        return found.height
+        return found.height, rows.height - int(keys.is_in(found[key].implode()).sum())
 
     def _keep(self, given: list[tuple[int, bool | None]]) -> None:
         if given:

@@ -121,8 +121,8 @@ def test_without_a_label_nobody_is_judged_by_a_record_and_without_a_vector_it_is
 def test_probabilities_that_are_not_one_a_label_are_refused_and_nan_is_unmeasured():
     with pytest.raises(DataError, match="has 2 probabilities, but the pool 3 labels"):
         given(["a", "b", "c"], [(1.0, 0.0)] * 3)
-    found = given(["a", "b", "b"], [(1.0, 0.0), (float("nan"), 1.0), None])
-    assert found["suggested"].to_list() == ["a", None, None]
+    found = given(["a", "b", "b", "b"], [(1.0, 0.0), (float("nan"), 1.0), None, (None, 1.0)])
+    assert found["suggested"].to_list() == ["a", None, None, None]
 
 
 def test_neighbours_that_are_not_of_the_pool_and_the_record_itself_do_not_vote():

@@ -68,7 +68,7 @@ def test_so_many_groups_are_strata_that_each_stratum_has_an_answer():
 
 def test_answers_from_a_file_give_precision_recall_and_a_threshold(scored: Any):
     session = Session(scored.last(), "meta.n")
-    assert session.take(_truth(scored)) == RECORDS
+    assert session.take(_truth(scored)) == (RECORDS, 0)
     card = session.card()
     assert (card["answered"], card["open"], card["passed_over"]) == (50, [], 0)
     assert [cut["value"] for cut in card["cuts"]] == list(range(0, 200, 20))
@@ -120,3 +120,11 @@ def test_a_file_without_answers_is_refused(scored: Any):
         session.take(scored.lines("a.jsonl", [{"uid": "1"}]))
     with pytest.raises(DataError, match="none of its 1 records"):
         session.take(scored.lines("a.jsonl", [{"source_id": "x", "good": True}]))
+
+
+def test_answers_to_keys_with_zeros_ahead_are_found_and_those_to_no_record_counted(project: Any):
+    project.lines("t.jsonl", [{"id": f"00{i}", "text": "t", "n": i} for i in range(3)])
+    project.run(SOURCE + '[[select]]\nname = "n"\nwhere = "meta.n >= 0"\n', until="select")
+    path = project.recipe_dir / "a.csv"
+    path.write_text("source_id,good\n000,y\n001,n\n9,y\n")
+    assert Session(project.last(), "meta.n").take(path) == (2, 1)
