@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -224,6 +225,9 @@ def run(
     unseal: Annotated[
         bool, typer.Option("--unseal", help="Answer on the sealed part of the hold-out.")
     ] = False,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Say how much of the kept another seed changes.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -250,6 +254,13 @@ def run(
         result = deployments.run(recipe, opened, options, set_ or [])
     else:
         result = runs.run(read, opened, options)
+    if stability and "kept" in result:
+        from flows.look import stability as churns
+        from flows.look.views import Winnow
+
+        churn = churns.stability(Winnow(opened).run(read.name))
+        result = {**result, "stability": [asdict(of) for of in churn]}
+        reporter.line(churns.text(churn))
     _report_run(result, opened, read.name, as_json)
 
 
