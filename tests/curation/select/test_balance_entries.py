@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from contracts.errors import ConfigError
-from contracts.uid import mix
+from contracts.uid import mix, uniform
 from curation.select.balance_entries import balance_entries, cap_of_share, tail_share
 
 
@@ -142,3 +143,57 @@ def test_languages_with_a_table_that_does_not_count_by_language_are_refused():
 def test_languages_without_the_anchor_language_are_refused():
     with pytest.raises(ConfigError, match="anchor language 'en'"):
         balance_entries(candidates([[0]], ["fr"]))
+
+
+def test_every_probability_is_the_product_over_a_records_entries():
+    rows = zipf().with_columns(
+        language=pl.Series([["en", "fr", None][n % 3] for n in range(4000)], dtype=pl.String)
+    )
+    rows = rows.with_columns(
+        pl.when(pl.col("uid") % 2 == 0)
+        .then("entries")
+        .otherwise(
+            pl.col("entries")
+            .cast(pl.List(pl.Int64))
+            .list.eval(pl.element() * 2**24)
+            .cast(pl.List(pl.UInt32))
+        )
+    )
+    for table in (rows.drop("language"), rows):
+        languages = table.get_column("language", default=pl.Series([""] * rows.height)).to_list()
+        lists = [sorted(set(entries)) for entries in table["entries"]]
+        matched = [(lang, e) for lang, one in zip(languages, lists, strict=True) for e in one]
+        count = Counter(matched)
+        caps = dict.fromkeys(languages, 20.0)
+        if "language" in table.columns:
+            of = {k: np.array([n for (lang, _), n in count.items() if lang == k]) for k in caps}
+            share = tail_share(of["en"], 20)
+            caps |= {k: cap_of_share(of[k], share) for k in ("fr", None)}
+        expected = [
+            1 - math.prod(1 - min(1, caps[lang] / count[lang, e]) for e in one) if one else None
+            for lang, one in zip(languages, lists, strict=True)
+        ]
+        assert keep_probs(table, cap=20) == pytest.approx(expected)
+
+
+def test_an_exact_budget_takes_the_smallest_draw_over_probability():
+    rows = zipf()
+    likely = balance_entries(rows, budget=700, mode="online")
+    order = uniform(likely["uid"].to_numpy(), 3, "balance_entries") / likely["keep_prob"].to_numpy()
+    smallest = likely["uid"].gather(np.argsort(order)[:700])
+    found = balance_entries(rows, budget=700, exact=True, seed=3)
+    assert set(found["uid"]) == set(smallest)
+    assert found["uid"].is_sorted()
+
+
+def test_exact_without_a_budget_keeps_as_many_as_are_expected():
+    rows = zipf()
+    expected = balance_entries(rows, cap=5, mode="online")["keep_prob"].sum()
+    assert balance_entries(rows, cap=5, exact=True).height == math.floor(expected)
+    with pytest.raises(ConfigError, match="draws nothing"):
+        balance_entries(rows, exact=True, mode="online")
+
+
+def test_a_share_of_the_candidates_is_a_budget():
+    rows = zipf()
+    assert keep_probs(rows, budget_ratio=0.1) == keep_probs(rows, budget=400)
