@@ -183,6 +183,11 @@ def export(
     records = Kept.of(runtime, kept)
     columns = _columns(records, section)
     contents = _contents(records, columns, section)
+    if contents.without_text:
+        on_line(
+            f"{contents.without_text:,} of {len(records.uids):,} records leave without a text: "
+            f"export.text, {section.text}, gives them none."
+        )
     layout = _layout(records, contents.samples, section, previous, on_line)
     content = {
         "section": asdict(section) | {"path": None},
@@ -295,10 +300,12 @@ class _Contents:
     Attributes:
         samples: one of each sample, its json too: a shard stays only where all of them did.
         has_text: whether any has a text.
+        without_text: where another text than the own leaves, how many records have none.
     """
 
     samples: Digests
     has_text: bool
+    without_text: int
 
 
 def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Contents:
@@ -307,7 +314,7 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
     notes = {path: columns.names[path] for path in section.columns}
     noted = np.zeros(len(kept.uids) if notes else 0, dtype="V16")
     pool = kept.schema()
-    has_text = False
+    has_text, without_text = False, 0
     for part in range(len(kept.runtime.pool.parts)):
         rows, positions = kept.of_part(part)
         if not len(rows):
@@ -325,6 +332,8 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
             noted[positions] = np.frombuffer(digests, dtype="V16")
         seen[positions] = True
         has_text |= bool(text) and bool(captions.of(frame, section).is_not_null().any())
+        if captions.others(section):
+            without_text += captions.of(frame, section).null_count()
     assert seen.all(), "the verdict keeps a record that the pool lacks"
     # A json names every column of the pool, and has the values in the pool's types.
     types = {name: str(pool.get(path)) for path, name in columns.names.items()}
@@ -334,7 +343,7 @@ def _contents(kept: Kept, columns: _Columns, section: ExportSection) -> _Content
     if "parquet" in section.format and "label_image" in columns.paths:
         treated.append("label_image")
     samples = _mixed(records, canonical([treated, types]))
-    return _Contents(_mixed(samples, noted) if notes else samples, has_text)
+    return _Contents(_mixed(samples, noted) if notes else samples, has_text, without_text)
 
 
 def _of_records(frame: pl.DataFrame, section: ExportSection) -> Digests:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from contracts.errors import ConfigError
+from contracts.errors import ConfigError, DataError
 from flows.answer import arms
 from flows.reporter import Reporter
 
@@ -55,6 +55,16 @@ def test_texts_of_a_file_are_measured_and_leave_and_what_does_not_match_is_count
     assert found == {"a": "a brown dog", "b": "a grey cat", "d": "a red car"}
     count = project.counts["annotate.recap"]
     assert (count.without, count.unused) == (2, 1)
+
+
+def test_records_that_leave_without_a_text_are_counted(project: Any):
+    said: list[str] = []
+    project.lines("rows/0.jsonl", [{"id": name, "text": "a b"} for name in "abc"])
+    project.lines("recap.jsonl", [{"source_id": "a", "text": "a brown dog"}])
+    recipe = RECIPE.replace('"]\ntext = "coalesce(recap.text, text)"', '"]\ntext = "recap.text"')
+    with pytest.raises(DataError, match="neither payload nor text"):
+        project.run(recipe, reporter=Reporter(line=said.append))
+    assert any("2 of 3 records leave without a text: export.text, recap.text" in s for s in said)
 
 
 def test_a_shard_that_held_another_caption_does_not_stay(project: Any):
