@@ -335,10 +335,14 @@ def build(
                 if given.get("name") == VECTOR and "dim" not in own:
                     own["dim"] = (dims or {}).get(str(own.get("of")), 1)
                 name = given.get("name") or default(role, specs[role])
-                # A fit is not made yet where a section is only checked.
-                own = {k: None if is_fit(v) else v for k, v in own.items()}
                 parts[role] = Part(name=name, parameters=own)
     problems.raise_any()
+    # A fit is not made yet where a section is only checked: what weights hold of such a parameter
+    # stands for it, so that roles that must read alike do.
+    held = {k: v for role in weights for k, v in parts[role].parameters.items()}
+    for role, part in parts.items():
+        known = {k: held.get(k) if is_fit(v) else v for k, v in part.parameters.items()}
+        parts[role] = Part(name=part.name, parameters=known)
     return built(
         section.objective,
         {k: v for k, v in section.own.items() if k not in sections},

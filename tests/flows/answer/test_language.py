@@ -244,11 +244,23 @@ def test_an_objective_that_tells_no_loss_is_refused_with_the_key(project: Any):
     assert "bits_per_byte reads ['loss', 'tokens', 'bytes']" in problem.message
 
 
-def test_a_small_model_chooses_hard_texts_and_teaches_on_them(project: Any):
+@pytest.mark.parametrize("vocabulary", ["bytes", "fitted"])
+def test_a_small_model_chooses_hard_texts_and_teaches_on_them(project: Any, vocabulary: str):
     boot = RECIPE.partition("[compare]")[0].replace('"web"', '"small"\npool = "web"')
+    salt = SALT
+    if vocabulary == "fitted":
+        # When the recipe is read, the student's is not made yet, and the teacher's is.
+        pieces = '[fit.pieces]\nstep = "byte_pair_encoding"\nnum_tokens = 300\n'
+        fitted = 'max_tokens = 12, vocabulary = "fit.pieces" }'
+        boot = boot.replace("max_tokens = 12 }", fitted).replace(
+            "[pretrain]", f"{pieces}[pretrain]"
+        )
+        salt = SALT.replace("max_tokens = 12 }", fitted).replace(
+            "[pretrain]", f"{pieces}[pretrain]"
+        )
     project.run(boot, "small", until="pretrain")
     small_model = predictor(Path(project.view.run("small").result["checkpoint"]).read_bytes())
-    result = project.run(SALT, "salt", until="pretrain")
+    result = project.run(salt, "salt", until="pretrain")
     assert result["kept"] == (small.RECORDS - result["dropped"]["holdout"]) // 2
     large = predictor(Path(result["checkpoint"]).read_bytes())
     assert large.student.dim == 2 * small_model.encoder.dim
