@@ -58,7 +58,8 @@ def text_score(
         arXiv:1607.01759.
     Writes:
         score: in [0, 1], of fastText up to 1e-5 above for each branching of its tree; null for a
-            null text, and for one without any word of which the model says something.
+            null text and for one without words. Of words that a classifier never saw it is the
+            intercept's; null where a file of fastText has no row for any part of the text.
     Cost: of a classifier some 30 MB of text a second, and 2 MB; of fastText as `language`.
     Raises:
         ConfigError: not exactly one of `classifier` and `weights` is given, or the file has no such
