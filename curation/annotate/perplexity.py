@@ -24,7 +24,8 @@ def perplexity(rows: pl.DataFrame, ngrams: pl.DataFrame) -> pl.DataFrame:
     p is that of `ngram_model`. A text that the model was made of is less of a surprise than another
     of its kind, so a model is best made of a pool apart, of texts that are known to be good. Both
     ends say something: boilerplate and copies lie low, noise and other languages high. A threshold
-    belongs to one model; cut by quantiles.
+    belongs to one model; cut by quantiles. A language model that a recipe trained with `clm` says
+    the same by its own tokens: exp of the `loss` of `step = "predict"`.
 
     Reads:
         text: what is measured.
