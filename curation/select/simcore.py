@@ -148,7 +148,8 @@ def _rounds(
     No row is yielded in two rounds; it ends when at least `wanted` were.
     """
     line = np.arange(len(centroids))
-    depth = 2 * wanted // len(centroids) + 64
+    # Centroids that lie close together want the same rows: lists are longer than their shares.
+    depth = 8 * wanted // len(centroids) + 64
     rows, cosines, sure = _neighbours.shortlist(x, centroids, depth)
     taken = np.zeros(len(x), dtype=bool)
     at = np.zeros(len(centroids), dtype=np.int64)
