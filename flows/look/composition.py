@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from curation.concepts import Concepts, concepts
 from flows.answer.sets import random_arm
 from flows.look.examples import distinct
 from flows.look.views import RunView
@@ -48,15 +49,10 @@ def compositions(run: RunView, types: Mapping[str, Any], seed: int) -> list[Comp
 
     Cost: 20 bytes a record, and one narrow column at a time.
     """
-    held = (
-        pl.col("dropped_by").eq_missing(pl.lit(HOLDOUT))
-        if "holdout" in run.recipe
-        else pl.lit(False)
-    )
     sets = run.verdict.select(
         "uid",
         kept=pl.when(pl.col("dropped_by").is_null()).then("repeats").fill_null(0),
-        pool=(~held).cast(pl.UInt32),
+        pool=(~_held(run)).cast(pl.UInt32),
     )
     draws = int(sets["kept"].sum())
     everyone = sets.filter(pl.col("pool") > 0)["uid"]
@@ -109,3 +105,59 @@ def _groups(labelled: pl.DataFrame, sets: pl.DataFrame) -> tuple[Group, ...]:
     if len(rest):
         groups.append(Group(f"({len(rest):,} others)", *rest.select(SETS).sum().row(0)))
     return tuple(groups)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The concepts of one column: what `curation.concepts` finds, and the first and last of them.
+
+    Attributes:
+        column: the lists of entries.
+        cap: an entry of at most so many records is of the tail.
+        found: counts and entropies of the pool without the hold-out and of the draws.
+        rows: the ten entries named most and the ten named least, each with its name.
+    """
+
+    column: str
+    cap: float
+    found: Concepts
+    rows: tuple[tuple[str, int, int], ...]
+
+
+def named(run: RunView, types: Mapping[str, Any]) -> list[Named]:
+    """Return what records name, by each column that `entry_matches` wrote.
+
+    The cap is that of the last `balance_entries` of the recipe, or its default.
+
+    Cost: one column of lists at a time.
+    """
+    rules = [rule for rule in run.recipe.get("select", ()) if rule.get("by") == "balance_entries"]
+    cap = float(rules[-1].get("cap", 20_000)) if rules else 20_000.0
+    pool = run.verdict.select(
+        repeats=pl.when(pl.col("dropped_by").is_null()).then("repeats").fill_null(0),
+        held=_held(run),
+    )
+    tables = []
+    for node in run.runtime.plan.nodes.values():
+        column = f"{node.alias}.entries"
+        if node.step is None or node.step.name != "entry_matches" or column not in types:
+            continue
+        rows = pool.with_columns(entries=run.runtime.frame([column])[column])
+        found = concepts(rows.filter(~pl.col("held")), cap=cap)
+        [metadata] = run.runtime.arguments(node)
+        names = metadata.select(pl.col("entry").cast(pl.UInt32), "name").unique(
+            "entry", keep="first"
+        )
+        table = found.table
+        ends = table if table.height <= 20 else pl.concat([found.head(), found.tail()])
+        shown = ends.join(names, on="entry", how="left", maintain_order="left")
+        lines = shown.select("name", "pool", "kept").rows()
+        tables.append(Named(column, cap, found, tuple((distinct(n), p, k) for n, p, k in lines)))
+    return tables
+
+
+def _held(run: RunView) -> pl.Expr:
+    """Return whether a record is held out."""
+    if "holdout" not in run.recipe:
+        return pl.lit(False)
+    return pl.col("dropped_by").eq_missing(pl.lit(HOLDOUT))

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from flows.look.composition import compositions
+from flows.look.composition import compositions, named
 from flows.look.distributions import TINY, criteria, distribution
 from flows.look.drawing import Axis, around
 from flows.look.examples import EXAMPLES, clipped, clusters, examples, types_of
@@ -92,6 +92,7 @@ def render(run: RunView) -> str:
         "thresholds": tables_of(run, dict(list(numbers.items())[:TABLES])),
         "uncut": len(numbers) - TABLES,
         "compositions": compositions(run, types, seed),
+        "concepts": named(run, types),
         "random_seed": seed,
         "examples": examples(run, types),
         "clusters": clusters(run),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from flows.look.composition import named
+from flows.look.examples import types_of
+from flows.look.report import render
 from flows.recipe.init import init
 
 SMALL = ["fit.build_metadata.min_count=2", "select.0.cap=3"]
@@ -26,6 +31,12 @@ def test_metaclip_keeps_the_rare_concepts_and_thins_out_the_common(project: Any)
     assert uids[62] not in kept
     # Each of the sixty with probability 3/62.
     assert len(kept & set(uids[:60])) < 15
+    run_of = project.last()
+    [found] = named(run_of, types_of(run_of))
+    assert [(name, pool) for name, pool, _ in found.rows] == [("dog", 62), ("zebra", 2)]
+    assert found.rows[0][2] == len(kept)
+    assert found.found.tail_ratio == pytest.approx((2 / 64, 2 / (len(kept) + 2)))
+    assert "Concepts in <bdi>entry_matches.entries</bdi>" in render(run_of)
 
 
 def test_metaclip2_gives_each_language_the_share_of_the_tail_of_english(project: Any):
