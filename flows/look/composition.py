@@ -140,7 +140,7 @@ def named(run: RunView, types: Mapping[str, Any]) -> list[Named]:
     tables = []
     for node in run.runtime.plan.nodes.values():
         column = f"{node.alias}.entries"
-        if node.step is None or node.step.name != "entry_matches" or column not in types:
+        if node.method is None or node.method.name != "entry_matches" or column not in types:
             continue
         rows = pool.with_columns(entries=run.runtime.frame([column])[column])
         found = concepts(rows.filter(~pl.col("held")), cap=cap)
