@@ -19,7 +19,9 @@ k_center: 100,000 records, 500 picks, beside the bare distances of all records t
 from __future__ import annotations
 
 import argparse
+import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -28,10 +30,12 @@ import numpy as np
 import polars as pl
 
 from contracts.uid import uniform
+from curation.annotate.entry_matches import entry_matches
 from curation.annotate.nearest_centroid import nearest_centroid
 from curation.annotate.nearest_neighbours import nearest_neighbours
 from curation.certificate import certify
 from curation.fit.kmeans import kmeans
+from curation.select.balance_entries import balance_entries
 from curation.select.facility_location import facility_location
 from curation.select.k_center import k_center
 from curation.select.simcore import simcore
@@ -209,10 +213,82 @@ def measure_k_center() -> None:
     print(f"k_center takes {ours / floor:.2f} of it")
 
 
+def measure_entry_matches() -> None:
+    """Print the seconds a caption in both modes, beside the peer and the naive loop."""
+    rng = np.random.default_rng(0)
+    # Frequencies as of words: the n-th in proportion to 1 / n.
+    odds = 1 / np.arange(1, 30_001)
+    words = np.array([f"w{n:x}" for n in range(30_000)])
+    drawn = words[rng.choice(30_000, (600_000, 3), p=odds / odds.sum())]
+    names = [*words, *(" ".join(one[: 2 + n % 2]) for n, one in enumerate(drawn))]
+    names = list(dict.fromkeys(names))[:500_000]
+    texts = [" ".join(one) for one in words[rng.choice(30_000, (100_000, 10), p=odds / odds.sum())]]
+    metadata = pl.DataFrame({"entry": np.arange(len(names), dtype=np.uint32), "name": names})
+    rows = pl.DataFrame({"uid": np.arange(len(texts), dtype=np.uint64), "text": texts})
+    print(f"{len(names):,} names, {len(texts):,} captions")
+    entry_matches(rows[:9], metadata[:9])  # compiles
+    ours: dict[str, tuple[float, pl.Series]] = {}
+    for mode in ("reference", "improved"):
+        search = entry_matches.bind(mode=mode)
+        timed(f"{mode}: table of names", lambda search=search: search(rows[:1], metadata))
+        took, found = timed(mode, lambda search=search: search(rows, metadata))
+        ours[mode] = took, found["entries"]
+    took, expected = ours["reference"]
+    print(f"  {expected.list.len().mean():.1f} matches a caption")
+    some = [[e for e, name in enumerate(names) if f" {name} " in f" {text} "] for text in texts[:3]]
+    assert some == expected[:3].to_list()
+    naive, _ = timed(
+        "a search for each name in 50 captions",
+        lambda: [[name for name in names if f" {name} " in text] for text in texts[:50]],
+    )
+    print(f"  {naive / 50 * len(texts) / took:,.0f} times ours")
+    if find_spec("ahocorasick") is None:
+        print("pyahocorasick is not installed")
+        return
+    import ahocorasick
+
+    automaton = ahocorasick.Automaton()
+    for entry, name in enumerate(names):
+        automaton.add_word(f" {name} ", entry)
+    timed("pyahocorasick: its automaton", automaton.make_automaton)
+    marks = {mark: f" {mark} " for mark in ",.;:?!`"} | dict.fromkeys("\t\n\r", " ")
+    table = str.maketrans(marks)
+    direct, found = timed(
+        "pyahocorasick",
+        lambda: [{e for _, e in automaton.iter(f" {text} ".translate(table))} for text in texts],
+    )
+    assert [sorted(one) for one in found] == expected.to_list()
+    print(f"  {direct / took:.1f} times ours in the reference mode")
+
+
+def measure_balance_entries() -> None:
+    """Print the seconds of 20 million matches, beside a loop over some, and with a budget."""
+    rng = np.random.default_rng(0)
+    records = 5_000_000
+    entries = (125_000 * rng.random((records, 4)) ** 4).astype(np.uint32) * 4
+    entries = np.sort(entries + np.arange(4, dtype=np.uint32), axis=1)
+    lists = pl.Series(entries, dtype=pl.Array(pl.UInt32, 4)).cast(pl.List(pl.UInt32))
+    rows = pl.DataFrame({"uid": np.arange(records, dtype=np.uint64), "entries": lists})
+    balance = balance_entries.bind(cap=200)
+    balance(rows[:9])  # compiles
+    took, _ = timed("balance_entries of 20,000,000 matches", lambda: balance(rows))
+    some = entries[:500_000].tolist()
+
+    def loop() -> list[float]:
+        count = Counter(entry for one in some for entry in one)
+        return [1 - math.prod(1 - min(1, 200 / count[entry]) for entry in one) for one in some]
+
+    python, _ = timed("a loop of Python over 2,000,000", loop)
+    print(f"  {10 * python / took:.1f} times ours")
+    timed("balance_entries to a budget", lambda: balance(rows, budget=1_000_000), took)
+
+
 SECTIONS = {
     "facility_location": measure_facility_location,
     "certificate": measure_certificate,
     "nearest_neighbours": measure_nearest_neighbours,
+    "entry_matches": measure_entry_matches,
+    "balance_entries": measure_balance_entries,
     "simcore": measure_simcore,
     "k_center": measure_k_center,
 }
