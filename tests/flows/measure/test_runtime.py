@@ -694,6 +694,6 @@ def test_the_manifests_of_notes_say_what_they_were_made_of(project: Any):
     (path,) = (project.store.root / "manifests").glob("*.json")
     content = json.loads(path.read_text())
     made_by = content["made_by"]
-    assert (made_by["method"], made_by["version"]) == ("caption_stats", 1)
+    assert (made_by["method"], made_by["version"]) == ("caption_stats", 2)
     assert made_by["roles"] == {"text": "text"}
     assert {"polars", "numpy", "numerics"} <= set(content["recorded"])

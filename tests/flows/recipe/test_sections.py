@@ -101,7 +101,7 @@ EXPECTED = {
     "select[0].where": "there is no column 'txt'. Nearest: text",
     "select[1].where": "is not an SQL expression",
     "select[2]": "has either `where` or `by`, and 'both' has both",
-    "select[3]": "Nearest: random_sample.",
+    "select[3]": "Nearest: random_sample",
     "select[4].budget": "greater than or equal to 1 (got 0)",
     "select[5].name": "'few' is taken",
     "select[5].where": "gives Int64, not true or false",
