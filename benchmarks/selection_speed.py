@@ -1,6 +1,6 @@
 """Selectors and neighbours against their peers and floors: seconds of the processor in one run.
 
-    python -m benchmarks.selection_speed [SECTION ...]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.selection_speed [SECTION ...]
 
 facility_location: 20,000 records of 256 numbers in 50 clusters, 2,000 picks, beside one pass over
     all pairs (the bare product of all vectors); on lists of 64 neighbours; and 10,000 records
