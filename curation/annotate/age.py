@@ -85,7 +85,7 @@ def age(rows: pl.DataFrame, *, first_year: Year = 1990, last_year: Year = 2100) 
         date: null where no origin gives one.
         year: of the date.
         origin: `metadata`, `url` or `text`.
-    Cost: some 40 MB of text a second; without `text` 2 microseconds a record.
+    Cost: linear in the text, where that is read.
     Raises:
         ConfigError: no role is bound, or the first year is after the last.
     """

@@ -39,7 +39,7 @@ def importance(
         words: 0 for a text without any; null for a null text, as the others.
         log_ratio: in nats; positive where the target is likelier; 0 without words.
         log_ratio_per_word: in nats; null without words.
-    Cost: some 150 MB of text a second, and 2 MB.
+    Cost: linear in the text; 2 MB.
     Raises:
         DataError: the counts have no target.
     """

@@ -34,7 +34,7 @@ def perplexity(rows: pl.DataFrame, ngrams: pl.DataFrame) -> pl.DataFrame:
         5-grams of pieces of words.
     Writes:
         value: at least 1; null for a null text and for one without words.
-    Cost: some 4 MB of text a second; the model.
+    Cost: linear in the text; the model.
     """
     table = ngrams.sort("ngram")
     known = table["ngram"].to_numpy()

@@ -38,7 +38,7 @@ def ngram_counts(rows: pl.DataFrame, target: pl.DataFrame | None = None) -> pl.D
         bucket: ascending, those that occur.
         count: words and pairs of the pool. The tables of two parts add up.
         target_count: those of the target, 0 without one.
-    Cost: some 150 MB of text a second; the target is read again for each part of the pool.
+    Cost: linear in the text; the target is read again for each part of the pool.
     """
     ours = _ngrams.counts(rows["text"])
     theirs = _ngrams.counts(target["text"] if target is not None else rows["text"].clear())

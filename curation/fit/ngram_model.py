@@ -55,7 +55,7 @@ def ngram_model(
         ngram: a hash of its words; ascending.
         probability: (c(h w) - D) / c(h); 0 of what only begins n-grams.
         backoff: D n(h) / c(h) with the n-gram as h; 1 where no word follows it.
-    Cost: some 3 MB of text a second; 25 bytes for each word and length of 100,000 texts at most,
+    Cost: linear in the text; 25 bytes for each word and length of 100,000 texts at most,
         while it is made, and 17 for each n-gram of the table.
     Raises:
         DataError: no text has a word.
