@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
-from curation import _shingles
+from curation import _shingles, _spans
 
 
 def of(rows: pl.DataFrame) -> pl.DataFrame:
@@ -34,6 +36,18 @@ def long(paragraphs: pl.DataFrame, min_words: int) -> pl.DataFrame:
         keys[block][length > 0] = whole.hashes[tokens.starts[length > 0]]
     enough = pl.Series(words) >= min_words
     return paragraphs.with_columns(key=keys).filter(enough)
+
+
+def listed(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.Series:
+    """Return the list of keys of each text, of a text without one its uid, of no text null."""
+    found = rows.join(keys, on="uid", how="left", maintain_order="left")
+    alone = pl.when(pl.col("text").is_not_null()).then(pl.concat_list("uid"))
+    return found.select(pl.col("key").fill_null(alone)).to_series()
+
+
+def folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
+    """Return the union of a text's spans, and the most records that one of its lines is in."""
+    return _spans.folded(partials, pl.col("records").max())
 
 
 def forms(paragraphs: pl.DataFrame) -> pl.DataFrame:

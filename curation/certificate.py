@@ -129,7 +129,7 @@ def certify(
     left = np.maximum.accumulate(best[::-1])[::-1]
     whole = left[rules]
     grown = np.maximum.accumulate(best[rules:][::-1])
-    half = grown[-2] if HALVINGS else whole
+    half = grown[-2]
 
     bounds = [np.sort(gains)[-count:].sum()]
     over_half, over_all = np.empty(len(x)), np.empty(len(x))

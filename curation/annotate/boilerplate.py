@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 from pydantic import Field
@@ -25,13 +25,7 @@ def _keys(rows: pl.DataFrame, *, min_words: int, **_others: int) -> pl.Series:
         .group_by("uid")
         .agg(key=(pl.col("key") ^ pl.col("number")).unique())
     )
-    listed = rows.join(keys, on="uid", how="left", maintain_order="left")
-    alone = pl.when(pl.col("text").is_not_null()).then(pl.concat_list("uid"))
-    return listed.select(pl.col("key").fill_null(alone)).to_series()
-
-
-def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
-    return _spans.folded(partials, pl.col("records").max())
+    return _paragraphs.listed(rows, keys)
 
 
 @groupwise(
@@ -44,7 +38,7 @@ def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
         "characters": pl.UInt32,
     },
     keys=_keys,
-    merge=_folded,
+    merge=_paragraphs.folded,
 )
 def boilerplate(
     groups: pl.DataFrame,

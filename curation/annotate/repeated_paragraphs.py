@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 
 from contracts.params import Count
@@ -18,13 +16,7 @@ def _keys(rows: pl.DataFrame, *, min_words: int) -> pl.Series:
         .group_by("uid")
         .agg(pl.col("key").unique())
     )
-    listed = rows.join(keys, on="uid", how="left", maintain_order="left")
-    alone = pl.when(pl.col("text").is_not_null()).then(pl.concat_list("uid"))
-    return listed.select(pl.col("key").fill_null(alone)).to_series()
-
-
-def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
-    return _spans.folded(partials, pl.col("records").max())
+    return _paragraphs.listed(rows, keys)
 
 
 @groupwise(
@@ -37,7 +29,7 @@ def _folded(partials: pl.DataFrame, **_: Any) -> pl.DataFrame:
         "characters": pl.UInt32,
     },
     keys=_keys,
-    merge=_folded,
+    merge=_paragraphs.folded,
 )
 def repeated_paragraphs(groups: pl.DataFrame, *, min_words: Count = 13) -> pl.DataFrame:
     """Mark the paragraphs that a record with a smaller uid also has, and count who shares them.

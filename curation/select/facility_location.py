@@ -87,10 +87,9 @@ def facility_location(
     nearest is among random picks with probability 0.6.
     Writes:
         gain: what the pick added to F when it came, in cosines; falling from pick to pick.
-    Cost: "pairs": D multiplications a pair of rows and candidates once, and as many again for
-    each candidate and row that comes near to being picked; 8 D bytes a candidate and 512 MiB. In
-    parts: that of each part by itself. "neighbours": linear in the lists, some 60 bytes a
-    neighbour.
+    Cost: "pairs": D multiplications a pair of row and candidate, and again where the best of a row
+    rose since a candidate was looked at; 4 D bytes a candidate, as many a row of a target, and 100
+    bytes a row. In parts: that of each part by itself. "neighbours": linear in the lists.
     Raises:
         ConfigError: unless exactly one of budget and budget_ratio is given; "neighbours" with a
             target, chosen or parts; "density" with neighbours fewer than K.
